@@ -1,0 +1,53 @@
+"""What time it is. The only module that may ask the machine; everything else is told.
+
+A problem with a `clock` in its file lives in simulated time: the instant stands in the home and moves
+only when it is moved. Without one, the wall clock is read.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from hindcast.errors import HindcastError
+from hindcast.files import write_atomically
+
+
+class WallClock:
+    """The machine's clock, in UTC."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class SimulatedClock:
+    """A clock that stands still until it is moved on; every process of one home sees the same instant.
+
+    Attributes:
+        path: Where the instant is kept.
+        start: The instant (UTC) before the clock was first moved.
+    """
+
+    path: Path
+    start: datetime
+
+    def now(self) -> datetime:
+        if not self.path.exists():
+            return self.start
+        return datetime.fromisoformat(json.loads(self.path.read_text())["now"])
+
+    def move_to(self, instant: datetime) -> None:
+        """Moves the clock on.
+
+        Raises:
+            HindcastError: The instant lies before the present one, or has no time zone.
+        """
+        if instant.tzinfo is None:
+            raise HindcastError(f"The clock needs a time zone: {instant.isoformat()} has none; write …Z for UTC.")
+        if instant < self.now():
+            raise HindcastError(f"The clock stands at {self.now().isoformat()} and can't go back to {instant.isoformat()}.")
+        write_atomically(self.path, json.dumps({"now": instant.astimezone(UTC).isoformat()}))
+
+
+Clock = WallClock | SimulatedClock

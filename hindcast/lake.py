@@ -1,0 +1,127 @@
+"""The one way to the tables: a DuckLake, read at any of its snapshots and written by one writer at a time.
+
+What a table holds is not known here; where the files lie is known only to `settings`.
+"""
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from hindcast.errors import HindcastError
+from hindcast.files import exclusive
+from hindcast.settings import Settings
+
+# DuckDB looks an extension up by its own name, which isn't always the wheel's.
+_EXTENSION_WHEELS = {"sqlite_scanner": "sqlite", "ducklake": "ducklake"}
+
+
+@dataclass(frozen=True)
+class Lake:
+    """All tables of one home.
+
+    Attributes:
+        settings: Where catalogue and data lie.
+        memory_limit: DuckDB's limit; past it queries spill to the home's scratch folder.
+    """
+
+    settings: Settings
+    memory_limit: str = "4GB"
+
+    @contextmanager
+    def reading(self, snapshot: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection with the lake attached read-only as `lake` and in use: `FROM schema.table`.
+
+        Args:
+            snapshot: Reads every table as it was at this snapshot; None reads the newest.
+
+        Raises:
+            HindcastError: There is no lake yet, or it has no such snapshot.
+        """
+        if not self.settings.lake_catalogue.exists():
+            raise HindcastError(f"No lake at {self.settings.lake_catalogue} yet: `hindcast run` makes it.")
+        options = ["READ_ONLY"] + ([f"SNAPSHOT_VERSION {int(snapshot)}"] if snapshot is not None else [])
+        try:
+            connection = self._attach(options)
+        except duckdb.Error as error:
+            if snapshot is not None and "snapshot" in str(error).lower():
+                raise HindcastError(f"The lake at {self.settings.lake_catalogue} has no snapshot {snapshot}.") from error
+            raise
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    @contextmanager
+    def writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection inside one transaction: all of it lands as one snapshot, or none of it.
+
+        Writers of all processes take turns (see `turn`); readers never wait.
+        """
+        with self.turn():
+            connection = self._attach([])
+            try:
+                connection.execute("BEGIN")
+                yield connection
+                connection.execute("COMMIT")
+            finally:
+                connection.close()  # what wasn't committed is rolled back
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """The writers' lock, for tools that open the lake by themselves (dbt). Not re-entrant."""
+        with exclusive(self.settings.locks / "lake-writer"):
+            yield
+
+    def snapshot(self) -> int:
+        """Number of the newest snapshot: the data's version."""
+        with self.reading() as connection:
+            return int(connection.execute("SELECT id FROM lake.current_snapshot()").fetchall()[0][0])
+
+    def exists(self, table: str) -> bool:
+        """Whether `schema.table` is in the newest snapshot; False where there is no lake yet."""
+        if not self.settings.lake_catalogue.exists():
+            return False
+        schema, name = table.split(".")
+        with self.reading() as connection:
+            found = connection.execute(
+                "SELECT 1 FROM duckdb_tables() WHERE database_name = 'lake' AND schema_name = ? AND table_name = ? "
+                "UNION ALL SELECT 1 FROM duckdb_views() WHERE database_name = 'lake' AND schema_name = ? AND view_name = ?",
+                [schema, name, schema, name],
+            ).fetchall()
+        return bool(found)
+
+    def install_extensions(self) -> None:
+        """Makes the extensions' wheels findable for DuckDB in any process, without a download."""
+        platform = duckdb.connect().execute("PRAGMA platform").fetchall()[0][0]
+        folder = self.settings.duckdb_extensions / f"v{duckdb.__version__}" / platform
+        folder.mkdir(parents=True, exist_ok=True)
+        for extension, wheel in _EXTENSION_WHEELS.items():
+            link = folder / f"{extension}.duckdb_extension"
+            package = importlib.util.find_spec(f"duckdb_extension_{wheel}")
+            if package is None or not package.submodule_search_locations:
+                continue  # DuckDB's own INSTALL is the fallback
+            file = Path(package.submodule_search_locations[0], "extensions", f"v{duckdb.__version__}", f"{wheel}.duckdb_extension")
+            if not (link.is_symlink() and link.readlink() == file):
+                link.unlink(missing_ok=True)
+                link.symlink_to(file)
+
+    def _attach(self, options: list[str]) -> duckdb.DuckDBPyConnection:
+        self.install_extensions()
+        self.settings.lake_data.mkdir(parents=True, exist_ok=True)
+        self.settings.scratch.mkdir(parents=True, exist_ok=True)
+        connection = duckdb.connect(
+            config={
+                "extension_directory": str(self.settings.duckdb_extensions),
+                "memory_limit": self.memory_limit,
+                "temp_directory": str(self.settings.scratch / "duckdb"),
+            }
+        )
+        every = [*options, f"DATA_PATH '{self.settings.lake_data}/'", "META_JOURNAL_MODE 'WAL'", "META_BUSY_TIMEOUT 10000"]
+        connection.execute("LOAD sqlite; LOAD ducklake; LOAD icu; SET TimeZone = 'UTC'")
+        connection.execute(f"ATTACH 'ducklake:sqlite:{self.settings.lake_catalogue}' AS lake ({', '.join(every)})")
+        connection.execute("USE lake")
+        return connection

@@ -1,0 +1,251 @@
+"""What is to be predicted, as a strict, frozen form of one file under `problems/`. No logic beyond validation.
+
+Everything that differs between problems and isn't SQL or a feature view stands here; an unknown key, a
+missing one or a wrong type is an error that names the key and the file.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from hindcast.errors import HindcastError
+
+
+Form = TypeVar("Form", bound=BaseModel)
+
+
+def _in_utc(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise ValueError("needs a time zone; write …Z for UTC")
+    return value.astimezone(UTC)
+
+
+_UNITS = {"minute": "minutes", "hour": "hours", "day": "days", "week": "weeks"}
+
+
+def _duration(value: object) -> object:
+    if isinstance(value, str) and (match := re.fullmatch(r"(\d+) (minute|hour|day|week)s?", value)):
+        return timedelta(**{_UNITS[match[2]]: int(match[1])})
+    if isinstance(value, timedelta):
+        return value
+    raise ValueError("write a number and minutes, hours, days or weeks, as in '2 hours'")
+
+
+def _offset(value: str) -> str:
+    if not re.fullmatch(r"(0|-\d+) (month|week|day|hour)s?", value):
+        raise ValueError("write how long before the as-of instant, as in '-2 months', or '0 months'")
+    return value
+
+
+Instant = Annotated[datetime, AfterValidator(_in_utc)]
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Offset = Annotated[str, AfterValidator(_offset)]
+
+
+class Strict(BaseModel):
+    """A form in which an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Entity(Strict):
+    """What one prediction is about."""
+
+    name: str
+    key: str = Field(description="Column that names one entity row, unique in the labeled table.")
+    description: str = ""
+
+
+class PredictionTime(Strict):
+    """When the question is asked. Nothing known later may be used."""
+
+    column: str = Field(description="Column of the labeled table, an instant in UTC.")
+    description: str
+
+
+class Label(Strict):
+    """What is predicted, and when the truth about it is known."""
+
+    column: str
+    known_at: str = Field(description="Column of the instant (UTC) at which the label became known.")
+    description: str
+    matures_within: Duration = Field(description="After the prediction time, until which nearly every label has come.")
+
+
+class Window(Strict):
+    """Prediction times from `start` (included) to `end` (excluded), before the as-of instant."""
+
+    start: Offset
+    end: Offset
+
+
+class Splits(Strict):
+    """Three windows in the order of time; a row counts only if its label was known at its window's end."""
+
+    train: Window
+    validation: Window
+    test: Window
+
+
+class Bar(Strict):
+    """Limits of one metric. Either may be left out."""
+
+    min: float | None = None
+    max: float | None = None
+
+
+class Metrics(Strict):
+    """How models are compared, and what the held-out test period must reach before one is used."""
+
+    primary: str = Field(description="Decides between candidates on validation.")
+    bars: dict[str, Bar] = Field(description="Per metric, on the test period.")
+    threshold: Literal["best_f1", "base_rate"] | float = Field(
+        default="best_f1", description="Where a probability becomes a decision; chosen on validation."
+    )
+
+
+class Slices(Strict):
+    """Groups whose performance is reported beside the whole's."""
+
+    columns: tuple[str, ...] = ()
+    min_rows: int = Field(default=500, gt=0, description="Smaller groups are not judged.")
+
+
+class Baseline(Strict):
+    """The historic rate of the label per group, from the training window."""
+
+    columns: tuple[str, ...]
+    min_gain: float = Field(description="By how much the area under the ROC curve must exceed this baseline's.")
+
+
+class SearchRange(Strict):
+    """Values to draw from; on a log scale where `log` is set."""
+
+    low: float
+    high: float
+    log: bool = False
+    integer: bool = False
+
+
+class Candidate(Strict):
+    """One family of models to try."""
+
+    name: str
+    model: Literal["logistic_regression", "hist_gradient_boosting"]
+    parameters: dict[str, Any] = Field(default_factory=dict, description="Fixed, as scikit-learn names them.")
+    search: dict[str, SearchRange | list[Any]] = Field(default_factory=dict)
+
+
+class Budget(Strict):
+    """What the search may spend."""
+
+    draws: int = Field(gt=0, description="Parameter draws per candidate with a search space.")
+    folds: int = Field(gt=1, description="Time-ordered folds of the training window.")
+    max_rows: int = Field(gt=0, description="The newest rows of each fold used while searching.")
+    seed: int
+
+
+class Leakage(Strict):
+    """Limits past which a result is too good, or a column too telling, to be honest."""
+
+    max_roc_auc: float = Field(description="Of a model on validation or test.")
+    max_feature_roc_auc: float = Field(description="Of any single feature.")
+    max_null_pattern_rate: float = Field(description="Label rate among the rows where a feature is missing.")
+    min_null_pattern_rows: int = Field(gt=0, description="Rarer null patterns are not judged.")
+
+
+class Monitoring(Strict):
+    """When a report raises the alarm."""
+
+    min_requests: int = Field(gt=0)
+    min_labeled: int = Field(gt=0)
+    reference_rows: int = Field(gt=0, description="Rows drawn (seeded) from the reference period for the report.")
+    blocks: int = Field(gt=1, description="Blocks of the reference period on whose variation thresholds are calibrated.")
+    drift_quantile: float = Field(gt=0, lt=1, description="Of the block-to-block distances; beyond it a column drifts.")
+    max_drifted_share: float = Field(gt=0, le=1, description="Share of drifted columns past which retraining is asked for.")
+    performance_z: float = Field(gt=0, description="Standard deviations (of blocks) by which the primary metric may worsen.")
+    cool_down: Duration = Field(description="Between two retrainings for the same cause.")
+
+
+class Serving(Strict):
+    """What the service answers at most."""
+
+    max_batch: int = Field(gt=0)
+
+
+class SimulatedTime(Strict):
+    """For data that lies in the past: where the clock stands first, and how far the demo lets it go on."""
+
+    start: Instant
+    demo_until: Instant
+    refresh_every: Duration = Field(description="How often the online store is refreshed while the clock goes on.")
+
+
+class Problem(Strict):
+    """One prediction problem. See `problems/flight_delay.yaml` for a commented example."""
+
+    name: str
+    question: str
+    task: Literal["binary", "multiclass", "regression"]
+    sources: str = Field(description="File under `problems/sources/`, without its ending.")
+    labeled_table: str = Field(description="`schema.table`: one row per entity, with keys, prediction time and label.")
+    entity: Entity
+    prediction_time: PredictionTime
+    label: Label
+    splits: Splits
+    feature_service: str
+    metrics: Metrics
+    slices: Slices = Slices()
+    baseline: Baseline
+    candidates: tuple[Candidate, ...] = Field(min_length=1)
+    budget: Budget
+    leakage: Leakage
+    monitoring: Monitoring
+    serving: Serving
+    clock: SimulatedTime | None = Field(default=None, description="Left out where the data is live.")
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> "Problem":
+        names = [candidate.name for candidate in self.candidates]
+        if len(set(names)) < len(names):
+            raise ValueError(f"candidates: names must differ, got {names}")
+        return self
+
+
+def load_problem(path: Path) -> Problem:
+    """Reads and checks a problem file.
+
+    Raises:
+        HindcastError: The file is missing, isn't YAML, or breaks the schema; each broken key is named.
+    """
+    if not path.exists():
+        known = sorted(file.stem for file in path.parent.glob("*.yaml"))
+        raise HindcastError(f"No problem file {path}; there are: {', '.join(known) or 'none'}.")
+    return load_strict(path, Problem)
+
+
+def load_strict(path: Path, form: type[Form]) -> Form:
+    """Reads a YAML file into a strict form, with every broken key named in one message."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise HindcastError(f"{path} is not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise HindcastError(f"{path} must be a mapping of keys to values.")
+    try:
+        return form.model_validate(content)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'file'}: {_plain(fault)}" for fault in error.errors())
+        raise HindcastError(f"{path}: {faults}") from error
+
+
+def _plain(fault: Any) -> str:
+    if fault["type"] == "extra_forbidden":
+        return "unknown key"
+    if fault["type"] == "missing":
+        return "missing key"
+    return str(fault["msg"]).removeprefix("Value error, ")

@@ -1,0 +1,142 @@
+"""Where everything is. No other module computes a path, and this one reads nothing but the environment."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The checkout, the home that holds all state, and the problem that is worked on.
+
+    Attributes:
+        root: The checkout: `problems/`, `dbt_project/`, `feature_repo/`, `bentos/`.
+        home: All state (`HINDCAST_HOME`). Two homes never disturb each other.
+        problem: Name of the file under `problems/`, without its ending (`HINDCAST_PROBLEM`).
+    """
+
+    root: Path
+    home: Path
+    problem: str = "flight_delay"
+
+    @classmethod
+    def from_environment(cls) -> "Settings":
+        root = Path(os.environ.get("HINDCAST_ROOT") or Path(__file__).parent.parent).resolve()
+        home = Path(os.environ.get("HINDCAST_HOME") or root / ".hindcast").resolve()
+        return cls(root, home, os.environ.get("HINDCAST_PROBLEM") or "flight_delay")
+
+    # What is read
+    @property
+    def problem_file(self) -> Path:
+        return self.root / "problems" / f"{self.problem}.yaml"
+
+    @property
+    def sources_folder(self) -> Path:
+        return self.root / "problems" / "sources"
+
+    @property
+    def dbt_project(self) -> Path:
+        return self.root / "dbt_project"
+
+    @property
+    def feature_repo(self) -> Path:
+        return self.root / "feature_repo"
+
+    @property
+    def bentos(self) -> Path:
+        return self.root / "bentos"
+
+    # What is kept
+    @property
+    def lake_catalogue(self) -> Path:
+        return self.home / "lake" / "catalogue.sqlite"
+
+    @property
+    def lake_data(self) -> Path:
+        return self.home / "lake" / "data"
+
+    @property
+    def duckdb_extensions(self) -> Path:
+        return self.home / "duckdb_extensions"
+
+    @property
+    def scratch(self) -> Path:
+        """What a killed process may leave behind and the next one may delete."""
+        return self.home / "scratch"
+
+    @property
+    def locks(self) -> Path:
+        return self.home / "locks"
+
+    @property
+    def clock_file(self) -> Path:
+        return self.home / "clock.json"
+
+    @property
+    def dbt_target(self) -> Path:
+        return self.home / "dbt"
+
+    @property
+    def feast_registry(self) -> Path:
+        return self.home / "feast" / "registry.db"
+
+    @property
+    def online_store(self) -> Path:
+        return self.home / "feast" / "online.db"
+
+    @property
+    def models(self) -> Path:
+        return self.home / "models"
+
+    @property
+    def champion_file(self) -> Path:
+        return self.home / "champion.json"
+
+    @property
+    def verdicts(self) -> Path:
+        return self.home / "verdicts"
+
+    @property
+    def bento_store(self) -> Path:
+        return self.home / "bentoml"
+
+    @property
+    def request_log(self) -> Path:
+        return self.home / "request_log"
+
+    @property
+    def reports(self) -> Path:
+        return self.home / "reports"
+
+    @property
+    def dagster_home(self) -> Path:
+        return self.home / "dagster"
+
+    def environment(self) -> dict[str, str]:
+        """What a child process (dbt, Feast, the service, the UI) must find in its environment.
+
+        Telemetry of every tool is off; threads are few because the machine is shared.
+        """
+        return {
+            "HINDCAST_ROOT": str(self.root),
+            "HINDCAST_HOME": str(self.home),
+            "HINDCAST_PROBLEM": self.problem,
+            "HINDCAST_LAKE_CATALOGUE": str(self.lake_catalogue),
+            "HINDCAST_LAKE_DATA": str(self.lake_data),
+            "HINDCAST_DUCKDB_EXTENSIONS": str(self.duckdb_extensions),
+            "HINDCAST_SCRATCH": str(self.scratch),
+            "HINDCAST_FEAST_REGISTRY": str(self.feast_registry),
+            "HINDCAST_ONLINE_STORE": str(self.online_store),
+            "DAGSTER_HOME": str(self.dagster_home),
+            "BENTOML_HOME": str(self.bento_store),
+            "DBT_PROFILES_DIR": str(self.dbt_project),
+            "DBT_TARGET_PATH": str(self.dbt_target),
+            "DBT_LOG_PATH": str(self.dbt_target / "logs"),
+            "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+            "DBT_VERSION_CHECK": "false",
+            "DAGSTER_DISABLE_TELEMETRY": "yes",
+            "BENTOML_DO_NOT_TRACK": "True",
+            "FEAST_USAGE": "False",
+            "DO_NOT_TRACK": "1",
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+        }
