@@ -193,6 +193,7 @@ class Problem(Strict):
     task: Literal["binary", "multiclass", "regression"]
     sources: str = Field(description="File under `problems/sources/`, without its ending.")
     labeled_table: str = Field(description="`schema.table`: one row per entity, with keys, prediction time and label.")
+    split_table: str = Field(description="`schema.table`: the labeled rows that a window admits, with a column `split`.")
     entity: Entity
     prediction_time: PredictionTime
     label: Label
