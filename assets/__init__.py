@@ -1,0 +1,1 @@
+"""The asset graph: thin wiring in flow order. `definitions.py` is the table of contents; the logic is in `hindcast/`."""
