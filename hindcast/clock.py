@@ -46,7 +46,9 @@ class SimulatedClock:
         if instant.tzinfo is None:
             raise HindcastError(f"The clock needs a time zone: {instant.isoformat()} has none; write …Z for UTC.")
         if instant < self.now():
-            raise HindcastError(f"The clock stands at {self.now().isoformat()} and can't go back to {instant.isoformat()}.")
+            raise HindcastError(
+                f"The clock stands at {self.now().isoformat()} and can't go back to {instant.isoformat()}."
+            )
         write_atomically(self.path, json.dumps({"now": instant.astimezone(UTC).isoformat()}))
 
 

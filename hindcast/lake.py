@@ -48,7 +48,9 @@ class Lake:
             connection = self._attach(options)
         except duckdb.Error as error:
             if snapshot is not None and "snapshot" in str(error).lower():
-                raise HindcastError(f"The lake at {self.settings.lake_catalogue} has no snapshot {snapshot}.") from error
+                raise HindcastError(
+                    f"The lake at {self.settings.lake_catalogue} has no snapshot {snapshot}."
+                ) from error
             raise
         try:
             yield connection
@@ -104,7 +106,12 @@ class Lake:
             package = importlib.util.find_spec(f"duckdb_extension_{wheel}")
             if package is None or not package.submodule_search_locations:
                 continue  # DuckDB's own INSTALL is the fallback
-            file = Path(package.submodule_search_locations[0], "extensions", f"v{duckdb.__version__}", f"{wheel}.duckdb_extension")
+            file = Path(
+                package.submodule_search_locations[0],
+                "extensions",
+                f"v{duckdb.__version__}",
+                f"{wheel}.duckdb_extension",
+            )
             if not (link.is_symlink() and link.readlink() == file):
                 link.unlink(missing_ok=True)
                 link.symlink_to(file)
@@ -120,7 +127,12 @@ class Lake:
                 "temp_directory": str(self.settings.scratch / "duckdb"),
             }
         )
-        every = [*options, f"DATA_PATH '{self.settings.lake_data}/'", "META_JOURNAL_MODE 'WAL'", "META_BUSY_TIMEOUT 10000"]
+        every = [
+            *options,
+            f"DATA_PATH '{self.settings.lake_data}/'",
+            "META_JOURNAL_MODE 'WAL'",
+            "META_BUSY_TIMEOUT 10000",
+        ]
         connection.execute("LOAD sqlite; LOAD ducklake; LOAD icu; SET TimeZone = 'UTC'")
         connection.execute(f"ATTACH 'ducklake:sqlite:{self.settings.lake_catalogue}' AS lake ({', '.join(every)})")
         connection.execute("USE lake")

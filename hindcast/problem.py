@@ -164,10 +164,16 @@ class Monitoring(Strict):
     min_requests: int = Field(gt=0)
     min_labeled: int = Field(gt=0)
     reference_rows: int = Field(gt=0, description="Rows drawn (seeded) from the reference period for the report.")
-    blocks: int = Field(gt=1, description="Blocks of the reference period on whose variation thresholds are calibrated.")
+    blocks: int = Field(
+        gt=1, description="Blocks of the reference period on whose variation thresholds are calibrated."
+    )
     drift_quantile: float = Field(gt=0, lt=1, description="Of the block-to-block distances; beyond it a column drifts.")
-    max_drifted_share: float = Field(gt=0, le=1, description="Share of drifted columns past which retraining is asked for.")
-    performance_z: float = Field(gt=0, description="Standard deviations (of blocks) by which the primary metric may worsen.")
+    max_drifted_share: float = Field(
+        gt=0, le=1, description="Share of drifted columns past which retraining is asked for."
+    )
+    performance_z: float = Field(
+        gt=0, description="Standard deviations (of blocks) by which the primary metric may worsen."
+    )
     cool_down: Duration = Field(description="Between two retrainings for the same cause.")
 
 
@@ -193,7 +199,9 @@ class Problem(Strict):
     task: Literal["binary", "multiclass", "regression"]
     sources: str = Field(description="File under `problems/sources/`, without its ending.")
     labeled_table: str = Field(description="`schema.table`: one row per entity, with keys, prediction time and label.")
-    split_table: str = Field(description="`schema.table`: the labeled rows that a window admits, with a column `split`.")
+    split_table: str = Field(
+        description="`schema.table`: the labeled rows that a window admits, with a column `split`."
+    )
     entity: Entity
     prediction_time: PredictionTime
     label: Label

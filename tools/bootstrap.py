@@ -46,7 +46,9 @@ def install() -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as pin:
         pin.write(uv_pin.group())
         pin.flush()
-        run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r", pin.name)
+        run(
+            python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r", pin.name
+        )
     uv = ENVIRONMENT / "bin" / "uv"
     run(uv, "pip", "sync", "--quiet", "--require-hashes", LOCK)
     run(uv, "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", ROOT)

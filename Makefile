@@ -1,0 +1,40 @@
+# Every command sets the environment up first (tools/bootstrap.py; nothing to do when it is as locked).
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint ui serve docs replay lock
+
+help: ## list the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */\1\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: ## make .venv hold what requirements.lock names
+	@$(PYTHON) tools/bootstrap.py
+
+run: setup ## the main job: raw flights to a served, logged and monitored prediction
+	@$(BIN)/hindcast run
+
+test: setup ## unit, graph and end-to-end tests
+	@$(BIN)/python -m pytest
+
+lint: setup ## formatting, rules, types, SQL
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy hindcast
+	@$(BIN)/sqlfluff lint dbt_project/models
+
+ui: setup ## the Dagster UI over the same state, on http://127.0.0.1:3000
+	@$(BIN)/hindcast ui
+
+serve: setup ## serve the champion over HTTP, on http://127.0.0.1:3001
+	@$(BIN)/hindcast serve
+
+docs: setup ## the dbt documentation and lineage as one static page
+	@$(BIN)/hindcast docs
+
+replay: setup ## let one more simulated week go by: data, requests, labels, reports
+	@$(BIN)/hindcast replay
+
+lock: setup ## write requirements.lock again from pyproject.toml
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes \
+		--no-emit-index-url --no-header --upgrade pyproject.toml --output-file requirements.lock

@@ -1,0 +1,33 @@
+"""Makes a home ready: its folders, its instance of Dagster's settings, and the environment that child tools read."""
+
+import os
+
+from hindcast.files import write_atomically
+from hindcast.lake import Lake
+from hindcast.settings import Settings
+
+_DAGSTER_YAML = """\
+# Written by Hindcast at each start; state is in this folder.
+telemetry: {enabled: false}
+nux: {enabled: false}
+concurrency:
+  pools: {default_limit: 1, granularity: op}
+run_monitoring: {enabled: true, free_slots_after_run_end_seconds: 10}
+"""
+
+
+def prepare(settings: Settings) -> None:
+    """Creates what is missing under the home and exports `settings.environment()` to this process and its children."""
+    for folder in (
+        settings.dagster_home,
+        settings.scratch,
+        settings.feast_registry.parent,
+        settings.bento_store,
+        settings.reports,
+    ):
+        folder.mkdir(parents=True, exist_ok=True)
+    config = settings.dagster_home / "dagster.yaml"
+    if not config.exists() or config.read_text() != _DAGSTER_YAML:
+        write_atomically(config, _DAGSTER_YAML)
+    os.environ.update(settings.environment())
+    Lake(settings).install_extensions()
