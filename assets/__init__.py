@@ -1,1 +1,1 @@
-"""The asset graph: thin wiring in flow order. `definitions.py` is the table of contents; the logic is in `hindcast/`."""
+"""The asset graph: thin wiring in flow order. `definitions.py` is the table of contents; logic is in `hindcast/`."""

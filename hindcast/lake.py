@@ -90,9 +90,9 @@ class Lake:
         schema, name = table.split(".")
         with self.reading() as connection:
             found = connection.execute(
-                "SELECT 1 FROM duckdb_tables() WHERE database_name = 'lake' AND schema_name = ? AND table_name = ? "
-                "UNION ALL SELECT 1 FROM duckdb_views() WHERE database_name = 'lake' AND schema_name = ? AND view_name = ?",
-                [schema, name, schema, name],
+                "SELECT 1 FROM information_schema.tables "
+                "WHERE table_catalog = 'lake' AND table_schema = ? AND table_name = ?",
+                [schema, name],
             ).fetchall()
         return bool(found)
 

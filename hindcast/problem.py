@@ -14,7 +14,6 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from hindcast.errors import HindcastError
 
-
 Form = TypeVar("Form", bound=BaseModel)
 
 

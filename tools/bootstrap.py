@@ -34,7 +34,7 @@ def run(*command: str | Path) -> None:
 
 
 def install() -> None:
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - this runs before anything could refuse an older one
         sys.exit(f"Hindcast needs Python 3.11 or later; this is {sys.version.split()[0]} ({sys.executable}).")
     print("Setting up .venv (once; a few minutes on a slow line)", flush=True)
     venv.create(ENVIRONMENT, with_pip=True, clear=True)
