@@ -160,8 +160,9 @@ class Leakage(Strict):
 class Monitoring(Strict):
     """When a report raises the alarm."""
 
-    min_requests: int = Field(gt=0)
-    min_labeled: int = Field(gt=0)
+    window: Duration = Field(description="A report is about the requests of this long before the clock.")
+    min_requests: int = Field(gt=1, description="With fewer in the window, nothing is judged.")
+    min_labeled: int = Field(gt=1, description="With fewer matured labels in the window, performance isn't judged.")
     reference_rows: int = Field(gt=0, description="Rows drawn (seeded) from the reference period for the report.")
     blocks: int = Field(
         gt=1, description="Blocks of the reference period on whose variation thresholds are calibrated."
@@ -173,7 +174,7 @@ class Monitoring(Strict):
     performance_z: float = Field(
         gt=0, description="Standard deviations (of blocks) by which the primary metric may worsen."
     )
-    cool_down: Duration = Field(description="Between two retrainings for the same cause.")
+    cool_down: Duration = Field(description="Between two retrainings that a report asks for.")
 
 
 class Serving(Strict):
