@@ -1,0 +1,248 @@
+"""The log of requests: durable lines while serving, then rows of the lake, each exactly once.
+
+What a record says about a prediction is decided in `answering`; nothing here serves or reads features.
+"""
+
+import json
+import os
+import threading
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars
+
+from hindcast.lake import Lake
+
+_FILE_BYTES = 64 * 1024 * 1024
+_BATCH_BYTES = 32 * 1024 * 1024
+
+_REQUESTS = """\
+CREATE SCHEMA IF NOT EXISTS log;
+CREATE TABLE IF NOT EXISTS log.requests (
+    id VARCHAR, received_at TIMESTAMP, prediction_time TIMESTAMP, entity_key VARCHAR, entity JSON,
+    model_version VARCHAR, snapshot BIGINT, features JSON, feature_times JSON, missing_or_stale VARCHAR[],
+    unknown_categories VARCHAR[], probability DOUBLE, decision INTEGER, latency_ms DOUBLE
+);
+CREATE TABLE IF NOT EXISTS log.consumed (file VARCHAR, "offset" BIGINT, torn BIGINT)"""
+
+_INSTANTS = ("received_at", "prediction_time")
+_NESTED = ("entity", "features", "feature_times")
+_COLUMNS: dict[str, Any] = {
+    "id": polars.String,
+    "received_at": polars.Datetime("us"),
+    "prediction_time": polars.Datetime("us"),
+    "entity_key": polars.String,
+    "entity": polars.String,
+    "model_version": polars.String,
+    "snapshot": polars.Int64,
+    "features": polars.String,
+    "feature_times": polars.String,
+    "missing_or_stale": polars.List(polars.String),
+    "unknown_categories": polars.List(polars.String),
+    "probability": polars.Float64,
+    "decision": polars.Int64,
+    "latency_ms": polars.Float64,
+}
+
+
+class RequestLog:
+    """One process's append-only file of records: one JSON object per line, on its way to disk before an answer.
+
+    A line is handed to the kernel by one `write`, so it survives the death of the process in any form; it
+    isn't forced to the platter, so the last seconds before a power cut may be lost.
+
+    Args:
+        folder: Where the files lie; each process writes files of its own, of names never used again.
+        file_bytes: A file that has reached this size is left alone and a new one begun.
+    """
+
+    def __init__(self, folder: Path, file_bytes: int = _FILE_BYTES) -> None:
+        self._folder = folder
+        self._file_bytes = file_bytes
+        self._descriptor: int | None = None
+        self._size = 0
+        self._torn = False
+        self._lock = threading.Lock()
+
+    def append(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Writes the records, all of them or with an error.
+
+        Raises:
+            OSError: The disk is full or can't be written. Some of the records may be in the file; none of
+                them may be answered for.
+        """
+        lines = "".join(json.dumps(record, separators=(",", ":"), allow_nan=False) + "\n" for record in records)
+        with self._lock:
+            if self._descriptor is None or self._size >= self._file_bytes:
+                self._begin_file()
+            assert self._descriptor is not None
+            # What a failed write left is closed off by a line end; cutting it off could move what a reader has counted.
+            data = (b"\n" if self._torn else b"") + lines.encode()
+            self._torn = True
+            written = os.write(self._descriptor, data)
+            self._size += written
+            while written < len(data):
+                data = data[written:]
+                written = os.write(self._descriptor, data)
+                self._size += written
+            self._torn = False
+
+    def close(self) -> None:
+        """Closes the file; a later record begins a new one."""
+        with self._lock:
+            if self._descriptor is not None:
+                os.close(self._descriptor)
+                self._descriptor = None
+
+    def _begin_file(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / f"{os.getpid()}-{uuid.uuid4().hex}.jsonl"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        self._descriptor, self._size, self._torn = descriptor, 0, False
+
+
+@dataclass(frozen=True)
+class Compaction:
+    """What a compaction did, and what the table holds after it.
+
+    Attributes:
+        added: Records that became rows now.
+        duplicates: Lines read now whose id was a row already; the first one stays.
+        torn: Lines that a killed process or a full disk left unfinished, over all files.
+        rows: Rows of `log.requests`.
+    """
+
+    added: int
+    duplicates: int
+    torn: int
+    rows: int
+
+
+def compact(folder: Path, lake: Lake) -> Compaction:
+    """Moves what was logged since the last time into `log.requests`, each record exactly once.
+
+    Rows and the position up to which each file has been read land in one transaction: after a kill at any
+    moment both are there or neither is. A record is known by its id. Only whole lines are read; the files stay.
+
+    Args:
+        folder: Of the request log's files.
+        lake: Gets the tables `log.requests` and `log.consumed`.
+    """
+    added = duplicates = 0
+    while True:
+        with lake.writing() as connection:
+            connection.execute(_REQUESTS)
+            pieces = list(_unread(folder, _consumed(connection), _BATCH_BYTES))
+            records: list[dict[str, Any]] = []
+            for piece in pieces:
+                good, torn = _parse(piece.lines)
+                records += good
+                connection.execute(
+                    'MERGE INTO log.consumed AS old USING (SELECT ? AS file, ? AS "offset", ? AS torn) AS new '
+                    'ON old.file = new.file WHEN MATCHED THEN UPDATE SET "offset" = new."offset", torn = old.torn + new.torn '
+                    "WHEN NOT MATCHED THEN INSERT",
+                    [piece.file, piece.end, torn],
+                )
+            new = _insert(connection, records) if records else 0
+        added += new
+        duplicates += len(records) - new
+        if not pieces:
+            break
+    with lake.reading() as connection:
+        rows, torn_lines = connection.execute(
+            "SELECT (SELECT count(*) FROM log.requests), (SELECT coalesce(sum(torn), 0) FROM log.consumed)"
+        ).fetchall()[0]
+    return Compaction(added, duplicates, int(torn_lines) + _unfinished(folder), int(rows))
+
+
+def logged_ids(folder: Path, lake: Lake) -> set[str]:
+    """Ids of all records that were ever logged, in the lake or still only in files."""
+    ids: set[str] = set()
+    consumed: dict[str, int] = {}
+    if lake.exists("log.consumed"):
+        with lake.reading() as connection:
+            ids = {row[0] for row in connection.execute("SELECT id FROM log.requests").fetchall()}
+            consumed = _consumed(connection)
+    while pieces := list(_unread(folder, consumed, _BATCH_BYTES)):
+        for piece in pieces:
+            ids |= {record["id"] for record in _parse(piece.lines)[0]}
+            consumed[piece.file] = piece.end
+    return ids
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Whole lines of one file, up to byte `end`."""
+
+    file: str
+    end: int
+    lines: bytes
+
+
+def _consumed(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    return dict(connection.execute('SELECT file, "offset" FROM log.consumed').fetchall())
+
+
+def _unread(folder: Path, consumed: Mapping[str, int], limit: int) -> Iterator[_Piece]:
+    """Pieces of files not read yet, about `limit` bytes in all; none where nothing whole is left."""
+    for path in sorted(folder.glob("*.jsonl")):
+        start = consumed.get(path.name, 0)
+        if limit <= 0 or path.stat().st_size <= start:
+            continue
+        with path.open("rb") as file:
+            file.seek(start)
+            data = file.read(limit)
+            if b"\n" not in data:  # a line longer than what was asked for, or the unfinished last one
+                data += file.readline()
+        lines = data[: data.rfind(b"\n") + 1]
+        limit -= len(data)
+        if lines:
+            yield _Piece(path.name, start + len(lines), lines)
+
+
+def _parse(lines: bytes) -> tuple[list[dict[str, Any]], int]:
+    """The records of whole lines, and how many lines aren't records."""
+    records, torn = [], 0
+    for line in lines.splitlines():
+        try:
+            record = json.loads(line)
+            records.append({name: _cell(name, record[name]) for name in _COLUMNS})
+        except (ValueError, KeyError, TypeError):
+            torn += 1
+    return records, torn
+
+
+def _cell(name: str, value: Any) -> Any:
+    if name in _INSTANTS:
+        return datetime.fromisoformat(value).astimezone(UTC).replace(tzinfo=None)
+    return json.dumps(value) if name in _NESTED else value
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, records: list[dict[str, Any]]) -> int:
+    """Adds the records whose id isn't a row yet, the first of each id; returns how many."""
+    frame = polars.DataFrame(records, schema=_COLUMNS).unique("id", keep="first", maintain_order=True)
+    connection.register("new_records", frame.to_arrow())
+    names = ", ".join(_COLUMNS)
+    inserted = connection.execute(
+        f"INSERT INTO log.requests ({names}) SELECT {names} FROM new_records ANTI JOIN log.requests USING (id)"
+    ).fetchall()
+    connection.unregister("new_records")
+    return int(inserted[0][0])
+
+
+def _unfinished(folder: Path) -> int:
+    """Files whose last line has no end: written by a process that was killed, or this very moment."""
+    count = 0
+    for path in folder.glob("*.jsonl"):
+        with path.open("rb") as file:
+            if file.seek(0, os.SEEK_END) > 0:
+                file.seek(-1, os.SEEK_END)
+                count += file.read(1) != b"\n"
+    return count
