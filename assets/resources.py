@@ -4,7 +4,7 @@ from functools import cached_property
 
 from dagster import ConfigurableResource
 
-from hindcast.clock import Clock, SimulatedClock, WallClock
+from hindcast.clock import Clock, clock_of
 from hindcast.lake import Lake
 from hindcast.problem import Problem, load_problem
 from hindcast.settings import Settings
@@ -27,6 +27,4 @@ class HindcastResource(ConfigurableResource):  # type: ignore[type-arg]
 
     @cached_property
     def clock(self) -> Clock:
-        if self.problem.clock is None:
-            return WallClock()
-        return SimulatedClock(self.settings.clock_file, self.problem.clock.start)
+        return clock_of(self.settings, self.problem)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from hindcast.errors import HindcastError
 from hindcast.files import write_atomically
+from hindcast.problem import Problem
+from hindcast.settings import Settings
 
 
 class WallClock:
@@ -53,3 +55,10 @@ class SimulatedClock:
 
 
 Clock = WallClock | SimulatedClock
+
+
+def clock_of(settings: Settings, problem: Problem) -> Clock:
+    """The clock that a problem lives by: simulated where its file has a `clock`, else the machine's."""
+    if problem.clock is None:
+        return WallClock()
+    return SimulatedClock(settings.clock_file, problem.clock.start)

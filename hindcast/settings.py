@@ -109,6 +109,24 @@ class Settings:
         return self.home / "reports"
 
     @property
+    def stage_seconds(self) -> Path:
+        return self.home / "stage_seconds.json"
+
+    @property
+    def replay_file(self) -> Path:
+        """How far the simulated clock's requests were sent."""
+        return self.home / "replay.json"
+
+    @property
+    def docs(self) -> Path:
+        return self.home / "docs"
+
+    @property
+    def hindsight(self) -> Path:
+        """A home beside this one, where time has gone on: what evaluates a period that lies ahead of the clock."""
+        return self.home / "hindsight"
+
+    @property
     def dagster_home(self) -> Path:
         return self.home / "dagster"
 

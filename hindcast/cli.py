@@ -1,0 +1,121 @@
+"""The `hindcast` command: arguments in, one call, words out. What a command does is elsewhere."""
+
+import json
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from hindcast.errors import HindcastError
+from hindcast.home import prepare
+from hindcast.lake import Lake
+from hindcast.problem import Problem, load_problem
+from hindcast.settings import Settings
+
+
+def _start() -> tuple[Settings, Problem, Lake]:
+    settings = Settings.from_environment()
+    problem = load_problem(settings.problem_file)
+    prepare(settings)
+    return settings, problem, Lake(settings)
+
+
+def _become(settings: Settings, *command: str) -> NoReturn:
+    """Replaces this process, so that signals and the exit status are the tool's own."""
+    os.chdir(settings.root)
+    os.execv(command[0], list(command))
+
+
+def _tool(name: str) -> str:
+    return str(Path(sys.executable).with_name(name))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Machine learning over tables where everything is read as it was known then."""
+
+
+@cli.command()
+def run() -> None:
+    """Run the main job: whatever has changed, from raw tables to the monitoring report."""
+    settings, _, _ = _start()
+    _become(settings, sys.executable, "-m", "assets.run")
+
+
+@cli.command()
+@click.option("--days", default=7.0, show_default=True, help="How far the simulated clock goes on.")
+def replay(days: float) -> None:
+    """Let simulated time go by: data arrives, requests are served, labels mature, reports follow."""
+    settings, problem, _ = _start()
+    if problem.clock is None:
+        raise HindcastError(f"{problem.name} lives by the wall clock: there is no simulated time to let go by.")
+    _become(settings, sys.executable, "-m", "assets.run", "--days", str(days))
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+def status(as_json: bool) -> None:
+    """Show what the home holds."""
+    from hindcast.status import collect, render
+
+    settings, problem, lake = _start()
+    state = collect(settings, problem, lake)
+    if as_json:
+        click.echo(state.to_json())
+    else:
+        render(state)
+
+
+@cli.command()
+@click.option("--port", default=3000, show_default=True)
+def ui(port: int) -> None:
+    """Open the Dagster UI over this home."""
+    settings, _, _ = _start()
+    _become(settings, _tool("dagster"), "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port))
+
+
+@cli.command()
+@click.option("--port", default=3001, show_default=True)
+def serve(port: int) -> None:
+    """Serve the champion over HTTP on the loopback address."""
+    from hindcast.serving import serve_forever
+
+    settings, _, _ = _start()
+    serve_forever(settings, "127.0.0.1", port)
+
+
+@cli.command()
+def docs() -> None:
+    """Write the dbt documentation and lineage as one static page."""
+    from hindcast.documentation import write_dbt_docs
+
+    settings, _, _ = _start()
+    click.echo(f"Open {write_dbt_docs(settings)}")
+
+
+@cli.command()
+@click.option("--from", "starts", type=click.DateTime(["%Y-%m-%d"]), required=True, help="First day (UTC).")
+@click.option("--to", "ends", type=click.DateTime(["%Y-%m-%d"]), required=True, help="Last day (UTC), included.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+def evaluate(starts: datetime, ends: datetime, as_json: bool) -> None:
+    """Score the champion on a period, features as known then, once its labels have come."""
+    from hindcast.hindsight import evaluate_champion
+
+    settings, problem, lake = _start()
+    result = evaluate_champion(settings, problem, lake, starts.replace(tzinfo=UTC), ends.replace(tzinfo=UTC))
+    if as_json:
+        click.echo(json.dumps(result, indent=2, sort_keys=True))
+    else:
+        for name, value in result.items():
+            click.echo(f"{name:24} {value:.4f}" if isinstance(value, float) else f"{name:24} {value}")
+
+
+def main() -> None:
+    try:
+        cli()
+    except HindcastError as error:
+        click.echo(f"hindcast: {error}", err=True)
+        sys.exit(1)

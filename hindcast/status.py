@@ -1,0 +1,214 @@
+"""What a home holds now, in one form for scripts (`collect`) and one for people (`render`). Computes nothing new."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hindcast.clock import clock_of
+from hindcast.files import write_atomically
+from hindcast.lake import Lake
+from hindcast.problem import Problem
+from hindcast.settings import Settings
+
+
+@dataclass(frozen=True)
+class Status:
+    """The state of one home; None or empty where a stage hasn't run yet.
+
+    Attributes:
+        rows: Per stage: raw tables' rows, cleaned tables' rows, labeled (known and pending), split windows.
+        candidates: Name, validation and test metrics, and whether it was chosen.
+        gate: The newest verdict with its checks.
+        champion: What `champion.json` says.
+        requests: Entities whose prediction time has passed since serving began, as sent.
+        logged: Durable records in the lake.
+        labeled: Logged requests whose label has come.
+        report: The monitoring report's summary, status and causes.
+        stages: Seconds of each stage when it last ran.
+    """
+
+    problem: str
+    question: str
+    now: str
+    as_of: str | None
+    snapshot: int | None
+    rows: dict[str, Any]
+    rejected: int
+    rules: dict[str, int]
+    candidates: list[dict[str, Any]]
+    baselines: dict[str, Any]
+    gate: dict[str, Any] | None
+    champion: dict[str, Any] | None
+    requests: int
+    logged: int
+    labeled: int
+    report: dict[str, Any] | None
+    stages: dict[str, float]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2, sort_keys=True, default=str)
+
+
+def collect(settings: Settings, problem: Problem, lake: Lake) -> Status:
+    """Reads the state of a home; works at any moment, also before anything has run."""
+    tables = _table_rows(lake) if settings.lake_catalogue.exists() else {}
+    evaluation = _json(settings.reports / "evaluation.json") or {}
+    champion = _json(settings.champion_file)
+    replay = _json(settings.replay_file) or {}
+    known: dict[str, int] = {}
+    split: dict[str, int] = {}
+    rules: dict[str, int] = {}
+    as_of, rejected, labeled = None, 0, 0
+    if tables:
+        with lake.reading() as connection:
+
+            def rows(sql: str, table: str) -> list[tuple[Any, ...]]:
+                return connection.execute(sql).fetchall() if table in tables else []
+
+            label = problem.label
+            for state, count in rows(
+                f'SELECT "{label.column}" IS NOT NULL, count(*) FROM {problem.labeled_table} GROUP BY 1',
+                problem.labeled_table,
+            ):
+                known["known" if state else "pending"] = count
+            split = dict(rows(f"SELECT split, count(*) FROM {problem.split_table} GROUP BY 1", problem.split_table))
+            instants = dict(rows("SELECT name, at FROM control.instants", "control.instants"))
+            as_of = f"{instants['as_of'].isoformat()}Z" if "as_of" in instants else None
+            rejected = tables.get("raw.rejected", 0)
+            rules = dict(
+                rows("SELECT rule, rows_touched FROM cleaned.cleaning_rules ORDER BY rule", "cleaned.cleaning_rules")
+            )
+            counted = rows(f'SELECT count("{label.column}") FROM monitor.labeled_requests', "monitor.labeled_requests")
+            labeled = counted[0][0] if counted else 0
+
+    def stage(schema: str) -> dict[str, int]:
+        return {
+            name.removeprefix(f"{schema}."): count for name, count in tables.items() if name.startswith(f"{schema}.")
+        }
+
+    return Status(
+        problem=problem.name,
+        question=problem.question,
+        now=clock_of(settings, problem).now().isoformat(),
+        as_of=as_of,
+        snapshot=lake.snapshot() if tables else None,
+        rows={
+            "raw": {name: count for name, count in stage("raw").items() if name != "rejected"},
+            "cleaned": {name: count for name, count in stage("cleaned").items() if name.startswith("stg_")},
+            "labeled": known,
+            "split": split,
+            "features": stage("features"),
+        },
+        rejected=rejected,
+        rules=rules,
+        candidates=evaluation.get("candidates", []),
+        baselines=evaluation.get("baselines", {}),
+        gate=_newest_verdict(settings),
+        champion=champion,
+        requests=replay.get("sent", 0),
+        logged=tables.get("log.requests", 0),
+        labeled=labeled,
+        report=_json(settings.reports / "monitoring.json"),
+        stages=_json(settings.stage_seconds) or {},
+    )
+
+
+def _table_rows(lake: Lake) -> dict[str, int]:
+    with lake.reading() as connection:
+        names = connection.execute(
+            "SELECT table_schema, table_name FROM information_schema.tables "
+            "WHERE table_catalog = 'lake' AND table_type = 'BASE TABLE' ORDER BY ALL"
+        ).fetchall()
+        return {
+            f"{schema}.{name}": connection.execute(f'SELECT count(*) FROM "{schema}"."{name}"').fetchall()[0][0]
+            for schema, name in names
+        }
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _newest_verdict(settings: Settings) -> dict[str, Any] | None:
+    files = sorted(settings.verdicts.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    return _json(files[-1]) if files else None
+
+
+def keep_stage_seconds(settings: Settings, seconds: dict[str, float]) -> None:
+    """Remembers how long each stage took; a stage that didn't run keeps what it took last."""
+    kept = (_json(settings.stage_seconds) or {}) | {stage: round(value, 1) for stage, value in seconds.items()}
+    write_atomically(settings.stage_seconds, json.dumps(kept, indent=2))
+
+
+def render(status: Status, recomputed: int | None = None, seconds: float = 0.0) -> None:
+    """Prints the final screen.
+
+    Args:
+        status: The state to show.
+        recomputed: How many phases ran in this pass; 0 says that nothing had changed, None that there was no pass.
+        seconds: How long the pass took.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    console.print()
+    console.rule(f"[bold]{status.problem}", align="left")
+    console.print(status.question)
+    console.print(f"As of {status.as_of}; the clock stands at {status.now}; lake snapshot {status.snapshot}.\n")
+
+    flow = Table("stage", "what", box=None, header_style="bold", pad_edge=False)
+    raw = status.rows["raw"]
+    flow.add_row("raw", f"{sum(raw.values()):,} rows in {len(raw)} tables; {status.rejected:,} rejected")
+    touched = sum(status.rules.values())
+    cleaned = status.rows["cleaned"]
+    flow.add_row("cleaned", f"{sum(cleaned.values()):,} rows; {len(status.rules)} rules touched {touched:,}")
+    labeled = status.rows["labeled"]
+    flow.add_row("labeled", f"{labeled.get('known', 0):,} with a known label, {labeled.get('pending', 0):,} still open")
+    split = status.rows["split"]
+    flow.add_row(
+        "split", ", ".join(f"{name} {split[name]:,}" for name in ("train", "validation", "test") if name in split)
+    )
+    features = status.rows["features"]
+    flow.add_row("features", f"{sum(features.values()):,} rows in {len(features)} tables")
+    console.print(flow)
+
+    if status.candidates:
+        shown = ("roc_auc", "average_precision", "log_loss", "brier", "calibration_error")
+        scores = Table("candidate", "on", *shown, box=None, header_style="bold", pad_edge=False)
+        for candidate in status.candidates:
+            name = f"{candidate['name']}{' ←' if candidate.get('chosen') else ''}"
+            for window in ("validation", "test"):
+                scores.add_row(name, window, *(f"{candidate[window][metric]:.4f}" for metric in shown))
+                name = ""
+        for name, metrics in status.baselines.items():
+            scores.add_row(name, "test", *(f"{metrics[m]:.4f}" if m in metrics else "" for m in shown))
+        console.print()
+        console.print(scores)
+
+    console.print()
+    if status.gate:
+        held = sum(1 for check in status.gate["checks"] if check["holds"])
+        console.print(f"gate      {status.gate['verdict']} ({held} of {len(status.gate['checks'])} checks hold)")
+        for check in status.gate["checks"]:
+            if not check["holds"]:
+                console.print(f"          [red]✗[/] {check['name']}: {check['value']} (limit {check['limit']})")
+    if status.champion:
+        console.print(f"champion  {status.champion['version']}")
+    console.print(
+        f"served    {status.requests:,} requests, {status.logged:,} logged, {status.labeled:,} have a label by now"
+    )
+    if status.report:
+        console.print(f"report    {status.report['summary']}")
+    console.print()
+    timed = ", ".join(f"{stage} {took:.0f}" for stage, took in status.stages.items())
+    console.print(f"seconds   {timed}")
+    if recomputed:
+        console.print(f"          this pass {seconds:.0f} s, {recomputed} phases ran")
+    elif recomputed == 0:
+        console.print(f"          this pass {seconds:.0f} s: nothing was computed again, no code or input has changed")
+    console.print("\n[bold]Next[/]      make ui      the graph, its runs, checks and plots")
+    console.print("          make serve   ask the champion over HTTP")
+    console.print("          make replay  let one more week go by")
+    console.rule()

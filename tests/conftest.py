@@ -1,0 +1,20 @@
+"""What all tests share: no test touches the checkout's own home, and none of the tools phones home."""
+
+import os
+import tempfile
+from pathlib import Path
+
+# Set before anything imports `assets`, whose definitions read the home from the environment.
+os.environ["HINDCAST_HOME"] = tempfile.mkdtemp(prefix="hindcast-tests-")
+
+import pytest
+
+from hindcast.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """This checkout with an empty home of the test's own."""
+    return Settings(ROOT, tmp_path / "home")
