@@ -1,0 +1,66 @@
+"""The graph as a whole: it loads, nothing hangs in the air, and data flows one way."""
+
+from functools import cache
+from pathlib import Path
+
+from assets.definitions import STAGES, build_definitions
+
+SNAPSHOT = Path(__file__).parent / "graph.txt"
+
+
+@cache
+def graph():
+    return build_definitions().resolve_asset_graph()
+
+
+def picture() -> str:
+    """One line per asset: its stage, its key, and what it is made from."""
+    lines = []
+    for key in graph().get_all_asset_keys():
+        node = graph().get(key)
+        parents = ", ".join(sorted(parent.to_user_string() for parent in node.parent_keys))
+        lines.append(f"{node.group_name}: {key.to_user_string()} <- {parents}".rstrip())
+    order = list(STAGES)
+    return "\n".join(sorted(lines, key=lambda line: (order.index(line.split(":")[0]), line))) + "\n"
+
+
+def test_no_asset_waits_for_something_that_nobody_makes() -> None:
+    # A mistyped key in `deps` would become an external asset, and its step would run too early.
+    assert graph().get_all_asset_keys() - graph().executable_asset_keys == set()
+
+
+def test_groups_are_the_modules() -> None:
+    assert {graph().get(key).group_name for key in graph().get_all_asset_keys()} == set(STAGES)
+
+
+def test_data_flows_one_way() -> None:
+    order = list(STAGES)
+    backwards = [
+        (parent.to_user_string(), key.to_user_string())
+        for key in graph().get_all_asset_keys()
+        for parent in graph().get(key).parent_keys
+        if order.index(graph().get(parent).group_name) > order.index(graph().get(key).group_name)
+    ]
+    assert backwards == []
+
+
+def test_the_graph_is_as_it_was_last_agreed() -> None:
+    """A change here is a change of the architecture: look at the difference, then write the file again.
+
+    `python -c "from tests.graph.test_definitions import *; SNAPSHOT.write_text(picture())"`
+    """
+    assert picture() == SNAPSHOT.read_text()
+
+
+def test_checks_that_guard_what_goes_on_are_blocking() -> None:
+    checks = graph().asset_checks_defs_by_key if hasattr(graph(), "asset_checks_defs_by_key") else {}
+    specs = [spec for definition in set(checks.values()) for spec in definition.check_specs]
+    assert all(spec.blocking for spec in specs if spec.asset_key.path[0] in {"labeled", "split", "train"})
+
+
+def test_every_job_sensor_and_schedule_is_there() -> None:
+    definitions = build_definitions()
+    jobs = {job.name for job in definitions.resolve_all_job_defs()}
+    assert {"ingest", "build", "train", "publish", "serve", "monitor", "retrain"} <= jobs
+    assert {sensor.name for sensor in definitions.sensors or ()} == {"retrain_on_report"}
+    assert {schedule.name for schedule in definitions.schedules or ()} == {"ingest_next_month"}
