@@ -11,43 +11,34 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
-import polars
+if TYPE_CHECKING:  # the service writes the log and has no lake
+    import duckdb
 
-from hindcast.lake import Lake
+    from hindcast.lake import Lake
 
 _FILE_BYTES = 64 * 1024 * 1024
 _BATCH_BYTES = 32 * 1024 * 1024
 
-_REQUESTS = """\
-CREATE SCHEMA IF NOT EXISTS log;
-CREATE TABLE IF NOT EXISTS log.requests (
-    id VARCHAR, received_at TIMESTAMP, prediction_time TIMESTAMP, entity_key VARCHAR, entity JSON,
-    model_version VARCHAR, snapshot BIGINT, features JSON, feature_times JSON, missing_or_stale VARCHAR[],
-    unknown_categories VARCHAR[], probability DOUBLE, decision INTEGER, latency_ms DOUBLE
-);
-CREATE TABLE IF NOT EXISTS log.consumed (file VARCHAR, "offset" BIGINT, torn BIGINT)"""
-
+# The columns of `log.requests` besides the entity's key, and what DuckDB reads them from.
+_COLUMNS = {
+    "id": "VARCHAR",
+    "received_at": "TIMESTAMP",
+    "prediction_time": "TIMESTAMP",
+    "entity": "JSON",
+    "model_version": "VARCHAR",
+    "snapshot": "BIGINT",
+    "features": "JSON",
+    "feature_times": "JSON",
+    "missing_or_stale": "VARCHAR[]",
+    "unknown_categories": "VARCHAR[]",
+    "probability": "DOUBLE",
+    "decision": "INTEGER",
+    "latency_ms": "DOUBLE",
+}
 _INSTANTS = ("received_at", "prediction_time")
 _NESTED = ("entity", "features", "feature_times")
-_COLUMNS: dict[str, Any] = {
-    "id": polars.String,
-    "received_at": polars.Datetime("us"),
-    "prediction_time": polars.Datetime("us"),
-    "entity_key": polars.String,
-    "entity": polars.String,
-    "model_version": polars.String,
-    "snapshot": polars.Int64,
-    "features": polars.String,
-    "feature_times": polars.String,
-    "missing_or_stale": polars.List(polars.String),
-    "unknown_categories": polars.List(polars.String),
-    "probability": polars.Float64,
-    "decision": polars.Int64,
-    "latency_ms": polars.Float64,
-}
 
 
 class RequestLog:
@@ -125,7 +116,7 @@ class Compaction:
     rows: int
 
 
-def compact(folder: Path, lake: Lake) -> Compaction:
+def compact(folder: Path, lake: "Lake", entity_key: str) -> Compaction:
     """Moves what was logged since the last time into `log.requests`, each record exactly once.
 
     Rows and the position up to which each file has been read land in one transaction: after a kill at any
@@ -134,23 +125,25 @@ def compact(folder: Path, lake: Lake) -> Compaction:
     Args:
         folder: Of the request log's files.
         lake: Gets the tables `log.requests` and `log.consumed`.
+        entity_key: Join key that names the entity; a column of this name holds its value as text.
     """
     added = duplicates = 0
     while True:
         with lake.writing() as connection:
-            connection.execute(_REQUESTS)
+            _create_tables(connection, entity_key)
             pieces = list(_unread(folder, _consumed(connection), _BATCH_BYTES))
             records: list[dict[str, Any]] = []
             for piece in pieces:
-                good, torn = _parse(piece.lines)
+                good, torn = _parse(piece.lines, entity_key)
                 records += good
                 connection.execute(
                     'MERGE INTO log.consumed AS old USING (SELECT ? AS file, ? AS "offset", ? AS torn) AS new '
-                    'ON old.file = new.file WHEN MATCHED THEN UPDATE SET "offset" = new."offset", torn = old.torn + new.torn '
+                    "ON old.file = new.file "
+                    'WHEN MATCHED THEN UPDATE SET "offset" = new."offset", torn = old.torn + new.torn '
                     "WHEN NOT MATCHED THEN INSERT",
                     [piece.file, piece.end, torn],
                 )
-            new = _insert(connection, records) if records else 0
+            new = _insert(connection, records, entity_key) if records else 0
         added += new
         duplicates += len(records) - new
         if not pieces:
@@ -162,7 +155,7 @@ def compact(folder: Path, lake: Lake) -> Compaction:
     return Compaction(added, duplicates, int(torn_lines) + _unfinished(folder), int(rows))
 
 
-def logged_ids(folder: Path, lake: Lake) -> set[str]:
+def logged_ids(folder: Path, lake: "Lake") -> set[str]:
     """Ids of all records that were ever logged, in the lake or still only in files."""
     ids: set[str] = set()
     consumed: dict[str, int] = {}
@@ -186,7 +179,14 @@ class _Piece:
     lines: bytes
 
 
-def _consumed(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
+def _create_tables(connection: "duckdb.DuckDBPyConnection", entity_key: str) -> None:
+    columns = ", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
+    connection.execute("CREATE SCHEMA IF NOT EXISTS log")
+    connection.execute(f'CREATE TABLE IF NOT EXISTS log.requests ("{entity_key}" VARCHAR, {columns})')
+    connection.execute('CREATE TABLE IF NOT EXISTS log.consumed (file VARCHAR, "offset" BIGINT, torn BIGINT)')
+
+
+def _consumed(connection: "duckdb.DuckDBPyConnection") -> dict[str, int]:
     return dict(connection.execute('SELECT file, "offset" FROM log.consumed').fetchall())
 
 
@@ -207,16 +207,19 @@ def _unread(folder: Path, consumed: Mapping[str, int], limit: int) -> Iterator[_
             yield _Piece(path.name, start + len(lines), lines)
 
 
-def _parse(lines: bytes) -> tuple[list[dict[str, Any]], int]:
-    """The records of whole lines, and how many lines aren't records."""
-    records, torn = [], 0
-    for line in lines.splitlines():
+def _parse(lines: bytes, entity_key: str | None = None) -> tuple[list[dict[str, Any]], int]:
+    """The records of whole lines as rows, and how many lines aren't records."""
+    rows, torn = [], 0
+    for line in filter(None, lines.splitlines()):
         try:
             record = json.loads(line)
-            records.append({name: _cell(name, record[name]) for name in _COLUMNS})
+            row = {name: _cell(name, record[name]) for name in _COLUMNS}
+            if entity_key is not None:
+                row[entity_key] = str(record["entity"][entity_key])
+            rows.append(row)
         except (ValueError, KeyError, TypeError):
             torn += 1
-    return records, torn
+    return rows, torn
 
 
 def _cell(name: str, value: Any) -> Any:
@@ -225,15 +228,27 @@ def _cell(name: str, value: Any) -> Any:
     return json.dumps(value) if name in _NESTED else value
 
 
-def _insert(connection: duckdb.DuckDBPyConnection, records: list[dict[str, Any]]) -> int:
-    """Adds the records whose id isn't a row yet, the first of each id; returns how many."""
-    frame = polars.DataFrame(records, schema=_COLUMNS).unique("id", keep="first", maintain_order=True)
-    connection.register("new_records", frame.to_arrow())
-    names = ", ".join(_COLUMNS)
+def _insert(connection: "duckdb.DuckDBPyConnection", rows: list[dict[str, Any]], entity_key: str) -> int:
+    """Adds the rows whose id isn't in the table yet, the first of each id; returns how many."""
+    import polars
+
+    kinds: dict[str, Any] = {
+        "TIMESTAMP": polars.Datetime("us"),
+        "BIGINT": polars.Int64,
+        "INTEGER": polars.Int64,
+        "DOUBLE": polars.Float64,
+        "VARCHAR[]": polars.List(polars.String),
+    }
+    schema: dict[str, Any] = {entity_key: polars.String} | {
+        name: kinds.get(kind, polars.String) for name, kind in _COLUMNS.items()
+    }
+    frame = polars.DataFrame(rows, schema=schema).unique("id", keep="first", maintain_order=True)
+    connection.register("new_requests", frame.to_arrow())
+    names = ", ".join(f'"{name}"' for name in schema)
     inserted = connection.execute(
-        f"INSERT INTO log.requests ({names}) SELECT {names} FROM new_records ANTI JOIN log.requests USING (id)"
+        f"INSERT INTO log.requests ({names}) SELECT {names} FROM new_requests ANTI JOIN log.requests USING (id)"
     ).fetchall()
-    connection.unregister("new_records")
+    connection.unregister("new_requests")
     return int(inserted[0][0])
 
 
