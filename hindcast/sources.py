@@ -95,6 +95,9 @@ class Sources(Strict):
     starts: Annotated[date, AfterValidator(_first_of_month)] | None = Field(
         default=None, description="First month of the tables that are partitioned by month."
     )
+    ends: Annotated[date, AfterValidator(_first_of_month)] | None = Field(
+        default=None, description="The month after the last; left out where data keeps coming."
+    )
     tables: dict[Name, SourceTable] = Field(min_length=1, description="In the order in which they are ingested.")
 
     @model_validator(mode="after")
