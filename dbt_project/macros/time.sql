@@ -1,0 +1,54 @@
+{# Everything about instants that engines write differently. Instants are timestamps without a zone, in UTC. #}
+
+{# The wall clock of a time zone at an instant. #}
+{% macro utc_to_local(instant, zone) %}{{ return(adapter.dispatch("utc_to_local")(instant, zone)) }}{% endmacro %}
+{% macro default__utc_to_local(instant, zone) %}from_utc_timestamp({{ instant }}, {{ zone }}){% endmacro %}
+{% macro duckdb__utc_to_local(instant, zone) %}timezone({{ zone }}, timezone('UTC', {{ instant }})){% endmacro %}
+
+{# The instant at which a time zone's clock shows a time. #}
+{% macro local_to_utc(clock, zone) %}{{ return(adapter.dispatch("local_to_utc")(clock, zone)) }}{% endmacro %}
+{% macro default__local_to_utc(clock, zone) %}to_utc_timestamp({{ clock }}, {{ zone }}){% endmacro %}
+{% macro duckdb__local_to_utc(clock, zone) %}timezone('UTC', timezone({{ zone }}, {{ clock }})){% endmacro %}
+
+{# An instant moved by a whole number of minutes; NULL where either is. #}
+{% macro add_minutes(instant, minutes) %}{{ return(adapter.dispatch("add_minutes")(instant, minutes)) }}{% endmacro %}
+{% macro default__add_minutes(instant, minutes) %}timestampadd(minute, {{ minutes }}, {{ instant }}){% endmacro %}
+{% macro duckdb__add_minutes(instant, minutes) %}{{ instant }} + to_minutes({{ minutes }}){% endmacro %}
+
+{# Whole minutes since 1970. #}
+{% macro epoch_minute(instant) %}{{ return(adapter.dispatch("epoch_minute")(instant)) }}{% endmacro %}
+{% macro default__epoch_minute(instant) %}cast(unix_seconds({{ instant }}) div 60 as bigint){% endmacro %}
+{% macro duckdb__epoch_minute(instant) %}cast(epoch({{ instant }}) // 60 as bigint){% endmacro %}
+
+{# The first point of a grid of so many minutes (counted from midnight) that is not before the instant. #}
+{% macro next_grid_point(instant, minutes) %}{{ return(adapter.dispatch("next_grid_point")(instant, minutes)) }}{% endmacro %}
+{% macro default__next_grid_point(instant, minutes) %}
+    timestamp_seconds(ceil(unix_micros({{ instant }}) / ({{ minutes }} * 60000000)) * ({{ minutes }} * 60))
+{% endmacro %}
+{% macro duckdb__next_grid_point(instant, minutes) -%}
+    time_bucket(interval '{{ minutes }} minutes', {{ instant }} + interval '{{ minutes }} minutes' - interval '1 microsecond')
+{%- endmacro %}
+
+{# One row per grid point from one instant to another, both included. #}
+{% macro grid_points(first, last, minutes) %}{{ return(adapter.dispatch("grid_points")(first, last, minutes)) }}{% endmacro %}
+{% macro default__grid_points(first, last, minutes) %}
+    explode(sequence({{ first }}, {{ last }}, interval {{ minutes }} minutes))
+{% endmacro %}
+{% macro duckdb__grid_points(first, last, minutes) -%}
+    unnest(generate_series({{ first }}, {{ last }}, interval '{{ minutes }} minutes'))
+{%- endmacro %}
+
+{# The instant until which the lake knows anything: nothing later is in the raw tables. #}
+{% macro known_until() -%}
+    (select instants."at" from {{ source("control", "instants") }} as instants where instants.name = 'known_until')
+{%- endmacro %}
+
+{# Minutes since midnight of a clock time written as an integer hour-minute; 2400 is midnight. #}
+{% macro clock_minute(hhmm) -%}
+    cast(floor({{ hhmm }} / 100) * 60 + {{ hhmm }} % 100 as integer) % 1440
+{%- endmacro %}
+
+{# Day of the week, Monday 1 to Sunday 7. #}
+{% macro iso_weekday(day) %}{{ return(adapter.dispatch("iso_weekday")(day)) }}{% endmacro %}
+{% macro default__iso_weekday(day) %}extract(dayofweek_iso from {{ day }}){% endmacro %}
+{% macro duckdb__iso_weekday(day) %}extract(isodow from {{ day }}){% endmacro %}

@@ -1,0 +1,25 @@
+with outcomes as (
+    select * from {{ ref("flight_outcomes") }}
+),
+
+windows as (
+    select
+        windows.split,
+        windows.starts_at,
+        windows.ends_at,
+        instants."at" as as_of
+    from {{ source("control", "windows") }} as windows
+    cross join {{ source("control", "instants") }} as instants
+    where instants.name = 'as_of'
+)
+
+select
+    outcomes.*,
+    windows.split
+from outcomes
+inner join windows
+    on
+        outcomes.prediction_time >= windows.starts_at
+        and outcomes.prediction_time < windows.ends_at
+        and outcomes.label_known_at <= windows.ends_at
+        and outcomes.label_known_at <= windows.as_of
