@@ -128,10 +128,12 @@ def compact(folder: Path, lake: "Lake", entity_key: str) -> Compaction:
         entity_key: Join key that names the entity; a column of this name holds its value as text.
     """
     added = duplicates = 0
-    while True:
+    more = True
+    while more:
         with lake.writing() as connection:
             _create_tables(connection, entity_key)
             pieces = list(_unread(folder, _consumed(connection), _BATCH_BYTES))
+            more = sum(len(piece.lines) for piece in pieces) >= _BATCH_BYTES // 2
             records: list[dict[str, Any]] = []
             for piece in pieces:
                 good, torn = _parse(piece.lines, entity_key)
@@ -144,14 +146,11 @@ def compact(folder: Path, lake: "Lake", entity_key: str) -> Compaction:
                     [piece.file, piece.end, torn],
                 )
             new = _insert(connection, records, entity_key) if records else 0
+            rows, torn_lines = connection.execute(
+                "SELECT (SELECT count(*) FROM log.requests), (SELECT coalesce(sum(torn), 0) FROM log.consumed)"
+            ).fetchall()[0]
         added += new
         duplicates += len(records) - new
-        if not pieces:
-            break
-    with lake.reading() as connection:
-        rows, torn_lines = connection.execute(
-            "SELECT (SELECT count(*) FROM log.requests), (SELECT coalesce(sum(torn), 0) FROM log.consumed)"
-        ).fetchall()[0]
     return Compaction(added, duplicates, int(torn_lines) + _unfinished(folder), int(rows))
 
 

@@ -1,0 +1,170 @@
+"""The request log: what is acknowledged is on file, and each record becomes one row, whatever breaks when."""
+
+import json
+import resource
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hindcast import request_log
+from hindcast.lake import Lake
+from hindcast.request_log import Compaction, RequestLog, compact, logged_ids
+from hindcast.settings import Settings
+
+
+def record(number: int, **changes: Any) -> dict[str, Any]:
+    return {
+        "id": f"id-{number}",
+        "received_at": "2024-05-01T12:00:00.250000+00:00",
+        "prediction_time": "2024-05-01T14:00:00+02:00",
+        "entity": {"parcel": f"P{number}", "depot": None},
+        "model_version": "v1",
+        "snapshot": 7,
+        "features": {"weight": 1.5, "kind": "box", "age": None},
+        "feature_times": {"depots": "2024-05-01T11:00:00+00:00", "parcels": None},
+        "missing_or_stale": ["parcels"],
+        "unknown_categories": [],
+        "probability": 0.25,
+        "decision": 0,
+        "latency_ms": 0.5,
+    } | changes
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(Settings(tmp_path, tmp_path / "home"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "log"
+
+
+def rows(lake: Lake, sql: str) -> list[tuple[Any, ...]]:
+    with lake.reading() as connection:
+        return connection.execute(sql).fetchall()
+
+
+def test_a_record_is_a_whole_line_when_append_returns(folder: Path) -> None:
+    RequestLog(folder).append([record(1), record(2)])
+    (file,) = folder.iterdir()
+    assert [json.loads(line)["id"] for line in file.read_text().splitlines()] == ["id-1", "id-2"]
+    assert file.read_text().endswith("\n")
+
+
+def test_processes_never_share_a_file(folder: Path) -> None:
+    RequestLog(folder).append([record(1)])
+    RequestLog(folder).append([record(2)])
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_a_full_file_is_followed_by_a_new_one(folder: Path) -> None:
+    log = RequestLog(folder, file_bytes=1)
+    for number in range(3):
+        log.append([record(number)])
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_records_become_typed_rows(folder: Path, lake: Lake) -> None:
+    RequestLog(folder).append([record(1)])
+    assert compact(folder, lake, "parcel") == Compaction(added=1, duplicates=0, torn=0, rows=1)
+    (row,) = rows(
+        lake,
+        "SELECT parcel, received_at::VARCHAR, prediction_time::VARCHAR, snapshot, probability, decision, latency_ms, "
+        "(features->>'weight')::DOUBLE, features->>'kind', features->>'age', entity->>'parcel', "
+        "feature_times->>'depots', missing_or_stale, unknown_categories FROM log.requests",
+    )
+    times = ("2024-05-01 12:00:00.25", "2024-05-01 12:00:00")
+    depots = "2024-05-01T11:00:00+00:00"
+    assert row == ("P1", *times, 7, 0.25, 0, 0.5, 1.5, "box", None, "P1", depots, ["parcels"], [])
+
+
+def test_compacting_again_adds_only_what_is_new(folder: Path, lake: Lake) -> None:
+    log = RequestLog(folder)
+    log.append([record(1), record(2)])
+    compact(folder, lake, "parcel")
+    snapshot = lake.snapshot()
+    assert compact(folder, lake, "parcel").added == 0
+    assert lake.snapshot() == snapshot
+    log.append([record(3)])
+    assert compact(folder, lake, "parcel") == Compaction(added=1, duplicates=0, torn=0, rows=3)
+
+
+def test_an_id_becomes_one_row_and_the_first_one_stays(folder: Path, lake: Lake) -> None:
+    log = RequestLog(folder)
+    log.append([record(1), record(1, probability=0.5)])
+    assert compact(folder, lake, "parcel") == Compaction(added=1, duplicates=1, torn=0, rows=1)
+    log.append([record(1, probability=0.75)])
+    assert compact(folder, lake, "parcel") == Compaction(added=0, duplicates=1, torn=0, rows=1)
+    assert rows(lake, "SELECT probability FROM log.requests") == [(0.25,)]
+
+
+def test_an_unfinished_last_line_waits_until_it_is_whole(folder: Path, lake: Lake) -> None:
+    folder.mkdir()
+    line = json.dumps(record(2)) + "\n"
+    file = folder / "1-x.jsonl"
+    file.write_text(json.dumps(record(1)) + "\n" + line[:40])
+    assert compact(folder, lake, "parcel") == Compaction(added=1, duplicates=0, torn=1, rows=1)
+    with file.open("a") as handle:
+        handle.write(line[40:])
+    assert compact(folder, lake, "parcel") == Compaction(added=1, duplicates=0, torn=0, rows=2)
+
+
+def test_a_full_disk_is_an_error_and_leaves_the_next_record_whole(folder: Path, lake: Lake) -> None:
+    log = RequestLog(folder)
+    log.append([record(1)])
+    (file,) = folder.iterdir()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 40, hard))
+        with pytest.raises(OSError, match="too large"):
+            log.append([record(2)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert compact(folder, lake, "parcel") == Compaction(added=1, duplicates=0, torn=1, rows=1)
+    log.append([record(3)])
+    assert compact(folder, lake, "parcel") == Compaction(added=1, duplicates=0, torn=1, rows=2)
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("a file, where the folder should be")
+    with pytest.raises(OSError):
+        RequestLog(tmp_path / "log").append([record(1)])
+
+
+def test_breaking_off_before_the_commit_neither_loses_nor_doubles(
+    folder: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    RequestLog(folder).append([record(1), record(2)])
+    insert = request_log._insert
+
+    def insert_and_die(*arguments: Any) -> int:
+        insert(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+        broken.setattr(request_log, "_insert", insert_and_die)
+        compact(folder, lake, "parcel")
+    assert not lake.exists("log.requests")
+    assert compact(folder, lake, "parcel") == Compaction(added=2, duplicates=0, torn=0, rows=2)
+
+
+def test_a_log_larger_than_one_transaction_is_taken_in_parts(
+    folder: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_log, "_BATCH_BYTES", 1000)
+    log = RequestLog(folder, file_bytes=1200)
+    for number in range(8):
+        log.append([record(number)])
+    assert compact(folder, lake, "parcel") == Compaction(added=8, duplicates=0, torn=0, rows=8)
+
+
+def test_logged_ids_are_those_of_the_lake_and_of_the_files(folder: Path, lake: Lake) -> None:
+    log = RequestLog(folder)
+    assert logged_ids(folder, lake) == set()
+    log.append([record(1)])
+    assert logged_ids(folder, lake) == {"id-1"}
+    compact(folder, lake, "parcel")
+    log.append([record(2)])
+    assert logged_ids(folder, lake) == {"id-1", "id-2"}
