@@ -19,7 +19,7 @@ class Distance:
 
     Attributes:
         column: Its name.
-        distance: Jensen–Shannon distance, 0 (same) to 1 (nothing in common).
+        distance: Jensen-Shannon distance, 0 (same) to 1 (nothing in common).
         threshold: The quantile of the same distance between the reference's blocks and the rest of the reference.
         drifted: Whether the distance exceeds the threshold.
     """
@@ -31,7 +31,7 @@ class Distance:
 
 
 def jensen_shannon(first: NDArray[np.int64], second: NDArray[np.int64]) -> float:
-    """The distance between two histograms over the same bins: the root of their Jensen–Shannon divergence, base 2.
+    """The distance between two histograms over the same bins: the root of their Jensen-Shannon divergence, base 2.
 
     Sources: J. Lin, Divergence measures based on the Shannon entropy, IEEE Trans. Inf. Theory 37(1), 1991; that the
     root is a metric: D. Endres and J. Schindelin, A new metric for probability distributions, ibid. 49(7), 2003.
@@ -45,13 +45,13 @@ def jensen_shannon(first: NDArray[np.int64], second: NDArray[np.int64]) -> float
     """
     p, q = first / first.sum(), second / second.sum()
     middle = (p + q) / 2
-    divergence = sum(
-        float(np.sum(side[side > 0] * np.log2(side[side > 0] / middle[side > 0]))) / 2 for side in (p, q)
-    )
+    divergence = sum(float(np.sum(side[side > 0] * np.log2(side[side > 0] / middle[side > 0]))) / 2 for side in (p, q))
     return float(np.sqrt(max(divergence, 0.0)))
 
 
-def bin_numbers(reference: NDArray[np.float64], current: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def bin_numbers(
+    reference: NDArray[np.float64], current: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Numbers of the bins that the values fall into; the bins are the reference's. NaN has a bin of its own.
 
     Args:
@@ -72,7 +72,9 @@ def bin_numbers(reference: NDArray[np.float64], current: NDArray[np.float64]) ->
     return number(reference), number(current)
 
 
-def bin_levels(reference: Sequence[str | None], current: Sequence[str | None]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def bin_levels(
+    reference: Sequence[str | None], current: Sequence[str | None]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """As `bin_numbers`, for categories: each level is a bin, one that only the current period has too; None is one."""
     levels: dict[str | None, int] = {}
     numbers = [
@@ -163,7 +165,7 @@ def standard_score(value: float, inside: Sequence[float]) -> float:
 def estimated_performance(probability: NDArray[np.float64], threshold: float) -> dict[str, float]:
     """Performance without labels, if the probabilities are right (confidence-based estimation, CBPE).
 
-    Each row counts as p of a positive and 1 − p of a negative; the metrics' expectations follow. It can't see that
+    Each row counts as p of a positive and 1 - p of a negative; the metrics' expectations follow. It can't see that
     the relation between features and label has changed: an estimate beside the realised, never instead of it.
     Source: NannyML's documentation, "How it works: confidence-based performance estimation".
 
@@ -179,9 +181,9 @@ def estimated_performance(probability: NDArray[np.float64], threshold: float) ->
     positive = np.bincount(tied, weights=probability)
     negative = np.bincount(tied, weights=1 - probability)
     pairs = positive.sum() * negative.sum()
-    ranked = float(np.sum(positive * (np.cumsum(negative) - negative / 2)))  # ties count half
+    ranked = np.sum(positive * (np.cumsum(negative) - negative / 2))  # ties count half
     return {
         "log_loss": float(np.mean(-p * np.log(p) - (1 - p) * np.log(1 - p))),
-        "roc_auc": ranked / pairs if pairs > 0 else float("nan"),
+        "roc_auc": float(ranked / pairs) if pairs > 0 else float("nan"),
         "accuracy": float(np.mean(np.where(probability >= threshold, probability, 1 - probability))),
     }

@@ -1,0 +1,98 @@
+"""Stage monitor: labels join what was served, and a report judges it. Judging is `hindcast.monitoring`'s work."""
+
+from dagster import (
+    AssetCheckResult,
+    AssetCheckSeverity,
+    AssetCheckSpec,
+    AssetKey,
+    DataVersion,
+    MaterializeResult,
+    MetadataValue,
+    TableRecord,
+    asset,
+)
+
+from assets.resources import HindcastResource
+from hindcast.champion import champion_folder
+from hindcast.fingerprint import fingerprint
+from hindcast.problem import load_problem
+from hindcast.settings import Settings
+
+LABELED_TABLE = load_problem(Settings.from_environment().problem_file).labeled_table
+
+
+@asset(
+    key=["monitor", "labeled_requests"],
+    deps=[AssetKey(["log", "requests"]), AssetKey(LABELED_TABLE.split("."))],
+    description="One row per logged request, with its label and since when that is known; both null while unknown.",
+    pool="lake",
+    kinds={"duckdb"},
+)
+def labeled_requests(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
+    from hindcast.periods import label_requests
+
+    counts = label_requests(hindcast.problem, hindcast.lake)
+    return MaterializeResult(
+        metadata={
+            "dagster/row_count": counts.requests,
+            "labeled": counts.labeled,
+            "changed": counts.written,
+            "snapshot": hindcast.lake.snapshot(),
+        },
+        data_version=DataVersion(counts.version),
+    )
+
+
+@asset(
+    deps=[labeled_requests, AssetKey("champion"), AssetKey(["train", "training_set"])],
+    description="The verdict on the last window of requests: drift and realised performance, against the period that "
+    "the champion was held against. `retrain_on_report` reads it.",
+    check_specs=[
+        AssetCheckSpec("no_alarm", asset="monitoring_report", description="Neither drift nor a loss of skill.")
+    ],
+    kinds={"evidently"},
+)
+def monitoring_report(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
+    from hindcast.evidently_report import write_page
+    from hindcast.model import ServedModel
+    from hindcast.monitoring import judge, performance_table, write
+    from hindcast.periods import load
+
+    reports = hindcast.settings.reports
+    model = ServedModel.load(champion_folder(hindcast.settings))
+    periods = load(hindcast.problem, hindcast.lake, model, hindcast.clock.now())
+    report = judge(hindcast.problem, periods)
+    page = write_page(hindcast.problem, periods, report, reports / "monitoring.html")
+    written = write(report, reports / "monitoring.json")
+    metadata = {
+        "status": report.status,
+        "causes": report.causes,
+        "cause_id": report.cause_id,
+        "model_version": report.model_version,
+        "summary": MetadataValue.md(report.summary),
+        "requests": report.requests,
+        "labeled": report.labeled,
+        "matured": report.matured,
+        "performance": MetadataValue.md(performance_table(report)),
+        "verdict": MetadataValue.path(reports / "monitoring.json"),
+    }
+    if page is not None:
+        metadata |= {
+            "report": MetadataValue.path(page.path),
+            "report_rows": {"reference": page.reference_rows, "current": page.current_rows},
+            "not_drawn": page.left_out,
+            "by_evidently": {"drifted_columns": page.drifted, "performance": page.realised},
+            "columns": MetadataValue.table([TableRecord(column) for column in report.drift["columns"]]),
+        }
+    return MaterializeResult(
+        metadata=metadata,
+        data_version=DataVersion(fingerprint(values=[written])),
+        check_results=[
+            AssetCheckResult(
+                check_name="no_alarm",
+                passed=report.status != "alarm",
+                severity=AssetCheckSeverity.WARN,
+                description=report.summary,
+            )
+        ],
+    )

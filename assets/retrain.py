@@ -1,0 +1,112 @@
+"""Stage retrain: what starts runs by itself. It computes nothing; the jobs are in `jobs.py`."""
+
+import json
+from datetime import UTC, date, datetime, timedelta
+
+from dagster import (
+    AssetKey,
+    DefaultScheduleStatus,
+    DefaultSensorStatus,
+    RunRequest,
+    ScheduleEvaluationContext,
+    SensorEvaluationContext,
+    SkipReason,
+    schedule,
+    sensor,
+)
+
+from assets.resources import HindcastResource
+from hindcast.sources import load_sources
+
+REPORT = AssetKey("monitoring_report")
+INSTANTS = "control.instants"
+FIRST_PARTITION, LAST_PARTITION = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+CAUSE, TRIGGER, SUMMARY = "hindcast/cause", "hindcast/trigger", "hindcast/summary"
+
+
+@sensor(
+    job_name="retrain",
+    minimum_interval_seconds=30,
+    default_status=DefaultSensorStatus.STOPPED,
+    description="Asks for a retraining, as of now, when the monitoring report raises the alarm: once per cause, and "
+    "not again until the problem's cool-down has passed.",
+)
+def retrain_on_report(context: SensorEvaluationContext, hindcast: HindcastResource) -> RunRequest | SkipReason:
+    event = context.instance.get_latest_materialization_event(REPORT)
+    if event is None or event.asset_materialization is None:
+        return SkipReason("There is no monitoring report yet.")
+    said = {name: value.value for name, value in event.asset_materialization.metadata.items()}
+    if said["status"] != "alarm":
+        return SkipReason(f"The monitoring report raises no alarm: {said['summary']}")
+    now, cool_down = hindcast.clock.now(), hindcast.problem.monitoring.cool_down
+    if context.cursor:
+        last = json.loads(context.cursor)
+        asked_at = datetime.fromisoformat(last["at"])
+        if last["cause_id"] == said["cause_id"]:
+            return SkipReason(f"A retraining for this report was asked for already, at {_minute(asked_at)}.")
+        if now < asked_at + cool_down:
+            return SkipReason(
+                f"The last retraining was asked for at {_minute(asked_at)}; the cool-down lasts until "
+                f"{_minute(asked_at + cool_down)}, and it is {_minute(now)}."
+            )
+    context.update_cursor(json.dumps({"cause_id": said["cause_id"], "at": now.isoformat()}))
+    return RunRequest(
+        run_key=said["cause_id"],
+        run_config={"ops": {"control": {"config": {"as_of": now.isoformat()}}}},
+        tags={
+            CAUSE: ", ".join(said["causes"]),
+            TRIGGER: f"monitoring report of run {event.run_id}",
+            SUMMARY: said["summary"],
+        },
+    )
+
+
+@schedule(
+    job_name="ingest",
+    cron_schedule="0 6 2 * *",
+    execution_timezone="UTC",
+    default_status=DefaultScheduleStatus.STOPPED,
+    description="Once a month: brings in what has become known, from the month in which the clock last stood when data "
+    "was brought in, to the month that the clock has reached.",
+)
+def ingest_next_month(context: ScheduleEvaluationContext, hindcast: HindcastResource) -> RunRequest | SkipReason:
+    sources = load_sources(hindcast.settings.sources_folder / f"{hindcast.problem.sources}.yaml")
+    now, known_until = hindcast.clock.now(), _known_until(hindcast)
+    if sources.starts is None:
+        return RunRequest(run_key=now.isoformat())
+    if known_until is not None and now <= known_until:
+        return SkipReason(f"The clock stands at {_minute(now)}, and all that is known by then has been brought in.")
+    # A month that was brought in while it ran isn't whole: it comes again, up to where the clock is.
+    first = max(_month(known_until), sources.starts) if known_until else sources.starts
+    last = min(_month(now), _month(sources.ends - timedelta(days=1))) if sources.ends else _month(now)
+    if first > last:
+        return SkipReason(f"The sources end with {last:%B %Y}, and that has been brought in.")
+    return RunRequest(
+        run_key=f"{first}..{now.isoformat()}",
+        tags={
+            FIRST_PARTITION: first.isoformat(),
+            LAST_PARTITION: last.isoformat(),
+            TRIGGER: f"the clock has reached {_minute(now)}",
+        },
+    )
+
+
+def _known_until(hindcast: HindcastResource) -> datetime | None:
+    """The clock when data was last brought in; None before the first time."""
+    if not hindcast.lake.exists(INSTANTS):
+        return None
+    with hindcast.lake.reading() as connection:
+        found = connection.execute(f"SELECT at FROM {INSTANTS} WHERE name = 'known_until'").fetchall()
+    return found[0][0].replace(tzinfo=UTC) if found else None
+
+
+def _month(instant: date) -> date:
+    return date(instant.year, instant.month, 1)
+
+
+def _minute(instant: datetime) -> str:
+    return f"{instant:%Y-%m-%d %H:%M} UTC"
+
+
+SENSORS = (retrain_on_report,)
+SCHEDULES = (ingest_next_month,)
