@@ -24,7 +24,8 @@ from starlette.routing import Route
 from hindcast.answering import Champions, Unavailable, answer
 from hindcast.champion import champion_folder, current
 from hindcast.clock import clock_of
-from hindcast.model import SIGNATURE, Signature
+from hindcast.model import SIGNATURE, ServedModel, Signature
+from hindcast.online import FeatureReader
 from hindcast.problem import load_problem
 from hindcast.request_form import (
     Answer,
@@ -59,6 +60,11 @@ def _signature() -> Signature:
     bundled = _bundled()
     folder = champion_folder(SETTINGS) if bundled is None or current(SETTINGS) else bundled
     return Signature.from_json((folder / SIGNATURE).read_text())
+
+
+def connect(model: ServedModel) -> FeatureReader:
+    """The reader of a model's features."""
+    return FeatureReader(SETTINGS, model.signature.feature_service)
 
 
 RequestForm = request_form(_signature(), {})

@@ -147,7 +147,7 @@ def _imports(path: Path) -> set[str]:
 def _run(settings: Settings, *arguments: str) -> None:
     """Builds in a process of its own: BentoML changes the folder, the path and the modules of the one it runs in."""
     command = [sys.executable, "-m", "hindcast.bento", *arguments]
-    environment = os.environ | settings.environment() | {"PYTHONPATH": str(settings.root)}
+    environment = os.environ | settings.environment()
     done = subprocess.run(command, env=environment, cwd=settings.root, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise HindcastError(f"BentoML couldn't build {arguments[0]}:\n{(done.stdout + done.stderr)[-3000:]}")

@@ -1,0 +1,311 @@
+"""Answering and swapping models, with a made-up model and made-up features; and what goes into a bento."""
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from hindcast import champion
+from hindcast.answering import Champion, Champions, Unavailable, answer
+from hindcast.bento import _sources, locked
+from hindcast.clock import SimulatedClock
+from hindcast.errors import HindcastError
+from hindcast.model import ServedModel
+from hindcast.request_form import Fault, batch_form, explain, request_form
+from hindcast.request_log import RequestLog
+from hindcast.serving import serve_forever
+from hindcast.settings import Settings
+from tests.tiny_model import SIGNATURE_OF_PARCELS, probability, write_package
+
+NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
+PARCELS = {"P1": (2.0, "box"), "P2": (-1.0, "crate"), "P3": (None, None)}
+
+
+@dataclass
+class Found:
+    values: dict[str, list[Any]]
+    known_at: dict[str, list[datetime | None]]
+    stale: list[list[str]]
+
+
+class Shelf:
+    """A reader of three made-up parcels, known since an hour before they are asked for."""
+
+    def read(self, rows: list[dict[str, Any]], at: list[datetime]) -> Found:
+        found = [PARCELS.get(row["parcel"], (None, None)) for row in rows]
+        return Found(
+            {"weight": [weight for weight, _ in found], "kind": [kind for _, kind in found]},
+            {"parcels": [at[n] - timedelta(hours=1) if found[n][1] else None for n in range(len(rows))]},
+            [[] if kind else ["parcels"] for _, kind in found],
+        )
+
+
+class Broken:
+    def read(self, rows: list[dict[str, Any]], at: list[datetime]) -> Found:
+        raise sqlite3.OperationalError("no such table: parcels")
+
+
+def request(parcel: str, **changes: Any) -> dict[str, Any]:
+    return {"depot": "D", "parcel": parcel, "prediction_time": NOON, "request_id": None} | changes
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> SimulatedClock:
+    return SimulatedClock(tmp_path / "clock.json", NOON + timedelta(days=1))
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[RequestLog]:
+    log = RequestLog(tmp_path / "log")
+    yield log
+    log.close()
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Champion:
+    return Champion(ServedModel.load(write_package(tmp_path / "models", "v1")), Shelf(), None)
+
+
+def lines(tmp_path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for file in (tmp_path / "log").glob("*") for line in file.read_text().splitlines()]
+
+
+# Answering
+
+
+def test_an_answer_says_what_it_rests_on(served: Champion, log: RequestLog, clock: SimulatedClock) -> None:
+    (said,) = answer(served, [request("P1")], log, clock)
+    assert said.pop("probability") == pytest.approx(probability(0.0, 2.0), abs=1e-6)
+    assert len(said.pop("id")) == 32
+    assert said == {
+        "prediction_time": "2024-05-01T12:00:00+00:00",
+        "decision": 1,
+        "threshold": 0.5,
+        "model_version": "v1",
+        "snapshot": 7,
+        "feature_times": {"parcels": "2024-05-01T11:00:00+00:00"},
+        "missing_or_stale": [],
+        "unknown_categories": [],
+    }
+
+
+def test_unknown_categories_and_missing_features_are_answered_and_said(
+    served: Champion, log: RequestLog, clock: SimulatedClock
+) -> None:
+    crate, nothing = answer(served, [request("P2"), request("P3")], log, clock)
+    assert (crate["unknown_categories"], crate["missing_or_stale"], crate["decision"]) == (["kind"], [], 0)
+    assert (nothing["unknown_categories"], nothing["missing_or_stale"]) == ([], ["parcels"])
+    assert nothing["feature_times"] == {"parcels": None}
+    assert nothing["probability"] == pytest.approx(0.5)
+
+
+def test_the_record_holds_what_was_asked_used_and_said(
+    served: Champion, log: RequestLog, clock: SimulatedClock, tmp_path: Path
+) -> None:
+    (said,) = answer(served, [request("P2", request_id="mine")], log, clock)
+    (record,) = lines(tmp_path)
+    assert record["id"] == said["id"] == "mine"
+    assert record["entity"] == {"depot": "D", "parcel": "P2"}
+    assert record["features"] == {"weight": -1.0, "kind": "crate"}
+    assert record["feature_times"] == said["feature_times"]
+    assert (record["model_version"], record["snapshot"], record["probability"]) == ("v1", 7, said["probability"])
+    assert record["latency_ms"] > 0
+    assert datetime.fromisoformat(record["received_at"]).utcoffset() == timedelta(0)
+
+
+def test_without_a_prediction_time_the_homes_clock_counts_not_the_machines(
+    served: Champion, log: RequestLog, clock: SimulatedClock
+) -> None:
+    (said,) = answer(served, [request("P1", prediction_time=None)], log, clock)
+    assert said["prediction_time"] == "2024-05-02T12:00:00+00:00"
+
+
+def test_what_cannot_be_logged_is_not_answered(served: Champion, clock: SimulatedClock, tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("a file, where the folder should be")
+    with pytest.raises(Unavailable, match="can't be logged, so it isn't answered: File exists"):
+        answer(served, [request("P1")], RequestLog(tmp_path / "log"), clock)
+
+
+def test_features_that_cannot_be_read_are_said_and_nothing_is_logged(
+    served: Champion, log: RequestLog, clock: SimulatedClock, tmp_path: Path
+) -> None:
+    with pytest.raises(Unavailable, match="Features can't be read: no such table"):
+        answer(replace(served, reader=Broken()), [request("P1")], log, clock)
+    assert lines(tmp_path) == []
+
+
+# Swapping
+
+
+@pytest.fixture
+def home(settings: Settings) -> Settings:
+    write_package(settings.models, "v1")
+    return settings
+
+
+def promote(settings: Settings, version: str, at: datetime = NOON) -> None:
+    champion.promote(settings, version, at, settings.verdicts / "verdict.json")
+
+
+def test_the_bundled_model_serves_until_there_is_a_champion(home: Settings, tmp_path: Path) -> None:
+    bundled = write_package(tmp_path / "bundled", "v0")
+    champions = Champions(home, bundled, lambda model: Shelf())
+    assert champions.serving.describe() == {
+        "version": "v0",
+        "snapshot": 7,
+        "as_of": "2024-05-01T00:00:00+00:00",
+        "promoted_at": None,
+        "threshold": 0.5,
+        "label": "Came late.",
+        "feature_service": "parcels",
+        "metrics": {"test": {"roc_auc": 0.75}},
+    }
+    promote(home, "v1")
+    assert champions.refresh()
+    assert champions.serving.model.version == "v1"
+    assert champions.serving.promoted_at == NOON.isoformat()
+    assert not champions.refresh()
+
+
+def test_nothing_to_serve_is_an_error(settings: Settings) -> None:
+    with pytest.raises(HindcastError, match="no champion to serve"):
+        Champions(settings, None, lambda model: Shelf())
+
+
+def test_a_damaged_champion_leaves_the_old_one_serving(home: Settings) -> None:
+    promote(home, "v1")
+    champions = Champions(home, None, lambda model: Shelf())
+    broken = write_package(home.models, "v2", bias=1.0)
+    promote(home, "v2")
+    (broken / "model.onnx").write_bytes(b"not what was packaged")
+    assert not champions.refresh()
+    assert champions.serving.model.version == "v1"
+    assert "checksum" in (champions.refused or "")
+    write_package(home.models, "v3", bias=2.0)
+    promote(home, "v3")
+    assert champions.refresh()
+    assert (champions.serving.model.version, champions.refused) == ("v3", None)
+
+
+def test_a_champion_of_other_request_fields_is_refused(home: Settings) -> None:
+    promote(home, "v1")
+    champions = Champions(home, None, lambda model: Shelf())
+    write_package(home.models, "v2", signature=replace(SIGNATURE_OF_PARCELS, join_keys=("parcel",)))
+    promote(home, "v2")
+    assert not champions.refresh()
+    assert "other request fields (join_keys)" in (champions.refused or "")
+
+
+def test_a_champion_that_predicts_otherwise_here_is_refused(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    promote(home, "v1")
+    champions = Champions(home, None, lambda model: Shelf())
+    write_package(home.models, "v2", bias=1.0)
+    promote(home, "v2")
+    monkeypatch.setattr(ServedModel, "smoke_test", lambda self: float("nan"))
+    assert not champions.refresh()
+    assert "predicts otherwise" in (champions.refused or "")
+
+
+# The form of a request
+
+FORM = request_form(SIGNATURE_OF_PARCELS, {"depot": str, "parcel": str})
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        ({"depot": "D"}, "parcel: missing field"),
+        ({"parcel": "P"}, "depot: missing field"),
+        ({"parcel": None, "depot": "D"}, "parcel: should be a valid string"),
+        ({"parcel": 5, "depot": "D"}, "parcel: should be a valid string"),
+        ({"parcel": "P", "depot": "D", "weight": 3}, "weight: unknown field"),
+        (
+            {"parcel": "P", "depot": "D", "prediction_time": "2024-05-01T12:00:00"},
+            "prediction_time: should have timezone info",
+        ),
+    ],
+)
+def test_a_fault_names_its_field(body: dict[str, Any], fault: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        FORM.model_validate_json(json.dumps(body))
+    assert explain(caught.value) == fault
+
+
+def test_a_fact_that_is_not_known_may_be_null() -> None:
+    assert FORM.model_validate_json('{"parcel": "P", "depot": null}').depot is None  # type: ignore[attr-defined]
+
+
+def test_a_batch_keeps_the_rows_that_are_right() -> None:
+    batch = batch_form(FORM, 5).model_validate_json('{"requests": [{"parcel": "P", "depot": "D"}, {"parcel": 1}, 7]}')
+    right, wrong, nonsense = batch.requests  # type: ignore[attr-defined]
+    assert right.parcel == "P"
+    assert wrong == Fault("parcel: should be a valid string; depot: missing field")
+    assert isinstance(nonsense, Fault)
+
+
+# What goes into a bento
+
+
+def test_the_service_carries_no_pipeline(settings: Settings) -> None:
+    names = set(_sources(settings))
+    assert {"service.py", "hindcast/answering.py", "hindcast/online.py", "problems/flight_delay.yaml"} <= names
+    assert not {"hindcast/lake.py", "hindcast/training.py", "hindcast/cli.py", "hindcast/monitoring.py"} & names
+
+
+def test_locked_packages_are_whole_and_few(settings: Settings, tmp_path: Path) -> None:
+    names = {pin.split("==")[0] for pin in locked(settings.root / "requirements.lock", ["bentoml", "onnxruntime"])}
+    assert {"bentoml", "onnxruntime", "starlette", "uvicorn"} <= names
+    assert not {"dagster", "dbt-core", "evidently", "scikit-learn"} & names
+    (tmp_path / "lock").write_text("bentoml==1.0\n")
+    with pytest.raises(HindcastError, match="doesn't hold onnxruntime"):
+        locked(tmp_path / "lock", ["onnxruntime"])
+
+
+def test_serving_without_a_champion_or_its_bento_says_what_to_do(home: Settings) -> None:
+    with pytest.raises(HindcastError, match="There is no champion yet"):
+        serve_forever(home, "127.0.0.1", 3001)
+    promote(home, "v1")
+    with pytest.raises(HindcastError, match="flight_delay:v1 isn't in"):
+        serve_forever(home, "127.0.0.1", 3001)
+
+
+# Processes
+
+PARENT = """
+import os, subprocess, sys
+child = subprocess.Popen([sys.executable, "-m", "hindcast.serving", str(os.getpid()), "/bin/sleep", "60"])
+print(child.pid, flush=True)
+child.wait()
+"""
+
+
+def test_a_server_ends_when_its_starter_is_killed() -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    while Path(f"/proc/{child}/comm").read_text() != "sleep\n":
+        time.sleep(0.02)
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 10
+    while _alive(child) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not _alive(child)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
