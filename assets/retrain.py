@@ -96,7 +96,7 @@ def _known_until(hindcast: HindcastResource) -> datetime | None:
     if not hindcast.lake.exists(INSTANTS):
         return None
     with hindcast.lake.reading() as connection:
-        found = connection.execute(f"SELECT at FROM {INSTANTS} WHERE name = 'known_until'").fetchall()
+        found = connection.execute(f"SELECT \"at\" FROM {INSTANTS} WHERE name = 'known_until'").fetchall()
     return found[0][0].replace(tzinfo=UTC) if found else None
 
 

@@ -130,7 +130,7 @@ def load(problem: Problem, lake: Lake, model: ServedModel, now: datetime) -> Per
     values = reference.select(list(features)).to_dict(as_series=False)
     probability = model.predict(model.matrix(values))
     with lake.reading() as connection:
-        found = connection.execute("SELECT at FROM control.instants WHERE name = 'known_until'").fetchall()
+        found = connection.execute("SELECT \"at\" FROM control.instants WHERE name = 'known_until'").fetchall()
     known_until = found[0][0].replace(tzinfo=UTC)
     current, others = _current(problem, lake, model.version, features, now, known_until)
     return Periods(

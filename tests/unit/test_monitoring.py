@@ -1,0 +1,313 @@
+"""The verdict on made-up requests, the table of labeled requests, and the page that people read."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from hindcast.lake import Lake
+from hindcast.model import Feature
+from hindcast.monitoring import judge, performance_table, write
+from hindcast.periods import LabelCounts, Periods, label_requests, load
+from hindcast.problem import Problem, load_problem
+from hindcast.settings import Settings
+
+NOW = datetime(2020, 2, 8, tzinfo=UTC)
+FEATURES = {"height": "numeric", "width": "numeric", "depth": "numeric", "colour": "categorical"}
+
+
+@pytest.fixture(scope="module")
+def problem() -> Problem:
+    """The flights' problem with limits that the made-up data can meet: labels come within a day."""
+    found = load_problem(Path(__file__).parents[2] / "problems" / "flight_delay.yaml")
+    limits = found.monitoring.model_copy(
+        update={"min_requests": 100, "min_labeled": 100, "reference_rows": 300, "window": timedelta(days=7)}
+    )
+    label = found.label.model_copy(update={"matures_within": timedelta(days=1)})
+    return found.model_copy(update={"monitoring": limits, "label": label})
+
+
+def rows(
+    seed: int, first: datetime, days: int, wrong: float = 0.0, shift: float = 0.0, per_day: int = 100
+) -> pl.DataFrame:
+    """Rows whose probabilities are right, except for a share `wrong` of labels drawn by a coin."""
+    random = np.random.default_rng(seed)
+    count = days * per_day
+    height = random.normal(shift, size=count)
+    probability = 1 / (1 + np.exp(1 - random.normal(size=count)))
+    label = random.uniform(size=count) < np.where(random.uniform(size=count) < wrong, 0.5, probability)
+    return pl.DataFrame(
+        {
+            "prediction_time": [first + timedelta(days=1) / per_day * (row + 0.5) for row in range(count)],
+            "label": label.astype(np.int64),
+            "probability": probability,
+            "height": height,
+            "width": random.normal(size=count),
+            "depth": np.where(random.uniform(size=count) < 0.1, np.nan, random.normal(size=count)),
+            "colour": random.choice(["red", "green"], count),
+        },
+        schema_overrides={"prediction_time": pl.Datetime("us")},
+    ).with_columns(pl.col("depth").fill_nan(None))
+
+
+def periods(current: pl.DataFrame, seed: int = 0, **changes: Any) -> Periods:
+    reference = rows(1000 + seed, datetime(2020, 1, 1), 31)
+    return replace(Periods("m1", 0.4, FEATURES, reference, current, NOW, NOW, 0), **changes)
+
+
+def week(seed: int = 1, **changes: Any) -> pl.DataFrame:
+    """Requests of 1 to 7 February; labels of the last day aren't known yet."""
+    found = rows(seed, datetime(2020, 2, 1), 7, **changes)
+    return found.with_columns(label=pl.when(pl.col("prediction_time") <= datetime(2020, 2, 7)).then("label"))
+
+
+def test_a_week_like_the_reference_is_ok(problem: Problem) -> None:
+    report = judge(problem, periods(week()))
+    assert report.status == "ok"
+    assert report.causes == []
+    assert (report.requests, report.labeled, report.matured) == (700, 600, 600)
+    assert report.window == {"from": "2020-02-01T00:07:12Z", "to": "2020-02-07T23:52:48Z"}
+    assert report.performance["immature"] == 100
+    assert abs(report.performance["z"]) <= 2
+    assert report.performance["estimated"]["log_loss"] == pytest.approx(report.performance["realised"], abs=0.05)
+    assert report.summary.startswith("OK: of 700 requests, ")
+
+
+def test_alarms_on_weeks_like_the_reference_are_as_rare_as_stated(problem: Problem) -> None:
+    """Of 60 quiet weeks, performance lies beyond 2 SD of 12 blocks in about 4 of 100; most columns never drift."""
+    reports = [judge(problem, periods(week(seed), seed)) for seed in range(60)]
+    assert sum("performance" in report.causes for report in reports) <= 6
+    assert sum(report.drift["share"] > 0.5 for report in reports) == 0
+
+
+def test_a_shifted_column_drifts_and_too_many_raise_the_alarm(problem: Problem) -> None:
+    one = judge(problem, periods(week(shift=2.0)))
+    assert [column["column"] for column in one.drift["columns"] if column["drifted"]] == ["height"]
+    assert (one.drift["share"], one.drift["alarm"], one.status) == (0.25, False, "ok")
+    both = judge(problem, periods(week(shift=2.0).with_columns(pl.lit("blue").alias("colour"))))
+    assert (both.drift["share"], both.causes, both.status) == (0.5, ["drift"], "alarm")
+    assert both.summary.startswith("ALARM (drift): of 700 requests, 2 of 4 features drifted (50%, limit 30%)")
+
+
+def test_predictions_that_moved_are_told(problem: Problem) -> None:
+    moved = week().with_columns(probability=pl.col("probability") / 3)
+    assert judge(problem, periods(moved)).prediction_drift["drifted"]
+
+
+def test_labels_that_the_model_no_longer_predicts_raise_the_alarm(problem: Problem) -> None:
+    report = judge(problem, periods(week(wrong=0.6)))
+    assert report.causes == ["performance"]
+    assert report.performance["z"] > 2
+    assert report.performance["realised"] > report.performance["expected"]
+    # The estimate rests on the probabilities alone and can't see it.
+    assert report.performance["estimated"]["log_loss"] < report.performance["realised"]
+
+
+def test_early_labels_of_a_young_day_do_not_count(problem: Problem) -> None:
+    """If only the zeros of the last day are known by now, counting them would flatter the model or damn it."""
+    zeros_first = rows(1, datetime(2020, 2, 1), 7).with_columns(
+        label=pl.when((pl.col("prediction_time") <= datetime(2020, 2, 7)) | (pl.col("label") == 0)).then("label")
+    )
+    early, none = judge(problem, periods(zeros_first)), judge(problem, periods(week()))
+    assert early.labeled > none.labeled
+    assert early.matured == none.matured == 600
+    assert early.performance["realised"] == none.performance["realised"]
+
+
+def test_labels_mature_by_what_is_known_not_by_the_clock(problem: Problem) -> None:
+    report = judge(problem, periods(week(), known_until=NOW - timedelta(days=2)))
+    assert (report.matured, report.performance["immature"]) == (400, 300)
+
+
+def test_too_few_requests_never_raise_an_alarm(problem: Problem) -> None:
+    few = week(shift=5.0, wrong=1.0).head(99)
+    report = judge(problem, periods(few))
+    assert (report.status, report.causes, report.drift["alarm"]) == ("not enough data", [], False)
+    assert "drift isn't judged on 99 requests (fewer than 100)" in report.summary
+    assert "performance isn't judged on 99 matured labels (fewer than 100)" in report.summary
+
+
+def test_without_labels_drift_is_judged_and_performance_is_estimated(problem: Problem) -> None:
+    young = week().with_columns(label=pl.lit(None, dtype=pl.Int64))
+    report = judge(problem, periods(young))
+    assert report.status == "not enough data"
+    assert report.drift["share"] is not None
+    assert report.performance["realised"] is None
+    assert report.performance["unlabeled"] == 600
+    assert 0.5 < report.performance["estimated"]["roc_auc"] < 1
+    assert judge(problem, periods(young.with_columns(height=9.0, width=9.0))).status == "alarm"
+
+
+def test_no_request_at_all(problem: Problem) -> None:
+    report = judge(problem, periods(week().clear()))
+    assert (report.status, report.window, report.requests) == ("not enough data", None, 0)
+
+
+def test_requests_before_the_window_do_not_count_for_drift(problem: Problem) -> None:
+    old = rows(5, datetime(2020, 1, 25), 7, shift=9.0)
+    assert judge(problem, periods(pl.concat([old, week()]))).requests == 700
+
+
+def test_the_cause_is_the_same_for_the_same_window_alone(problem: Problem) -> None:
+    bad = week(wrong=0.6)
+    report = judge(problem, periods(bad))
+    assert judge(problem, periods(bad)).cause_id == report.cause_id
+    assert judge(problem, periods(bad.head(650))).cause_id != report.cause_id
+    assert judge(problem, periods(bad, model_version="m2")).cause_id != report.cause_id
+    assert judge(problem, periods(week())).cause_id != report.cause_id
+
+
+def test_the_json_holds_finite_numbers_alone(problem: Problem, tmp_path: Path) -> None:
+    report = judge(problem, periods(week().with_columns(probability=0.0)))
+    text = write(report, tmp_path / "monitoring.json")
+    found = json.loads((tmp_path / "monitoring.json").read_text(), parse_constant=pytest.fail)
+    assert json.loads(text) == found
+    assert set(found) >= {"window", "requests", "labeled", "matured", "drift", "performance", "status", "cause_id"}
+    assert found["performance"]["estimated"]["roc_auc"] is None
+    assert "| log_loss | " in performance_table(report)
+
+
+class ConstantModel:
+    """Says the same for every row."""
+
+    version = "m1"
+    signature = SimpleNamespace(
+        features=(Feature("height", "numeric"), Feature("colour", "categorical", ("red",))), threshold=0.5
+    )
+
+    def __init__(self, snapshot: int | None) -> None:
+        self.metadata = {"snapshot": snapshot}
+
+    def matrix(self, values: dict[str, list[Any]]) -> np.ndarray:
+        return np.zeros((len(values["height"]), 2), dtype=np.float32)
+
+    def predict(self, matrix: np.ndarray) -> np.ndarray:
+        return np.full(len(matrix), 0.25)
+
+
+LOGGED = [
+    # id, prediction time, entity, version, colour
+    ("r1", "2020-02-01 12:00:00", "a", "m1", '"red"'),
+    ("r2", "2020-02-02 12:00:00", "b", "m1", "null"),
+    ("r3", "2020-02-02 12:00:00", "b", "m0", '"red"'),
+    ("r4", "2020-01-01 12:00:00", "a", "m1", '"red"'),
+]
+
+
+@contextmanager
+def served(lake: Lake) -> Iterator[Any]:
+    """A lake in which four requests were logged and the truth about one of two entities is known."""
+    with lake.writing() as connection:
+        for schema in ("log", "labeled", "train", "control"):
+            connection.execute(f"CREATE SCHEMA {schema}")
+        connection.execute(
+            "CREATE TABLE control.instants AS SELECT 'known_until' AS name, TIMESTAMP '2020-02-03' AS at"
+        )
+        connection.execute(
+            "CREATE TABLE labeled.flight_outcomes AS SELECT * FROM (VALUES ('a', 1, TIMESTAMP '2020-02-01 13:00:00'), "
+            "('b', NULL, NULL)) AS t(flight_id, is_late, label_known_at)"
+        )
+        connection.execute(
+            "CREATE TABLE train.training_set AS SELECT 'z' AS flight_id, TIMESTAMP '2020-01-05' AS prediction_time, "
+            "0 AS is_late, 'test' AS split, 2.0 AS height, 'red' AS colour "
+            "UNION ALL SELECT 'y', TIMESTAMP '2020-01-04', 1, 'train', 3.0, 'red'"
+        )
+        connection.execute(
+            "CREATE TABLE log.requests (id VARCHAR, prediction_time TIMESTAMP, flight_id VARCHAR, "
+            "model_version VARCHAR, features JSON, probability DOUBLE)"
+        )
+        for request, time, entity, version, colour in LOGGED:
+            features = f'{{"height": 1.5, "colour": {colour}, "more": 1}}'
+            connection.execute(
+                "INSERT INTO log.requests VALUES (?, ?, ?, ?, ?, 0.25)", [request, time, entity, version, features]
+            )
+    yield lake
+
+
+def test_labels_join_the_requests_and_nothing_is_written_twice(problem: Problem, settings: Settings) -> None:
+    with served(Lake(settings)) as lake:
+        first = label_requests(problem, lake)
+        snapshot = lake.snapshot()
+        again = label_requests(problem, lake)
+        assert (first.requests, first.labeled, first.written) == (4, 2, True)
+        assert (again.requests, again.labeled, again.written, again.version) == (4, 2, False, first.version)
+        assert lake.snapshot() == snapshot
+        with lake.reading() as connection:
+            found = connection.execute("SELECT id, is_late, label_known_at FROM monitor.labeled_requests").fetchall()
+        known = datetime(2020, 2, 1, 13)
+        assert found == [("r4", 1, known), ("r1", 1, known), ("r2", None, None), ("r3", None, None)]
+        with lake.writing() as connection:
+            connection.execute("UPDATE labeled.flight_outcomes SET is_late = 0, label_known_at = '2020-02-03'")
+        later = label_requests(problem, lake)
+        assert (later.labeled, later.written) == (4, True)
+        assert later.version != first.version
+
+
+def test_nothing_was_logged_yet(problem: Problem, settings: Settings) -> None:
+    lake = Lake(settings)
+    assert label_requests(problem, lake) == LabelCounts(0, 0, False, "empty")
+
+
+def test_periods_are_read_as_the_champion_was_trained(problem: Problem, settings: Settings) -> None:
+    with served(Lake(settings)) as lake:
+        label_requests(problem, lake)
+        model: Any = ConstantModel(lake.snapshot())
+        with lake.writing() as connection:
+            connection.execute("DELETE FROM train.training_set")  # another training since then
+        found = load(problem, lake, model, datetime(2020, 2, 3, tzinfo=UTC))
+    assert found.reference.to_dicts() == [
+        {"prediction_time": datetime(2020, 1, 5), "label": 0, "height": 2.0, "colour": "red", "probability": 0.25}
+    ]
+    assert found.current.select("height", "colour", "label", "probability").rows() == [
+        (1.5, "red", 1, 0.25),
+        (1.5, None, None, 0.25),
+    ]
+    assert found.other_versions == 1
+    assert found.known_until == datetime(2020, 2, 3, tzinfo=UTC)
+    assert (found.model_version, found.threshold) == ("m1", 0.5)
+
+
+def test_periods_before_anything_was_served(problem: Problem, settings: Settings) -> None:
+    with served(Lake(settings)) as lake:
+        model: Any = ConstantModel(None)
+        found = load(problem, lake, model, datetime(2020, 2, 3, tzinfo=UTC))
+        assert judge(problem, found).status == "not enough data"
+
+
+def test_the_page_shows_the_verdicts_own_columns_and_asks_no_network(problem: Problem, tmp_path: Path) -> None:
+    """A column without a value would fail Evidently as a whole: it is left out and named."""
+    from hindcast.evidently_report import write_page
+
+    compared = periods(week(shift=2.0).with_columns(depth=pl.lit(None, dtype=pl.Float64)))
+    report = judge(problem, compared)
+    path = tmp_path / "monitoring.html"
+    page = write_page(problem, compared, report, path)
+    assert page is not None
+    assert page.left_out == {"depth": "no value in the current period"}
+    assert (page.reference_rows, page.current_rows) == (300, 300)
+    drifted = [column["column"] for column in report.drift["columns"] if column["drifted"]]
+    assert page.drifted == len(set(drifted) - {"depth"}) + report.prediction_drift["drifted"]
+    # 600 matured rows, of which 300 were drawn
+    assert page.realised["log_loss"] == pytest.approx(report.performance["realised"], abs=0.1)
+    html = path.read_text()
+    assert report.summary.split(":")[0] in html
+    assert 'src="http' not in html
+    assert '<link rel="stylesheet" href="http' not in html
+
+
+def test_no_page_where_there_is_nothing_to_compare(problem: Problem, tmp_path: Path) -> None:
+    from hindcast.evidently_report import write_page
+
+    compared = periods(week().clear())
+    stale = tmp_path / "monitoring.html"
+    stale.write_text("of an earlier report")
+    assert write_page(problem, compared, judge(problem, compared), stale) is None
+    assert not stale.exists()
