@@ -34,12 +34,14 @@ class Built:
         path: Its folder.
         built: False where it was there already, of the same model and code.
         packages: Python packages that it asks for, each with its locked version.
+        fingerprint: Of the model, the code and the packages.
     """
 
     tag: str
     path: Path
     built: bool
     packages: tuple[str, ...]
+    fingerprint: str
 
 
 def build_bento(settings: Settings, problem: Problem) -> Built:
@@ -58,7 +60,7 @@ def build_bento(settings: Settings, problem: Problem) -> Built:
     built = settings.bento_store / "built.json"
     with exclusive(settings.locks / "bento"):
         if path.exists() and built.exists() and json.loads(built.read_text()) == {tag: wanted}:
-            return Built(tag, path, False, packages)
+            return Built(tag, path, False, packages, wanted)
         built.unlink(missing_ok=True)  # a kill from here on leaves nothing that is taken for whole
         settings.scratch.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=settings.scratch, prefix="bento-") as folder:
@@ -72,7 +74,7 @@ def build_bento(settings: Settings, problem: Problem) -> Built:
             Path(folder, "bentofile.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
             _run(settings, tag, folder, str(package))
         write_atomically(built, json.dumps({tag: wanted}))
-    return Built(tag, path, True, packages)
+    return Built(tag, path, True, packages, wanted)
 
 
 def locked(lock: Path, names: list[str]) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ class Replay:
 
     Attributes:
         model_version: Who answered.
-        starts_at: First instant (UTC, ISO 8601).
+        starts_at: First instant (UTC, ISO 8601): when the model was made.
         ends_at: Last instant, excluded.
         sent: Entities whose prediction time lies in it, each sent once, now or in an earlier, broken-off replay.
         already: Those of an earlier one.
@@ -78,7 +78,8 @@ def replay_requests(
         problem: Names the labeled table, its key and its prediction time.
         lake: Holds the entities.
         url: Of the server, which must serve this home.
-        starts_at: Up to here (UTC) the online store has been filled already.
+        starts_at: Where simulated time begins (UTC). A model that was made later is asked from then on: up to
+            that instant, the online store has been filled already.
         ends_at: Excluded; nothing after it is asked.
         refresh_every: Length of a step.
         materialise: Fills the online store with what became known in [start, end).
@@ -93,6 +94,8 @@ def replay_requests(
         except httpx.HTTPError as error:
             raise HindcastError(f"The server at {url} doesn't say what it serves: {error}.") from error
         version, fields = described["version"], described["request_fields"]
+        if described["as_of"] is not None:
+            starts_at = max(starts_at, datetime.fromisoformat(described["as_of"]))
         entities = _entities(problem, lake, fields, starts_at, ends_at)
         logged = logged_ids(settings.request_log, lake)
         waiting = [entity for entity in entities if _request_id(problem, entity, version) not in logged]

@@ -1,0 +1,22 @@
+"""Stage log: what the service wrote to its files, as rows. Writing and reading them is in `hindcast.request_log`."""
+
+from dagster import AssetKey, DataVersion, MaterializeResult, asset
+
+from assets.resources import HindcastResource
+from hindcast.request_log import compact
+
+
+@asset(key=AssetKey(["log", "requests"]), deps=["served_requests"], pool="lake", kinds={"duckdb"})
+def log_requests(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
+    """One row per answered request, with the features it was answered from: each record of the log exactly once."""
+    done = compact(hindcast.settings.request_log, hindcast.lake, hindcast.problem.entity.key)
+    return MaterializeResult(
+        metadata={
+            "dagster/row_count": done.rows,
+            "added": done.added,
+            "duplicates": done.duplicates,
+            "torn_lines": done.torn,
+            "snapshot": hindcast.lake.snapshot(),
+        },
+        data_version=DataVersion(str(done.rows)),
+    )
