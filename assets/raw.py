@@ -38,7 +38,9 @@ def _table_asset(sources: Sources, name: str, table: SourceTable) -> AssetsDefin
         deps=[AssetKey(["raw", lookup]) for lookup in dict.fromkeys(lookup.table for lookup in table.lookups.values())],
         partitions_def=_months(sources) if table.month else None,
         backfill_policy=BackfillPolicy.single_run() if table.month else None,
-        check_specs=[AssetCheckSpec("rejected_share", asset=key, blocking=True, description="Rows that couldn't be read.")],
+        check_specs=[
+            AssetCheckSpec("rejected_share", asset=key, blocking=True, description="Rows that couldn't be read.")
+        ],
         code_version=hashlib.sha256(table.model_dump_json().encode()).hexdigest()[:12],
         pool="lake",
         kinds={"duckdb", table.format},
@@ -69,7 +71,9 @@ def _months(sources: Sources) -> MonthlyPartitionsDefinition:
     assert sources.starts is not None  # the sources file was checked for it
     # The running month is a partition too: what is known of it by now can be ingested.
     return MonthlyPartitionsDefinition(
-        sources.starts.isoformat(), sources.ends.isoformat() if sources.ends else None, end_offset=0 if sources.ends else 1
+        sources.starts.isoformat(),
+        sources.ends.isoformat() if sources.ends else None,
+        end_offset=0 if sources.ends else 1,
     )
 
 

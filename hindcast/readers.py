@@ -25,6 +25,7 @@ from hindcast.sources import SourceTable
 _LONGEST_LINE = 1_000_000  # bytes; DuckDB gives up at twice that
 _LONGEST_VALUE = 1_000  # lines that a quoted value may go over; beyond them, its quote counts as never closed
 _SEPARATOR = "\x1f"  # between a JSON line's number and its text, where it can't occur
+_NO_NULL = "\x1e"  # DuckDB wants at least one text that stands for a missing value; no file has this one
 
 Record = tuple[int, bytes, str]  # line number, text without its line end, reason why it can't be read or ""
 
@@ -50,7 +51,9 @@ def read_file(
     Raises:
         HindcastError: The file is damaged or has lost a column; the message names both.
     """
-    connection.execute("CREATE TEMP TABLE IF NOT EXISTS faults (file VARCHAR, line BIGINT, column_name VARCHAR, reason VARCHAR)")
+    connection.execute(
+        "CREATE TEMP TABLE IF NOT EXISTS faults (file VARCHAR, line BIGINT, column_name VARCHAR, reason VARCHAR)"
+    )
     read = {"csv": _read_csv, "jsonl": _read_json_lines, "parquet": _read_parquet}[table.format]
     try:
         names, rows = read(connection, path, file, table, scratch)
@@ -70,7 +73,10 @@ def row_texts(
     """The text of some lines of a file as they stand in it; a Parquet row as JSON."""
     if table.format == "parquet":
         rows = connection.execute(
-            f"SELECT file_row_number + 1, to_json(t) FROM {_parquet(path, scratch)} t WHERE list_contains(?, file_row_number + 1)",
+            f"""
+            SELECT file_row_number + 1, to_json(t) FROM {_parquet(path, scratch)} t
+            WHERE file_row_number + 1 IN (SELECT unnest(?::BIGINT[]))
+            """,
             [sorted(lines)],
         ).fetchall()
         return dict(rows)
@@ -96,7 +102,7 @@ def _read_csv(
         copy = _numbered_copy(connection, file, _csv_records(stream, header), b",", scratch)
     columns = {"_line": "BIGINT"}
     columns |= {name if name in table.columns else f"_{place}": "VARCHAR" for place, name in enumerate(header)}
-    nulls = ", ".join(map(text_literal, table.nulls))
+    nulls = ", ".join(map(text_literal, table.nulls or [_NO_NULL]))
     return header, (
         f"_line, {', '.join(map(identifier, table.columns))} FROM {_numbered(copy, columns)}, "
         f"delim = ',', quote = '\"', escape = '\"', nullstr = [{nulls}])"
@@ -109,33 +115,41 @@ def _read_json_lines(
     with _unpacked(path) as stream:
         copy = _numbered_copy(connection, file, _json_records(stream), _SEPARATOR.encode(), scratch)
     columns = {"_line": "BIGINT", "_text": "VARCHAR"}
+    source = f"{_numbered(copy, columns)}, delim = '{_SEPARATOR}', quote = '', escape = '', nullstr = ['{_NO_NULL}'])"
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE json_rows AS SELECT *, coalesce(json_valid(_text) AND json_type(_text) = 'OBJECT', false) AS _good "
-        f"FROM {_numbered(copy, columns)}, delim = '{_SEPARATOR}', quote = '', escape = '', nullstr = [])"
+        f"""
+        CREATE OR REPLACE TEMP TABLE json_rows AS
+        SELECT *, CASE WHEN json_valid(_text) THEN json_type(_text) = 'OBJECT' ELSE false END AS _good
+        FROM {source}
+        """
     )
     connection.execute(
         "INSERT INTO faults SELECT ?, _line, NULL, 'not a JSON object' FROM json_rows WHERE NOT _good", [file]
     )
-    keys = connection.execute("SELECT DISTINCT unnest(json_keys(_text)) FROM json_rows WHERE _good ORDER BY 1").fetchall()
+    keys = connection.execute(
+        "SELECT DISTINCT unnest(json_keys(_text)) FROM json_rows WHERE _good ORDER BY 1"
+    ).fetchall()
     names = [name for (name,) in keys]
     if names:  # a key that is absent from some lines is a missing value; one that is absent from all is lost
         _check_columns(path, names, table)
     paths = ", ".join(text_literal("$." + json.dumps(name)) for name in table.columns)
-    nulls = ", ".join(map(text_literal, table.nulls)) or "NULL"
+    nulls = ", ".join(map(text_literal, table.nulls or [_NO_NULL]))
     values = ", ".join(
         f"CASE WHEN _values[{place}] NOT IN ({nulls}) THEN _values[{place}] END AS {identifier(name)}"
-        if table.nulls
-        else f"_values[{place}] AS {identifier(name)}"
         for place, name in enumerate(table.columns, 1)
     )
-    return names, f"_line, {values} FROM (SELECT _line, json_extract_string(_text, [{paths}]) AS _values FROM json_rows WHERE _good)"
+    extracted = f"SELECT _line, json_extract_string(_text, [{paths}]) AS _values FROM json_rows WHERE _good"
+    return names, f"_line, {values} FROM ({extracted})"
 
 
 def _read_parquet(
     connection: duckdb.DuckDBPyConnection, path: Path, file: str, table: SourceTable, scratch: Path
 ) -> tuple[list[str], str]:
     source = _parquet(path, scratch)
-    types = {row[0]: row[1] for row in connection.execute(f"DESCRIBE SELECT * EXCLUDE file_row_number FROM {source}").fetchall()}
+    types = {
+        row[0]: row[1]
+        for row in connection.execute(f"DESCRIBE SELECT * EXCLUDE file_row_number FROM {source}").fetchall()
+    }
     _check_columns(path, list(types), table)
     values = ", ".join(
         identifier(name) if types[name] == declared else f"CAST({identifier(name)} AS VARCHAR) AS {identifier(name)}"
@@ -156,7 +170,8 @@ def _parquet(path: Path, scratch: Path) -> str:
 def _check_columns(path: Path, names: list[str], table: SourceTable) -> None:
     lost = [name for name in table.columns if name not in names]
     if lost:
-        raise HindcastError(f"{path} has lost {'the column' if len(lost) == 1 else 'the columns'} {', '.join(lost)}; it has {', '.join(names) or 'none'}.")
+        columns = "the column" if len(lost) == 1 else "the columns"
+        raise HindcastError(f"{path} has lost {columns} {', '.join(lost)}; it has {', '.join(names) or 'none'}.")
     twice = sorted({name for name in names if names.count(name) > 1 and name in table.columns})
     if twice:
         raise HindcastError(f"{path} has more than one column {', '.join(twice)}.")
@@ -194,19 +209,22 @@ def _numbered_copy(
     connection: duckdb.DuckDBPyConnection, file: str, records: Iterator[Record], separator: bytes, scratch: Path
 ) -> Path:
     copy = scratch / "numbered.csv"
-    faults: list[tuple[str, int, str]] = []
+    faults: list[tuple[int, str]] = []
 
     def numbered() -> Iterator[bytes]:
         for number, text, reason in records:
             if reason:
-                faults.append((file, number, reason))
+                faults.append((number, reason))
             else:
                 yield b"%d%b%b\n" % (number, separator, text)
 
     with copy.open("wb", buffering=1 << 20) as target:
         target.writelines(numbered())
     if faults:
-        connection.executemany("INSERT INTO faults VALUES (?, ?, NULL, ?)", faults)
+        connection.execute(
+            "INSERT INTO faults SELECT ?, unnest(?::BIGINT[]), NULL, unnest(?::VARCHAR[])",
+            [file, [line for line, _ in faults], [reason for _, reason in faults]],
+        )
     return copy
 
 
@@ -269,11 +287,15 @@ def _unpacked(path: Path) -> Iterator[IO[bytes]]:
     try:
         if path.suffix == ".zip":
             with zipfile.ZipFile(path) as archive:
-                members = [member for member in archive.infolist() if not member.is_dir() and not member.filename.startswith("__MACOSX/")]
+                members = [
+                    member
+                    for member in archive.infolist()
+                    if not member.is_dir() and not member.filename.startswith("__MACOSX/")
+                ]
                 if len(members) != 1:
                     raise HindcastError(f"{path} must hold one file, and holds {len(members)}.")
                 with archive.open(members[0]) as member:
-                    yield BufferedReader(cast(IO[bytes], member), 1 << 20)  # type: ignore[arg-type]
+                    yield BufferedReader(member, 1 << 20)  # type: ignore[type-var]
         else:
             with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as stream:
                 yield cast(IO[bytes], stream)

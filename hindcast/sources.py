@@ -29,11 +29,13 @@ def _first_of_month(value: date) -> date:
 
 
 Name = Annotated[str, AfterValidator(_name)]
-Expression = Annotated[str, Field(min_length=1, description="SQL over the table's columns, its lookups and derived values.")]
+Expression = Annotated[
+    str, Field(min_length=1, description="SQL over the table's columns, its lookups and derived values.")
+]
 
 
 class Lookup(Strict):
-    """A value fetched from another raw table of these sources, which is ingested before. NULL where there is no match."""
+    """A value from another raw table, declared and ingested before. NULL where nothing matches."""
 
     table: Name
     column: str
@@ -51,7 +53,7 @@ class Known(Strict):
     """When the world could know a row. Left out, a row is known when it is first ingested."""
 
     at: Expression | None = Field(default=None, description="The instant (UTC) at which the row itself was known.")
-    later: dict[Name, LaterGroup] = {}
+    later: dict[Name, LaterGroup] = Field(default={})
 
 
 class SourceTable(Strict):
@@ -62,11 +64,13 @@ class SourceTable(Strict):
     format: Literal["csv", "parquet", "jsonl"]
     nulls: tuple[str, ...] = Field(default=("",), description="Texts that stand for a missing value (not for Parquet).")
     columns: dict[str, str] = Field(min_length=1, description="Name and DuckDB type. Others in the file are not read.")
-    lookups: dict[Name, Lookup] = {}
+    lookups: dict[Name, Lookup] = Field(default={})
     derived: dict[Name, Expression] = Field(default={}, description="Named steps of the expressions below; not stored.")
     month: Expression | None = Field(default=None, description="The instant (UTC) whose month is the row's partition.")
     known: Known = Known()
-    max_rejected_share: float = Field(default=0.01, ge=0, le=1, description="Of a file's rows, beyond which nothing goes on.")
+    max_rejected_share: float = Field(
+        default=0.01, ge=0, le=1, description="Of a file's rows, beyond which nothing goes on."
+    )
 
     @model_validator(mode="after")
     def _names_agree(self) -> "SourceTable":
@@ -106,6 +110,8 @@ class Sources(Strict):
             raise ValueError("write either package or folder")
         before: set[str] = set()
         for name, table in self.tables.items():
+            if name.casefold() == "rejected":
+                raise ValueError("tables: the name rejected is kept for the rows that can't be read")
             if table.month and self.starts is None:
                 raise ValueError(f"starts: missing, and {name} is partitioned by month")
             for lookup in table.lookups.values():
