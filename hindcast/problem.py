@@ -102,6 +102,9 @@ class Metrics(Strict):
 
     primary: str = Field(description="Decides between candidates on validation.")
     bars: dict[str, Bar] = Field(description="Per metric, on the test period.")
+    tolerance: float = Field(
+        default=0.0, ge=0, description="Of the primary metric: how much worse than the champion counts as no worse."
+    )
     threshold: Literal["best_f1", "base_rate"] | float = Field(
         default="best_f1", description="Where a probability becomes a decision; chosen on validation."
     )
@@ -144,7 +147,7 @@ class Budget(Strict):
 
     draws: int = Field(gt=0, description="Parameter draws per candidate with a search space.")
     folds: int = Field(gt=1, description="Time-ordered folds of the training window.")
-    max_rows: int = Field(gt=0, description="The newest rows of each fold used while searching.")
+    max_rows: int = Field(gt=0, description="Of each fold used while searching, spread evenly over its time.")
     seed: int
 
 
