@@ -33,7 +33,8 @@ class MonitoringReport:
         matured: Those that performance is judged on: old enough for nearly every label to have come.
         drift: `columns` (each with distance, threshold, drifted; farthest beyond its threshold first), `share` of
             drifted ones, `alarm`.
-        prediction_drift: `distance`, `threshold`, `drifted` of the probability.
+        prediction_drift: `distance`, `threshold`, `drifted` of the probability. Told, and no alarm by itself:
+            predictions move with what they are made from, and do so while the model is as good as ever.
         performance: `metric`, `realised`, `expected` and `deviation` (mean and SD of the reference's blocks), `z`
             (above 0 is worse), `alarm`; `others` (realised and expected of more metrics); `estimated` (without labels,
             on all requests); `immature` and `unlabeled` (requests left out: too young; old enough, but without label).

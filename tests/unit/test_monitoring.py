@@ -17,7 +17,7 @@ from hindcast.lake import Lake
 from hindcast.model import Feature
 from hindcast.monitoring import judge, performance_table, write
 from hindcast.periods import LabelCounts, Periods, label_requests, load
-from hindcast.problem import Problem, load_problem
+from hindcast.problem import Monitoring, Problem, load_problem
 from hindcast.settings import Settings
 
 NOW = datetime(2020, 2, 8, tzinfo=UTC)
@@ -28,8 +28,16 @@ FEATURES = {"height": "numeric", "width": "numeric", "depth": "numeric", "colour
 def problem() -> Problem:
     """The flights' problem with limits that the made-up data can meet: labels come within a day."""
     found = load_problem(Path(__file__).parents[2] / "problems" / "flight_delay.yaml")
-    limits = found.monitoring.model_copy(
-        update={"min_requests": 100, "min_labeled": 100, "reference_rows": 300, "window": timedelta(days=7)}
+    limits = Monitoring(
+        window=timedelta(days=7),
+        min_requests=100,
+        min_labeled=100,
+        reference_rows=300,
+        blocks=12,
+        drift_quantile=0.95,
+        max_drifted_share=0.3,
+        performance_z=2.0,
+        cool_down=timedelta(days=7),
     )
     label = found.label.model_copy(update={"matures_within": timedelta(days=1)})
     return found.model_copy(update={"monitoring": limits, "label": label})
