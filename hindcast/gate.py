@@ -66,10 +66,9 @@ class Verdict:
 
 def judge(version: str, champion: str | None, checks: Sequence[Check], judged_at: datetime) -> Verdict:
     """Promotes a version for which every check holds, unless it is in use already."""
+    verdict = PROMOTED if all(check.holds for check in checks) else REFUSED
     if version == champion:
         verdict = ALREADY
-    else:
-        verdict = PROMOTED if all(check.holds for check in checks) else REFUSED
     return Verdict(version, champion, verdict == PROMOTED, verdict, judged_at.isoformat(), tuple(checks))
 
 

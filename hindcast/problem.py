@@ -218,6 +218,7 @@ class Problem(Strict):
     leakage: Leakage
     monitoring: Monitoring
     serving: Serving
+    assumptions: tuple[str, ...] = Field(default=(), description="What a reader of the model card must know.")
     clock: SimulatedTime | None = Field(default=None, description="Left out where the data is live.")
 
     @model_validator(mode="after")
