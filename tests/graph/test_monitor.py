@@ -1,0 +1,80 @@
+"""The monitoring assets on a tiny lake, and that the sensor reads what the report asset says."""
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from dagster import AssetKey, DagsterInstance, SkipReason, build_sensor_context, materialize
+
+from assets.monitor import labeled_requests, monitoring_report
+from assets.resources import HindcastResource
+from assets.retrain import retrain_on_report
+from hindcast.files import write_atomically
+from hindcast.lake import Lake
+from hindcast.model import Feature, ServedModel
+from hindcast.settings import Settings
+
+
+def model(_folder: object) -> Any:
+    """Stands for a package: it says a quarter of whatever is asked."""
+    return SimpleNamespace(
+        version="m1",
+        metadata={"snapshot": None},
+        signature=SimpleNamespace(features=(Feature("height", "numeric"),), threshold=0.5),
+        matrix=lambda values: np.zeros((len(values["height"]), 1), dtype=np.float32),
+        predict=lambda matrix: np.full(len(matrix), 0.25),
+    )
+
+
+def test_a_young_service_is_reported_and_asks_for_nothing(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HINDCAST_HOME", str(settings.home))
+    monkeypatch.setattr(ServedModel, "load", model)
+    write_atomically(settings.champion_file, json.dumps({"version": "m1", "path": str(settings.models / "m1")}))
+    with Lake(settings).writing() as connection:
+        for schema in ("log", "labeled", "train", "control"):
+            connection.execute(f"CREATE SCHEMA {schema}")
+        connection.execute(
+            "CREATE TABLE control.instants AS SELECT 'known_until' AS name, TIMESTAMP '2013-11-01' AS \"at\""
+        )
+        connection.execute(
+            "CREATE TABLE labeled.flight_outcomes AS SELECT 'a' AS flight_id, 1 AS is_late, "
+            "TIMESTAMP '2013-10-31 20:00:00' AS label_known_at"
+        )
+        connection.execute(
+            "CREATE TABLE train.training_set AS SELECT 'z' AS flight_id, TIMESTAMP '2013-10-05' AS prediction_time, "
+            "0 AS is_late, 'test' AS split, 2.0 AS height"
+        )
+        connection.execute(
+            "CREATE TABLE log.requests AS SELECT 'r1' AS id, TIMESTAMP '2013-10-31 06:00:00' AS prediction_time, "
+            "'a' AS flight_id, 'm1' AS model_version, '{\"height\": 1.5}'::JSON AS features, 0.25::DOUBLE AS probability"
+        )
+    hindcast = HindcastResource()
+    with DagsterInstance.ephemeral() as instance:
+        result = materialize([labeled_requests, monitoring_report], instance=instance, resources={"hindcast": hindcast})
+        assert result.success
+        table = result.asset_materializations_for_node("monitor__labeled_requests")[0].metadata
+        assert (table["dagster/row_count"].value, table["labeled"].value) == (1, 1)
+        said = result.asset_materializations_for_node("monitoring_report")[0].metadata
+        assert (said["status"].value, said["causes"].value, said["requests"].value) == ("not enough data", [], 1)
+        assert "report" not in said  # there is nothing to draw
+        assert [check.passed for check in result.get_asset_check_evaluations()] == [True]
+        written = json.loads((settings.reports / "monitoring.json").read_text())
+        assert written["summary"] == said["summary"].value
+        assert written["cause_id"] == said["cause_id"].value
+
+        outcome = retrain_on_report(build_sensor_context(instance=instance, resources={"hindcast": hindcast}))
+        assert isinstance(outcome, SkipReason)
+        assert outcome.skip_message == f"The monitoring report raises no alarm: {written['summary']}"
+
+        versions = instance.get_latest_materialization_event(AssetKey("monitoring_report"))
+        again = materialize([labeled_requests, monitoring_report], instance=instance, resources={"hindcast": hindcast})
+        assert again.success
+        after = instance.get_latest_materialization_event(AssetKey("monitoring_report"))
+        assert versions is not None
+        assert after is not None
+        assert (
+            versions.asset_materialization.tags["dagster/data_version"]
+            == after.asset_materialization.tags["dagster/data_version"]
+        )
