@@ -15,7 +15,7 @@ import duckdb
 
 from hindcast.errors import HindcastError
 from hindcast.lake import Lake
-from hindcast.readers import identifier, read_file, row_texts, text_literal
+from hindcast.readers import append, identifier, read_files, row_texts, text_literal
 from hindcast.settings import Settings
 from hindcast.sources import Lookup, Sources, SourceTable
 
@@ -88,9 +88,7 @@ def ingest(
     settings.scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=settings.scratch, prefix="ingest-") as folder, lake.writing() as connection:
         scratch = Path(folder)
-        undeclared = {
-            name for file, path in paths.items() for name in read_file(connection, path, file, declared, scratch)
-        }
+        undeclared = read_files(connection, paths, declared, scratch)
         _type_rows(connection, table, declared)
         _place_rows(connection, table, declared, clock)
         _collect_rejects(connection, table, declared, paths, scratch)
@@ -121,7 +119,7 @@ def ingest(
         not_yet_known=late,
         rows=rows,
         rows_in_table=in_table,
-        undeclared=tuple(sorted(undeclared)),
+        undeclared=undeclared,
         changed=changed,
         data_version=version,
     )
@@ -176,13 +174,9 @@ def _type_rows(connection: duckdb.DuckDBPyConnection, table: str, declared: Sour
     )
     if connection.execute("SELECT 1 FROM typed WHERE _faulty LIMIT 1").fetchall():
         for name, fault in faults.items():
-            connection.execute(
-                f"""
-                INSERT INTO faults
-                SELECT _file, _line, ?, '"' || {identifier(name)} || '" is not ' || ? FROM read_rows WHERE {fault}
-                """,
-                [name, declared.columns[name]],
-            )
+            reason = f"""'"' || {identifier(name)} || '" is not ' || ?"""
+            select = f"SELECT _file, _line, ?, {reason} FROM read_rows WHERE {fault}"
+            append(connection, "faults", select, [name, declared.columns[name]])
 
 
 def _place_rows(connection: duckdb.DuckDBPyConnection, table: str, declared: SourceTable, clock: datetime) -> None:
@@ -211,9 +205,7 @@ def _place_rows(connection: duckdb.DuckDBPyConnection, table: str, declared: Sou
         f"The declaration of raw.{table} has an expression that fails",
     )
     for fault, reason in faults.items():
-        connection.execute(
-            f"INSERT INTO faults SELECT _file, _line, NULL, ? FROM placed WHERE _faulty AND {fault}", [reason]
-        )
+        append(connection, "faults", f"SELECT _file, _line, NULL, ? FROM placed WHERE _faulty AND {fault}", [reason])
 
 
 def _looked_up(connection: duckdb.DuckDBPyConnection, rows: str, table: str, name: str, lookup: Lookup) -> str:
@@ -239,10 +231,8 @@ def _collect_rejects(
         found = connection.execute("SELECT DISTINCT line FROM faults WHERE file = ?", [file]).fetchall()
         if found:
             texts = row_texts(connection, path, declared, {line for (line,) in found}, scratch)
-            connection.execute(
-                "INSERT INTO texts SELECT ?, unnest(?::BIGINT[]), unnest(?::VARCHAR[])",
-                [file, list(texts), list(texts.values())],
-            )
+            select = "SELECT ?, unnest(?::BIGINT[]), unnest(?::VARCHAR[])"
+            append(connection, "texts", select, [file, list(texts), list(texts.values())])
     connection.execute(
         """
         CREATE TEMP TABLE rejects AS

@@ -30,41 +30,52 @@ _NO_NULL = "\x1e"  # DuckDB wants at least one text that stands for a missing va
 Record = tuple[int, bytes, str]  # line number, text without its line end, reason why it can't be read or ""
 
 
-def read_file(
-    connection: duckdb.DuckDBPyConnection, path: Path, file: str, table: SourceTable, scratch: Path
+def read_files(
+    connection: duckdb.DuckDBPyConnection, paths: dict[str, Path], table: SourceTable, scratch: Path
 ) -> tuple[str, ...]:
-    """Appends a file's rows to the temporary table `read_rows` and its unreadable lines to `faults`.
+    """Makes the temporary view `read_rows` of the files' rows and the table `faults` of their unreadable lines.
 
     `read_rows` gets `_file`, `_line` (from 1; in CSV the header counts, in Parquet it is the row's number) and
     the declared columns, as text or, in Parquet, with the declared type where the file has that.
 
     Args:
-        connection: Where the temporary tables are made.
-        path: The file.
-        file: Its name in `_file`.
+        connection: Where both are made.
+        paths: The files, by the name that goes to `_file`.
         table: The declaration.
         scratch: For copies that DuckDB reads; the caller removes it.
 
     Returns:
-        Columns of the file that aren't declared.
+        Columns of the files that aren't declared, sorted.
 
     Raises:
-        HindcastError: The file is damaged or has lost a column; the message names both.
+        HindcastError: A file is damaged or has lost a column; the message names both.
     """
-    connection.execute(
-        "CREATE TEMP TABLE IF NOT EXISTS faults (file VARCHAR, line BIGINT, column_name VARCHAR, reason VARCHAR)"
-    )
+    connection.execute("CREATE TEMP TABLE faults (file VARCHAR, line BIGINT, column_name VARCHAR, reason VARCHAR)")
     read = {"csv": _read_csv, "jsonl": _read_json_lines, "parquet": _read_parquet}[table.format]
-    try:
-        names, rows = read(connection, path, file, table, scratch)
-        exists = connection.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'read_rows'").fetchall()
-        verb = "INSERT INTO read_rows BY NAME" if exists else "CREATE TEMP TABLE read_rows AS"
-        connection.execute(f"{verb} SELECT {text_literal(file)} AS _file, {rows}")
-        if table.format != "parquet":
-            _keep_rejects(connection, file, "not a JSON object" if table.format == "jsonl" else "too many values")
-    except duckdb.Error as error:
-        raise HindcastError(f"{path} can't be read as {table.format}: {str(error).splitlines()[0]}") from error
-    return tuple(name for name in names if name not in table.columns)
+    found: set[str] = set()
+    for number, (file, path) in enumerate(paths.items()):
+        try:
+            names, rows = read(connection, path, file, table, scratch)
+            connection.execute(f"CREATE TEMP TABLE read_{number} AS SELECT {text_literal(file)} AS _file, {rows}")
+            if table.format != "parquet":
+                _keep_rejects(connection, file, "not a JSON object" if table.format == "jsonl" else "too many values")
+        except duckdb.Error as error:
+            raise HindcastError(f"{path} can't be read as {table.format}: {str(error).splitlines()[0]}") from error
+        found.update(names)
+    parts = " UNION ALL BY NAME ".join(f"FROM read_{number}" for number in range(len(paths)))
+    connection.execute(f"CREATE TEMP VIEW read_rows AS {parts}")
+    return tuple(sorted(found - table.columns.keys()))
+
+
+def append(connection: duckdb.DuckDBPyConnection, table: str, select: str, values: list[object] | None = None) -> None:
+    """Adds rows to a temporary table within a transaction, and never none.
+
+    DuckDB 1.5 silently loses what several threads add to a table after an addition of no rows to it, all within
+    one transaction.
+    """
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE addition AS {select}", values)
+    if connection.execute("SELECT 1 FROM addition LIMIT 1").fetchall():
+        connection.execute(f"INSERT INTO {table} FROM addition")
 
 
 def row_texts(
@@ -123,9 +134,7 @@ def _read_json_lines(
         FROM {source}
         """
     )
-    connection.execute(
-        "INSERT INTO faults SELECT ?, _line, NULL, 'not a JSON object' FROM json_rows WHERE NOT _good", [file]
-    )
+    append(connection, "faults", "SELECT ?, _line, NULL, 'not a JSON object' FROM json_rows WHERE NOT _good", [file])
     keys = connection.execute(
         "SELECT DISTINCT unnest(json_keys(_text)) FROM json_rows WHERE _good ORDER BY 1"
     ).fetchall()
@@ -188,9 +197,10 @@ def _numbered(copy: Path, columns: dict[str, str]) -> str:
 
 def _keep_rejects(connection: duckdb.DuckDBPyConnection, file: str, too_many: str) -> None:
     """Moves what DuckDB rejected to `faults`. Each such line begins with the number that it was given."""
-    connection.execute(
+    append(
+        connection,
+        "faults",
         """
-        INSERT INTO faults
         SELECT ?, TRY_CAST(regexp_extract(csv_line, '^\\d+') AS BIGINT), NULL,
             CASE error_type
                 WHEN 'MISSING COLUMNS' THEN 'too few values'
@@ -221,8 +231,10 @@ def _numbered_copy(
     with copy.open("wb", buffering=1 << 20) as target:
         target.writelines(numbered())
     if faults:
-        connection.execute(
-            "INSERT INTO faults SELECT ?, unnest(?::BIGINT[]), NULL, unnest(?::VARCHAR[])",
+        append(
+            connection,
+            "faults",
+            "SELECT ?, unnest(?::BIGINT[]), NULL, unnest(?::VARCHAR[])",
             [file, [line for line, _ in faults], [reason for _, reason in faults]],
         )
     return copy

@@ -13,6 +13,7 @@ import pytest
 from hindcast.errors import HindcastError
 from hindcast.ingest import IngestResult, ingest, month_of
 from hindcast.lake import Lake
+from hindcast.readers import append
 from hindcast.settings import Settings
 from hindcast.sources import Sources, load_sources
 
@@ -468,3 +469,14 @@ def test_a_month_of_the_real_flights(tmp_path: Path) -> None:
     # UA 1545 to Houston: due 05:15 in New York (10:15 UTC), left 2 minutes late; due 08:19 there (14:19 UTC), 11 late.
     instants = (datetime(2012, 12, 25, 10, 15), datetime(2013, 1, 1, 10, 17), datetime(2013, 1, 1, 14, 30))
     assert first == [(1545, 2, *instants)]
+
+
+def test_nothing_is_lost_after_an_addition_of_no_rows() -> None:
+    connection = duckdb.connect()
+    connection.execute("BEGIN")
+    connection.execute("CREATE TEMP TABLE many AS SELECT i FROM range(200000) t(i)")
+    connection.execute("CREATE TEMP TABLE total (i BIGINT)")
+    append(connection, "total", "SELECT i FROM many WHERE i < ?", [0])
+    append(connection, "total", "FROM many")
+    append(connection, "total", "SELECT i FROM many WHERE i < ?", [5])
+    assert connection.execute("SELECT count(*) FROM total").fetchall() == [(200_005,)]
