@@ -1,67 +1,104 @@
 {#
-  Late rates of flights whose outcome was known, per key and grid point T: of the outcomes that became known
-  in (T - window, T]. Counts run over the grid once and are subtracted from themselves one window earlier,
-  so the cost grows with the grid and not with the windows. A key's grid starts with its first outcome.
+  Rates over what was known, per key and grid point T: late rates of the outcomes that became known in
+  (T - window, T], and, where asked for, the mean delay of the flights that departed or arrived in it. Everything
+  is summed up along the grid once, and a window is the difference of two sums: the cost grows with the grid, not
+  with the windows. A key's grid starts when something is first known of it.
 
-  keys: columns of flight_outcomes; prefix: of the rates' names; step: minutes; windows: name -> minutes.
+  keys: columns of a flight; prefix: of the features' names; step: of the grid, minutes (windows are multiples);
+  windows: name -> minutes; delays: name, known_at, minutes (columns of int_flights) and windows, or none.
 #}
-{% macro late_rates(keys, prefix, step, windows) %}
-with outcomes as (
+{% macro late_rates(keys, prefix, step, windows, delays=none) %}
+{%- set key_columns = keys | join(", ") -%}
+with news as (
     select
-        {{ keys | join(", ") }},
-        {{ next_grid_point("label_known_at", step) }} as known_by,
-        count(*) as flights,
-        sum(is_late) as late_flights
+        {{ key_columns }},
+        label_known_at as known_at,
+        1 as flights,
+        is_late as late_flights,
+        0 as delays,
+        0 as delay_minutes
     from {{ ref("flight_outcomes") }}
     where is_late is not null
-    group by {{ keys | join(", ") }}, known_by
+    {%- if delays %}
+
+    union all
+
+    select
+        {{ key_columns }},
+        {{ delays.known_at }} as known_at,
+        0 as flights,
+        0 as late_flights,
+        1 as delays,
+        {{ delays.minutes }} as delay_minutes
+    from {{ ref("int_flights") }}
+    where {{ delays.known_at }} is not null
+    {%- endif %}
 ),
 
-first_outcomes as (
-    select {{ keys | join(", ") }}, min(known_by) as first_known_by
-    from outcomes
-    group by {{ keys | join(", ") }}
+by_grid_point as (
+    select
+        {{ key_columns }},
+        {{ next_grid_point("known_at", step) }} as event_timestamp,
+        sum(flights) as flights,
+        sum(late_flights) as late_flights,
+        sum(delays) as delays,
+        sum(delay_minutes) as delay_minutes
+    from news
+    group by {{ key_columns }}, event_timestamp
+),
+
+first_news as (
+    select
+        {{ key_columns }},
+        min(event_timestamp) as first_known_at
+    from by_grid_point
+    group by {{ key_columns }}
 ),
 
 grid as (
     select
-        {{ keys | join(", ") }},
-        {{ grid_points("first_known_by", known_until(), step) }} as event_timestamp
-    from first_outcomes
+        {{ key_columns }},
+        {{ grid_points("first_known_at", known_until(), step) }} as event_timestamp
+    from first_news
 ),
 
-running as (
+so_far as (
     select
-        {% for key in keys %}grid.{{ key }},{% endfor %}
-        grid.event_timestamp,
-        sum(coalesce(outcomes.flights, 0)) over so_far as flights,
-        sum(coalesce(outcomes.late_flights, 0)) over so_far as late_flights
+        {{ key_columns }},
+        event_timestamp,
+        {%- for column in ["flights", "late_flights", "delays", "delay_minutes"] %}
+        sum(coalesce(by_grid_point.{{ column }}, 0)) over earlier as {{ column }}{{ "," if not loop.last }}
+        {%- endfor %}
     from grid
-    left join outcomes
-        on grid.event_timestamp = outcomes.known_by
-        {% for key in keys %}and grid.{{ key }} = outcomes.{{ key }}
-        {% endfor %}
-    window so_far as (
-        partition by {% for key in keys %}grid.{{ key }}{{ ", " if not loop.last }}{% endfor %}
-        order by grid.event_timestamp
-    )
+    left join by_grid_point using ({{ key_columns }}, event_timestamp)
+    window earlier as (partition by {{ key_columns }} order by event_timestamp)
 )
 
 select
-    {{ keys | join(", ") }},
+    {{ key_columns }},
     event_timestamp,
-    {% for name, minutes in windows.items() -%}
+    {%- for name, minutes in windows.items() %}
     {{ smoothed_late_rate(
-        "late_flights - lag(late_flights, " ~ (minutes // step) ~ ", 0) over so_far",
-        "flights - lag(flights, " ~ (minutes // step) ~ ", 0) over so_far",
-    ) }} as {{ prefix }}_late_rate_{{ name }}{{ "," if not loop.last }}
-    {% endfor %}
-from running
-window so_far as (partition by {{ keys | join(", ") }} order by event_timestamp)
+        within_window("late_flights", minutes // step),
+        within_window("flights", minutes // step),
+    ) }} as {{ prefix }}_late_rate_{{ name }}{{ "," if not loop.last or delays }}
+    {%- endfor %}
+    {%- for name, minutes in (delays.windows if delays else {}).items() %}
+    cast({{ within_window("delay_minutes", minutes // step) }} as double)
+    / nullif({{ within_window("delays", minutes // step) }}, 0) as {{ prefix }}_{{ delays.name }}_{{ name }}
+    {{- "," if not loop.last }}
+    {%- endfor %}
+from so_far
+window earlier as (partition by {{ key_columns }} order by event_timestamp)
 {% endmacro %}
+
+{# Of a sum that runs along a grid (window `earlier`): the part that came within the last points. #}
+{% macro within_window(running_sum, points) -%}
+    ({{ running_sum }} - lag({{ running_sum }}, {{ points }}, 0) over earlier)
+{%- endmacro %}
 
 {# The share of late flights, drawn towards the base rate where flights are few. #}
 {% macro smoothed_late_rate(late_flights, flights) -%}
-    cast(({{ late_flights }}) + {{ var("base_rate") * var("base_weight") }} as double)
-    / cast(({{ flights }}) + {{ var("base_weight") }} as double)
+    cast({{ late_flights }} + {{ var("base_rate") * var("base_weight") }} as double)
+    / cast({{ flights }} + {{ var("base_weight") }} as double)
 {%- endmacro %}
