@@ -1,0 +1,113 @@
+"""The instants and windows that the SQL reads: what is known by when, and which prediction times each split admits.
+
+Only these two small tables are written here; what they mean for rows is the SQL's business.
+"""
+
+import calendar
+from datetime import UTC, datetime, timedelta
+
+from hindcast.errors import HindcastError
+from hindcast.fingerprint import fingerprint
+from hindcast.lake import Lake
+from hindcast.problem import Problem, Splits
+
+INSTANTS = "control.instants"
+WINDOWS = "control.windows"
+_UNITS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(weeks=1)}
+
+
+def write_control(lake: Lake, problem: Problem, known_until: datetime, as_of: datetime) -> str:
+    """Writes both tables in one snapshot, or nothing where they hold just this already.
+
+    Args:
+        lake: Where they go.
+        problem: Names the splits' windows, relative to the as-of instant.
+        known_until: The clock (UTC) when data was last ingested; nothing later is in the raw tables.
+        as_of: The instant (UTC) that the split is made as of.
+
+    Returns:
+        A version of the content: equal content, equal version.
+
+    Raises:
+        HindcastError: The as-of instant lies in the future: its windows would change with every ingestion.
+    """
+    if as_of > known_until:
+        raise HindcastError(
+            f"As of {as_of.isoformat()} can't be known yet: the data goes to {known_until.isoformat()}. "
+            "Choose an earlier instant, or ingest first."
+        )
+    instants = [("known_until", _naive(known_until)), ("as_of", _naive(as_of))]
+    windows = [
+        (name, _naive(start), _naive(end)) for name, (start, end) in windows_as_of(problem.splits, as_of).items()
+    ]
+    if read_instants(lake) != dict(instants) or _read_windows(lake) != windows:
+        with lake.writing() as connection:
+            connection.execute("CREATE SCHEMA IF NOT EXISTS control")
+            connection.execute(f'CREATE OR REPLACE TABLE {INSTANTS} (name VARCHAR, "at" TIMESTAMP)')
+            connection.execute(
+                f"CREATE OR REPLACE TABLE {WINDOWS} (split VARCHAR, starts_at TIMESTAMP, ends_at TIMESTAMP)"
+            )
+            connection.executemany(f"INSERT INTO {INSTANTS} VALUES (?, ?)", instants)
+            connection.executemany(f"INSERT INTO {WINDOWS} VALUES (?, ?, ?)", windows)
+    return fingerprint(values=[*instants, *windows])
+
+
+def read_instants(lake: Lake) -> dict[str, datetime]:
+    """The named instants (UTC, without saying so) as the lake has them; none before they were first written."""
+    if not lake.exists(INSTANTS):
+        return {}
+    with lake.reading() as connection:
+        return dict(connection.execute(f'SELECT name, "at" FROM {INSTANTS}').fetchall())
+
+
+def instant_as_of(lake: Lake, asked: str | None, now: datetime) -> datetime:
+    """The instant that the split is to be made as of: what is asked for, else what the lake says already, else now.
+
+    Raises:
+        HindcastError: What is asked for isn't an instant with a time zone.
+    """
+    if asked is None:
+        known = read_instants(lake).get("as_of")
+        return known.replace(tzinfo=UTC) if known else now
+    try:
+        instant = datetime.fromisoformat(asked)
+    except ValueError as error:
+        raise HindcastError(f"as_of: {asked!r} is no instant; write it as 2013-11-01T00:00:00Z.") from error
+    if instant.tzinfo is None:
+        raise HindcastError(f"as_of: {asked!r} has no time zone; write …Z for UTC.")
+    return instant.astimezone(UTC)
+
+
+def windows_as_of(splits: Splits, as_of: datetime) -> dict[str, tuple[datetime, datetime]]:
+    """Start (included) and end (excluded) of each split's prediction times, in calendar time of UTC."""
+    return {
+        name: (shift(as_of, window.start), shift(as_of, window.end))
+        for name, window in (("train", splits.train), ("validation", splits.validation), ("test", splits.test))
+    }
+
+
+def shift(instant: datetime, offset: str) -> datetime:
+    """An instant moved by an offset as the problem file writes it: '-2 months', '-12 hours', '0 days'.
+
+    A month back from the 31st is the last day of the month before, where that is shorter.
+    """
+    number, unit = offset.split()
+    count, unit = int(number), unit.removesuffix("s")
+    if unit != "month":
+        return instant + count * _UNITS[unit]
+    months = instant.year * 12 + instant.month - 1 + count
+    year, month = divmod(months, 12)
+    day = min(instant.day, calendar.monthrange(year, month + 1)[1])
+    return instant.replace(year=year, month=month + 1, day=day)
+
+
+def _read_windows(lake: Lake) -> list[tuple[str, datetime, datetime]]:
+    if not lake.exists(WINDOWS):
+        return []
+    with lake.reading() as connection:
+        return connection.execute(f"SELECT split, starts_at, ends_at FROM {WINDOWS} ORDER BY starts_at").fetchall()
+
+
+def _naive(instant: datetime) -> datetime:
+    """As the lake keeps instants: UTC without saying so."""
+    return instant.astimezone(UTC).replace(tzinfo=None)
