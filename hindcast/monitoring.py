@@ -36,8 +36,9 @@ class MonitoringReport:
         prediction_drift: `distance`, `threshold`, `drifted` of the probability. Told, and no alarm by itself:
             predictions move with what they are made from, and do so while the model is as good as ever.
         performance: `metric`, `realised`, `expected` and `deviation` (mean and SD of the reference's blocks), `z`
-            (above 0 is worse), `alarm`; `others` (realised and expected of more metrics); `estimated` (without labels,
-            on all requests); `immature` and `unlabeled` (requests left out: too young; old enough, but without label).
+            (above 0 is worse), `alarm`; `others` (realised and expected of more metrics); `estimated` (what the
+            probabilities promise without a label: on the rows of `realised`) and `estimated_all` (on all requests);
+            `immature` and `unlabeled` (requests left out: too young; old enough, but without label).
         status: `alarm`, `ok` (drift and performance were both judged), or `not enough data`.
         causes: What raised the alarm: `drift`, `performance`.
         cause_id: Equal for equal causes, window and model: what asks for a retraining asks once per id.
@@ -71,7 +72,7 @@ def judge(problem: Problem, periods: Periods) -> MonitoringReport:
     drifted, predictions = _drift(problem, periods, served) if enough else (_NO_DRIFT, _NOT_COMPARED)
     performance, matured = _performance(problem, periods)
     if len(served):
-        performance["estimated"] = drift.estimated_performance(served["probability"].to_numpy(), periods.threshold)
+        performance["estimated_all"] = drift.estimated_performance(served["probability"].to_numpy(), periods.threshold)
     causes = [name for name, part in (("drift", drifted), ("performance", performance)) if part["alarm"]]
     judged = enough and matured >= limits.min_labeled
     status = "alarm" if causes else "ok" if judged else "not enough data"
@@ -139,6 +140,7 @@ def _performance(problem: Problem, periods: Periods) -> tuple[dict[str, Any], in
         "alarm": False,
         "others": {},
         "estimated": None,
+        "estimated_all": None,
         "immature": immature,
         "unlabeled": unlabeled,
     }
@@ -163,6 +165,7 @@ def _performance(problem: Problem, periods: Periods) -> tuple[dict[str, Any], in
             "z": z,
             "alarm": z > limits.performance_z,
         }
+    found["estimated"] = drift.estimated_performance(matured["probability"].to_numpy(), periods.threshold)
     found["others"] = {
         other: {"realised": realised[other], "expected": float(np.mean(inside(other))) if inside(other) else None}
         for other in ("label_rate", "mean_probability", *METRICS)
@@ -212,13 +215,17 @@ def performance_table(report: MonitoringReport) -> str:
         return "" if value is None or math.isnan(value) else f"{value:.4f}"
 
     found = report.performance
-    estimated = found["estimated"] or {}
-    rows = {found["metric"]: found} | found["others"]
+    estimates = [found[name] or {} for name in ("estimated", "estimated_all")]
     lines = [
-        f"| {name} | {cell(row['realised'])} | {cell(row['expected'])} | {cell(estimated.get(name))} |"
-        for name, row in rows.items()
+        f"| {name} | {cell(row['realised'])} | {cell(row['expected'])} | "
+        + " | ".join(cell(estimate.get(name)) for estimate in estimates)
+        + " |"
+        for name, row in ({found["metric"]: found} | found["others"]).items()
     ]
-    head = ["| | realised | expected (reference) | estimated without labels |", "|---|---|---|---|"]
+    head = [
+        "| | realised | expected (reference) | promised without labels | the same, all requests |",
+        "|---|---|---|---|---|",
+    ]
     return "\n".join([*head, *lines])
 
 

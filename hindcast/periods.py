@@ -20,6 +20,7 @@ REQUESTS = "log.requests"
 LABELED = "monitor.labeled_requests"
 REFERENCE = "train.training_set"
 EMPTY = "empty"
+_TYPES = {"numeric": "DOUBLE", "categorical": "VARCHAR"}
 
 
 @dataclass(frozen=True)
@@ -146,13 +147,13 @@ def load(problem: Problem, lake: Lake, model: ServedModel, now: datetime) -> Per
 
 
 def _reference(problem: Problem, lake: Lake, model: ServedModel, features: dict[str, str]) -> pl.DataFrame:
-    names = ", ".join(f'"{name}"' for name in features)
+    names = ", ".join(f'"{name}"::{_TYPES[kind]} AS "{name}"' for name, kind in features.items())
     time, label = problem.prediction_time.column, problem.label.column
     snapshot = model.metadata.get("snapshot")
     with lake.reading(snapshot) as connection:
         try:
             return connection.execute(
-                f'SELECT "{time}" AS prediction_time, "{label}" AS label, {names} FROM {REFERENCE} '
+                f'SELECT "{time}" AS prediction_time, "{label}"::BIGINT AS label, {names} FROM {REFERENCE} '
                 f"WHERE split = 'test' ORDER BY prediction_time, \"{problem.entity.key}\""
             ).pl()
         except duckdb.Error as error:
@@ -175,12 +176,12 @@ def _current(
             "probability": pl.Float64,
         }
         return pl.DataFrame(schema=times_and_scores | kinds), 0
-    shape = {name: "DOUBLE" if kind == "numeric" else "VARCHAR" for name, kind in features.items()}
+    shape = {name: _TYPES[kind] for name, kind in features.items()}
     begins = min(now, known_until - problem.label.matures_within) - problem.monitoring.window
     window = [_naive(begins), _naive(now)]
     with lake.reading() as connection:
         rows = connection.execute(
-            f'SELECT prediction_time, "{problem.label.column}" AS label, probability, '
+            f'SELECT prediction_time, "{problem.label.column}"::BIGINT AS label, probability::DOUBLE AS probability, '
             f"unnest(json_transform(features, '{json.dumps(shape)}')) FROM {LABELED} "
             "WHERE model_version = ? AND prediction_time > ? AND prediction_time <= ? ORDER BY prediction_time, id",
             [version, *window],

@@ -48,7 +48,7 @@ def test_a_young_service_is_reported_and_asks_for_nothing(settings: Settings, mo
         )
         connection.execute(
             "CREATE TABLE log.requests AS SELECT 'r1' AS id, TIMESTAMP '2013-10-31 06:00:00' AS prediction_time, "
-            "'a' AS flight_id, 'm1' AS model_version, '{\"height\": 1.5}'::JSON AS features, 0.25::DOUBLE AS probability"
+            "'a' AS flight_id, 'm1' AS model_version, '{\"height\": 1.5}'::JSON AS features, 0.25 AS probability"
         )
     hindcast = HindcastResource()
     with DagsterInstance.ephemeral() as instance:
