@@ -1,0 +1,91 @@
+"""Feast's configuration and registry of one home, read only: what a feature service consists of. Reads no features."""
+
+import re
+from typing import Any
+
+import yaml
+from feast import FeatureService, FeatureStore, FeatureView, OnDemandFeatureView, RepoConfig
+from feast.utils import _get_feature_views_to_use
+
+from hindcast.errors import HindcastError
+from hindcast.settings import Settings
+
+
+def feature_config(settings: Settings) -> dict[str, Any]:
+    """The content of the feature repository's `feature_store.yaml`, for this home whatever the environment says.
+
+    Raises:
+        HindcastError: The file is missing or names a variable that there isn't.
+    """
+    path = settings.feature_repo / "feature_store.yaml"
+    if not path.exists():
+        raise HindcastError(f"No Feast configuration {path}.")
+    variables = settings.environment()
+
+    def put_in(match: re.Match[str]) -> str:
+        if match[1] not in variables:
+            raise HindcastError(f"{path}: no variable {match[1]}; there are {', '.join(sorted(variables))}.")
+        return variables[match[1]]
+
+    lines = [line for line in path.read_text().splitlines() if not line.lstrip().startswith("#")]
+    return yaml.safe_load(re.sub(r"\$\{(\w+)\}", put_in, "\n".join(lines)))
+
+
+def open_store(settings: Settings, **changes: Any) -> FeatureStore:
+    """Feast over this home.
+
+    Args:
+        settings: Says where registry, lake and online store lie.
+        changes: To the configuration's sections, as in `registry="…"`.
+
+    Raises:
+        HindcastError: Nothing has been registered yet.
+    """
+    content = feature_config(settings)
+    sections = {
+        section: content[section] | change if isinstance(change, dict) else change
+        for section, change in changes.items()
+    }
+    config = RepoConfig(**content | sections)
+    config.repo_path = settings.feature_repo
+    if "registry" not in changes and not settings.feast_registry.exists():
+        raise HindcastError(f"No Feast registry {settings.feast_registry} yet: `hindcast run` makes it.")
+    return FeatureStore(config=config)
+
+
+def find_service(store: FeatureStore, name: str) -> FeatureService:
+    """A feature service by name.
+
+    Raises:
+        HindcastError: There is none of that name.
+    """
+    services = {service.name: service for service in store.list_feature_services()}
+    if name not in services:
+        raise HindcastError(f"No feature service {name}; there are: {', '.join(sorted(services)) or 'none'}.")
+    return services[name]
+
+
+def service_features(service: FeatureService) -> list[tuple[str, str]]:
+    """(view, feature) in the service's order, which is that of a model's columns.
+
+    Raises:
+        HindcastError: Two views have a feature of one name.
+    """
+    features = [
+        (view.name_to_use(), field.name) for view in service.feature_view_projections for field in view.features
+    ]
+    names = [name for _, name in features]
+    if doubled := sorted({name for name in names if names.count(name) > 1}):
+        raise HindcastError(f"Feature service {service.name} has several features named {', '.join(doubled)}.")
+    return features
+
+
+def service_views(store: FeatureStore, service: FeatureService) -> tuple[list[FeatureView], list[OnDemandFeatureView]]:
+    """The views to read (each with its projection, inputs of on-demand views included) and the on-demand views."""
+    return _get_feature_views_to_use(store.registry, store.project, service)  # what Feast itself asks
+
+
+def join_keys(views: list[FeatureView]) -> list[str]:
+    """The columns by which the views are looked up, in the views' order."""
+    keys = [view.projection.join_key_map.get(field.name, field.name) for view in views for field in view.entity_columns]
+    return list(dict.fromkeys(keys))
