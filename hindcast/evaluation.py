@@ -22,7 +22,8 @@ from hindcast.metrics import (
     metric_named,
 )
 from hindcast.problem import Problem
-from hindcast.training import Candidates, Fitted, Rows, probabilities, split_rows
+from hindcast.training import Candidates, Fitted, probabilities
+from hindcast.training_data import Rows, split_rows
 
 WINDOWS = ("validation", "test")
 _SHRINK = 20  # rows by which a group's historic rate leans towards the overall one

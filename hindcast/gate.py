@@ -11,36 +11,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
+from hindcast.champion import current
 from hindcast.files import write_atomically
+from hindcast.leakage import Check, check_models, check_training_set
 from hindcast.metrics import DIGITS, Labels, Probabilities, metric_named
+from hindcast.model import METRICS, ServedModel
 from hindcast.problem import Problem
+from hindcast.scoring import score
+from hindcast.settings import Settings
+from hindcast.training_data import TrainingData
 
 PARITY_LIMIT = 1e-5
 """Largest difference between the exported graph and scikit-learn, and between a package and its stored rows."""
 RESAMPLES = 500
 
 PROMOTED, REFUSED, ALREADY = "promoted", "refused", "already champion"
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that must hold.
-
-    Attributes:
-        name: What is checked.
-        value: What was measured; None where there is nothing to measure.
-        limit: What it is held against.
-        holds: Whether it is good.
-        detail: For people: where the value comes from.
-    """
-
-    name: str
-    value: float | None
-    limit: float | None
-    holds: bool
-    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,12 +52,71 @@ class Verdict:
     checks: tuple[Check, ...]
 
 
+def hold(
+    settings: Settings,
+    problem: Problem,
+    data: TrainingData,
+    report: dict[str, Any],
+    folder: Path,
+    judged_at: datetime,
+) -> Verdict:
+    """Judges a package by everything that is known about it, and keeps the verdict.
+
+    Args:
+        settings: Where the champion and the verdicts are.
+        problem: Bars and limits.
+        data: The training set that the package was made from.
+        report: Of the evaluation that it was made from.
+        folder: The package.
+        judged_at: The clock.
+    """
+    challenger = ServedModel.load(folder)
+    chosen = next(each for each in report["candidates"] if each["chosen"])
+    parity = json.loads((folder / METRICS).read_text())["parity"]
+    entry = current(settings)
+    champion = ServedModel.load(entry["path"]) if entry else None
+    checks = [
+        *bar_checks(problem, chosen, report["baselines"]),
+        *check_training_set(problem, data.frame, challenger.signature.names, data.windows),
+        check_models(problem, report["candidates"]),
+        parity_check(parity),
+        smoke_check(challenger.smoke_test()),
+        against_champion(problem, data.frame, challenger, champion),
+    ]
+    verdict = judge(challenger.version, champion.version if champion else None, checks, judged_at)
+    keep(verdict, verdict_file(settings, verdict.version))
+    return verdict
+
+
+def verdict_file(settings: Settings, version: str) -> Path:
+    """Where the verdict on a version is kept."""
+    return settings.verdicts / f"{version}.json"
+
+
 def judge(version: str, champion: str | None, checks: Sequence[Check], judged_at: datetime) -> Verdict:
     """Promotes a version for which every check holds, unless it is in use already."""
     verdict = PROMOTED if all(check.holds for check in checks) else REFUSED
     if version == champion:
         verdict = ALREADY
     return Verdict(version, champion, verdict == PROMOTED, verdict, judged_at.isoformat(), tuple(checks))
+
+
+def against_champion(
+    problem: Problem, frame: pl.DataFrame, challenger: ServedModel, champion: ServedModel | None
+) -> Check:
+    """Both packages on the challenger's test window, as `compare` and `champion_check` put it."""
+    if champion is None or champion.version == challenger.version:
+        return champion_check(problem, None, "there is no other champion")
+    gone = [name for name in champion.signature.names if name not in frame.columns]
+    if gone:
+        reason = f"{champion.version} needs what the training set no longer has: {', '.join(gone)}"
+        return champion_check(problem, None, reason)
+    test = frame.filter(pl.col("split") == "test")
+    new, old = (score(model, test)["probability"].to_numpy() for model in (challenger, champion))
+    labels = test[problem.label.column].cast(pl.Int64).to_numpy()
+    asked_at = test[problem.prediction_time.column].to_numpy()
+    comparison = compare(problem.metrics.primary, labels, new, old, asked_at, problem.budget.seed)
+    return champion_check(problem, comparison, f"{champion.version}: ")
 
 
 def bar_checks(problem: Problem, chosen: dict[str, Any], baselines: dict[str, Any]) -> list[Check]:
@@ -119,15 +166,15 @@ def champion_check(problem: Problem, comparison: dict[str, Any] | None, reason: 
     Args:
         problem: `metrics.primary` and `metrics.tolerance`.
         comparison: As `compare` makes it.
-        reason: Why there is no comparison.
+        reason: What it is compared with, or why there is nothing.
     """
     name, limit = "not_worse_than_champion", problem.metrics.tolerance
     if comparison is None:
         return Check(name, None, limit, True, reason)
     difference, low, high = (comparison[key] for key in ("difference", "low", "high"))
     detail = (
-        f"difference of {problem.metrics.primary} {difference:+.5f} (below 0 is better), 95 % of day-block resamples "
-        f"between {low:+.5f} and {high:+.5f}, {comparison['days']} days, {comparison['rows']} rows"
+        f"{reason}difference of {problem.metrics.primary} {difference:+.5f} (below 0 is better), 95 % of day-block "
+        f"resamples between {low:+.5f} and {high:+.5f}, {comparison['days']} days, {comparison['rows']} rows"
     )
     return Check(name, high, limit, difference <= 0 or high <= limit, detail)
 

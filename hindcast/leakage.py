@@ -5,6 +5,7 @@ they can't see (an honest-looking column that knows the future) is for tests tha
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -12,13 +13,31 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from hindcast.gate import Check
 from hindcast.metrics import DIGITS, roc_auc
 from hindcast.problem import Problem
 
 _BINS = 50
 _SHRINK = 20  # rows by which a group's rate leans towards the overall one
 _SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that must hold.
+
+    Attributes:
+        name: What is checked.
+        value: What was measured; None where there is nothing to measure.
+        limit: What it is held against.
+        holds: Whether it is good.
+        detail: For people: where the value comes from.
+    """
+
+    name: str
+    value: float | None
+    limit: float | None
+    holds: bool
+    detail: str = ""
 
 
 def check_training_set(

@@ -20,6 +20,7 @@ import polars as pl
 
 from hindcast.errors import HindcastError
 from hindcast.evaluation import WINDOWS, shown_metrics
+from hindcast.files import write_atomically
 from hindcast.gate import PARITY_LIMIT
 from hindcast.model import (
     CARD,
@@ -38,7 +39,8 @@ from hindcast.model import (
 )
 from hindcast.problem import Problem
 from hindcast.settings import Settings
-from hindcast.training import Candidates, Fitted, columns, probabilities, split_rows, spread
+from hindcast.training import Candidates, Fitted, probabilities, spread
+from hindcast.training_data import TrainingData, columns, split_rows
 
 _SAMPLE_ROWS = 20
 _LIBRARIES = ("scikit-learn", "skl2onnx", "onnx", "onnxruntime", "numpy")
@@ -63,11 +65,9 @@ class Package:
 def build(
     settings: Settings,
     problem: Problem,
-    frame: pl.DataFrame,
+    data: TrainingData,
     candidates: Candidates,
     report: dict[str, Any],
-    as_of: datetime,
-    windows: dict[str, tuple[datetime, datetime]],
     join_keys: Sequence[str],
     request_fields: Sequence[str] = (),
 ) -> Package:
@@ -78,11 +78,9 @@ def build(
     Args:
         settings: Where packages lie.
         problem: What is predicted.
-        frame: The training set, read at the candidates' snapshot.
+        data: The training set, read at the candidates' snapshot.
         candidates: The fitted ones.
         report: Of the evaluation, which chose one.
-        as_of: The instant (UTC) that the model is made as of.
-        windows: First (included) and last (excluded) prediction time (UTC) per split.
         join_keys: What a request must name for the features to be found.
         request_fields: What a request must bring besides.
     """
@@ -103,7 +101,7 @@ def build(
         threshold=chosen["threshold"],
     )
     graph = export(fitted, candidates.features)
-    matrix = split_rows(problem, frame, candidates.features, "test").matrix
+    matrix = split_rows(problem, data.frame, candidates.features, "test").matrix
     parity = measure_parity(graph, signature, fitted, matrix)
     numbers = {
         "candidate": chosen,
@@ -115,15 +113,15 @@ def build(
         "parity": parity,
     }
     content = {MODEL: graph, SIGNATURE: signature.to_json().encode(), METRICS: _json(numbers)}
-    version = name_version(problem.name, as_of, content)
+    version = name_version(problem.name, data.as_of, content)
     metadata = {
         "version": version,
         "problem": problem.name,
         "candidate": fitted.name,
         "model": fitted.model,
         "parameters": fitted.parameters,
-        "as_of": as_of.isoformat(),
-        "windows": {split: [start.isoformat(), end.isoformat()] for split, (start, end) in windows.items()},
+        "as_of": data.as_of.isoformat(),
+        "windows": {split: [start.isoformat(), end.isoformat()] for split, (start, end) in data.windows.items()},
         "snapshot": candidates.snapshot,
         "training_hash": candidates.training_hash,
         "code_version": code_version(settings.root),
@@ -131,10 +129,23 @@ def build(
     }
     files = content | {
         METADATA: _json(metadata),
-        SAMPLE: _json(sample(problem, frame, fitted, candidates.features, matrix)),
+        SAMPLE: _json(sample(problem, data.frame, fitted, candidates.features, matrix)),
         CARD: card(problem, signature, metadata, numbers).encode(),
     }
-    return Package(version, write(settings, version, files), parity)
+    folder = write(settings, version, files)
+    write_atomically(settings.challenger_file, _json({"version": version}))
+    return Package(version, folder, parity)
+
+
+def challenger_folder(settings: Settings) -> Path:
+    """The package that was made last.
+
+    Raises:
+        HindcastError: None has been made in this home yet.
+    """
+    if not settings.challenger_file.exists():
+        raise HindcastError(f"No package in {settings.home} yet: materialise `model_package` first.")
+    return settings.models / json.loads(settings.challenger_file.read_text())["version"]
 
 
 def export(fitted: Fitted, features: Sequence[Feature]) -> bytes:

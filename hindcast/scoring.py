@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from hindcast import training_data
 from hindcast.errors import HindcastError
 from hindcast.evaluation import historic_rate
 from hindcast.lake import Lake
@@ -17,10 +18,9 @@ from hindcast.metrics import DIGITS, confusion, measure, roc_auc
 from hindcast.model import ServedModel
 from hindcast.problem import Problem
 from hindcast.settings import Settings
-from hindcast.training import columns
+from hindcast.training_data import columns
 
 TABLE = "predictions.batch"
-TRAINING_SET = "train.training_set"
 
 
 def score(model: ServedModel, frame: pl.DataFrame) -> pl.DataFrame:
@@ -120,7 +120,7 @@ def training_window(problem: Problem, lake: Lake, model: ServedModel) -> pl.Data
     """The label and the baseline's columns of the rows that a package was trained on, at its snapshot."""
     names = ", ".join(f'"{name}"' for name in dict.fromkeys((problem.label.column, *problem.baseline.columns)))
     with lake.reading(model.metadata.get("snapshot")) as connection:
-        return connection.execute(f"SELECT {names} FROM {TRAINING_SET} WHERE split = 'train'").pl()
+        return connection.execute(f"SELECT {names} FROM {training_data.TABLE} WHERE split = 'train'").pl()
 
 
 def read_entities(

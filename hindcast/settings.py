@@ -85,6 +85,16 @@ class Settings:
         return self.home / "feast" / "online.db"
 
     @property
+    def candidates_file(self) -> Path:
+        """Fitted candidates on their way from training to packaging; never for a service."""
+        return self.home / "candidates.joblib"
+
+    @property
+    def challenger_file(self) -> Path:
+        """Which package the gate is to judge."""
+        return self.home / "challenger.json"
+
+    @property
     def models(self) -> Path:
         return self.home / "models"
 

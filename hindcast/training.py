@@ -13,32 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from hindcast.errors import HindcastError
 from hindcast.metrics import DIGITS, metric_named
-from hindcast.model import Feature, Matrix, encode
+from hindcast.model import Feature, Matrix
 from hindcast.problem import Candidate, Problem, SearchRange
+from hindcast.training_data import Rows, TrainingData, content_hash, find_features, split_rows
 
 _ABSENT = 1e30  # stands for a missing number inside the graph; no feature comes near it
-
-
-@dataclass(frozen=True)
-class Rows:
-    """One split of the training set as arrays, in the order of prediction time, then of the key.
-
-    Attributes:
-        matrix: Features, shape (n, features).
-        labels: 0 or 1, shape (n,).
-        asked_at: Prediction times (UTC), shape (n,).
-        known_at: When the labels became known (UTC), shape (n,).
-    """
-
-    matrix: Matrix
-    labels: NDArray[np.int64]
-    asked_at: NDArray[np.datetime64]
-    known_at: NDArray[np.datetime64]
 
 
 @dataclass(frozen=True)
@@ -118,84 +101,22 @@ class Candidates:
         return found
 
 
-def train(problem: Problem, frame: pl.DataFrame, feature_names: Sequence[str], snapshot: int) -> Candidates:
+def train(problem: Problem, data: TrainingData, feature_names: Sequence[str]) -> Candidates:
     """Searches and fits every candidate.
 
     Args:
         problem: Candidates, budget and primary metric.
-        frame: The training set, with a column `split`; only the rows of `train` are looked at.
+        data: The training set; only the rows of `train` are looked at.
         feature_names: In the order of the feature service.
-        snapshot: Of the lake that `frame` was read at.
 
     Raises:
         HindcastError: The task isn't supported, a parameter doesn't exist, or there are too few rows.
     """
     if problem.task != "binary":
         raise HindcastError(f"{problem.name}: task {problem.task} can't be trained yet, only binary.")
-    features = find_features(frame.filter(pl.col("split") == "train"), feature_names)
-    rows = split_rows(problem, frame, features, "train")
-    fitted = _search(problem, features, rows)
-    return Candidates(snapshot, content_hash(frame, problem.entity.key), features, fitted)
-
-
-def find_features(frame: pl.DataFrame, names: Sequence[str]) -> tuple[Feature, ...]:
-    """Kinds of the feature columns: text is a category, all that counts is a number.
-
-    Raises:
-        HindcastError: A column is missing, or neither text nor a number.
-    """
-    features = []
-    for name in names:
-        if name not in frame.columns:
-            raise HindcastError(f"The training set has no column for the feature {name}.")
-        dtype = frame[name].dtype
-        if dtype.is_numeric() or dtype == pl.Boolean:
-            features.append(Feature(name, "numeric"))
-        elif dtype in (pl.String, pl.Categorical, pl.Enum):
-            features.append(
-                Feature(name, "categorical", tuple(sorted(frame[name].cast(pl.String).unique().drop_nulls())))
-            )
-        else:
-            raise HindcastError(f"The feature {name} is {dtype}: give the model a number or a text.")
-    return tuple(features)
-
-
-def columns(frame: pl.DataFrame, features: Sequence[Feature]) -> dict[str, Any]:
-    """A frame's features in the form that `encode` takes."""
-    return {
-        feature.name: frame[feature.name].cast(pl.Float64).to_numpy()
-        if feature.kind == "numeric"
-        else frame[feature.name].cast(pl.String).to_list()
-        for feature in features
-    }
-
-
-def split_rows(problem: Problem, frame: pl.DataFrame, features: Sequence[Feature], split: str) -> Rows:
-    """Raises:
-    HindcastError: The split has no rows, or all of them have the same label.
-    """
-    part = frame.filter(pl.col("split") == split).sort(problem.prediction_time.column, problem.entity.key)
-    if part[problem.label.column].n_unique() < 2:
-        raise HindcastError(
-            f"The {split} window has {part.height} rows with {part[problem.label.column].n_unique()} different labels; "
-            "both labels must occur. Are its dates, and the data's, as meant?"
-        )
-    return Rows(
-        encode(columns(part, features), features),
-        part[problem.label.column].cast(pl.Int64).to_numpy(),
-        part[problem.prediction_time.column].to_numpy(),
-        part[problem.label.known_at].to_numpy(),
-    )
-
-
-def content_hash(frame: pl.DataFrame, key: str) -> str:
-    """A name (16 hex digits) for a frame's columns, types and rows, whatever the rows' order."""
-    import hashlib
-
-    digest = hashlib.sha256(str(dict(frame.schema)).encode())
-    for column in frame.sort(key).get_columns():
-        digest.update(column.hash(seed=0).to_numpy().tobytes())
-    return digest.hexdigest()[:16]
+    features = find_features(data.frame, feature_names)
+    fitted = _search(problem, features, split_rows(problem, data.frame, features, "train"))
+    return Candidates(data.snapshot, content_hash(data.frame, problem.entity.key), features, fitted)
 
 
 def time_folds(
