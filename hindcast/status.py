@@ -73,7 +73,7 @@ def collect(settings: Settings, problem: Problem, lake: Lake) -> Status:
             ):
                 known["known" if state else "pending"] = count
             split = dict(rows(f"SELECT split, count(*) FROM {problem.split_table} GROUP BY 1", problem.split_table))
-            instants = dict(rows("SELECT name, at FROM control.instants", "control.instants"))
+            instants = dict(rows("SELECT name, \"at\" FROM control.instants", "control.instants"))
             as_of = f"{instants['as_of'].isoformat()}Z" if "as_of" in instants else None
             rejected = tables.get("raw.rejected", 0)
             rules = dict(
