@@ -1,0 +1,49 @@
+"""Stage profile: what is in the raw and the labeled tables, as a lake table and as a page.
+
+Measuring is `hindcast.profile`'s work, drawing `hindcast.profile_page`'s.
+"""
+
+from dagster import AssetKey, DataVersion, MaterializeResult, MetadataValue, TableRecord, asset
+
+from assets.resources import HindcastResource
+from hindcast.files import write_atomically
+from hindcast.problem import load_problem
+from hindcast.profile import keep, measure
+from hindcast.settings import Settings
+from hindcast.sources import load_sources
+
+_SETTINGS = Settings.from_environment()
+_PROBLEM = load_problem(_SETTINGS.problem_file)
+_TABLES = [f"raw.{name}" for name in load_sources(_SETTINGS.sources_folder / f"{_PROBLEM.sources}.yaml").tables]
+_TABLES.append(_PROBLEM.labeled_table)
+
+
+@asset(
+    key=["profile", "columns"],
+    deps=[AssetKey(table.split(".")) for table in _TABLES],
+    pool="lake",
+    kinds={"duckdb", "matplotlib"},
+)
+def profile_columns(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
+    """One row per column of each raw table and of the labeled table: what a reader should see before trusting them."""
+    from hindcast.profile_page import as_markdown, cells, page, pictures
+
+    profile = measure(hindcast.lake, hindcast.problem, _TABLES)
+    version = keep(hindcast.lake, profile)
+    drawn = pictures(profile)
+    file = hindcast.settings.reports / "profile.html"
+    title = f"What is in the data of {hindcast.problem.name}"
+    write_atomically(file, page(profile, drawn, title, hindcast.problem.question, hindcast.clock.now()))
+    tables = {
+        f"columns of {table.schema}.{table.name}": MetadataValue.table([TableRecord(cells(c)) for c in table.columns])
+        for table in profile.tables
+    }
+    return MaterializeResult(
+        metadata={
+            "page": MetadataValue.path(str(file)),
+            "rows": {f"{table.schema}.{table.name}": table.rows for table in profile.tables},
+            **{name: MetadataValue.md(as_markdown(picture, name)) for name, picture in drawn.items()},
+            **tables,
+        },
+        data_version=DataVersion(version),
+    )
