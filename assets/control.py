@@ -1,0 +1,52 @@
+"""What the SQL is told: until when data is known, and the splits' windows. Written after ingestion, before dbt."""
+
+from collections.abc import Iterator
+
+from dagster import AssetExecutionContext, AssetKey, AssetSpec, Config, DataVersion, MaterializeResult, multi_asset
+from pydantic import Field
+
+from assets.resources import HindcastResource
+from hindcast.control import instant_as_of, windows_as_of, write_control
+from hindcast.problem import load_problem
+from hindcast.settings import Settings
+from hindcast.sources import load_sources
+
+_INSTANTS, _WINDOWS = AssetKey(["control", "instants"]), AssetKey(["control", "windows"])
+
+
+class AsOf(Config):
+    """For which instant the split is made."""
+
+    as_of: str | None = Field(
+        default=None,
+        description="As 2013-11-01T00:00:00Z. Left out: the one that was used last; at first, the clock's.",
+    )
+
+
+def _raw_tables() -> list[AssetKey]:
+    settings = Settings.from_environment()
+    sources = load_problem(settings.problem_file).sources
+    return [AssetKey(["raw", name]) for name in load_sources(settings.sources_folder / f"{sources}.yaml").tables]
+
+
+@multi_asset(
+    name="control",
+    specs=[
+        AssetSpec(_INSTANTS, deps=_raw_tables(), description="Until when data is known, and what the split is as of."),
+        AssetSpec(_WINDOWS, deps=_raw_tables(), description="The prediction times that each split admits."),
+    ],
+    pool="lake",
+)
+def control(context: AssetExecutionContext, config: AsOf, hindcast: HindcastResource) -> Iterator[MaterializeResult]:  # type: ignore[type-arg]
+    now = hindcast.clock.now()
+    as_of = instant_as_of(hindcast.lake, config.as_of, now)
+    version = DataVersion(write_control(hindcast.lake, hindcast.problem, known_until=now, as_of=as_of))
+    windows = windows_as_of(hindcast.problem.splits, as_of)
+    yield MaterializeResult(
+        asset_key=_INSTANTS, metadata={"known_until": now.isoformat(), "as_of": as_of.isoformat()}, data_version=version
+    )
+    yield MaterializeResult(
+        asset_key=_WINDOWS,
+        metadata={name: f"{start.isoformat()} to {end.isoformat()}" for name, (start, end) in windows.items()},
+        data_version=version,
+    )

@@ -1,0 +1,95 @@
+"""How the SQL runs in the graph: one step per stage, its models as assets and its tests as their checks.
+
+What the SQL says is in `dbt_project/`; how it is run, in `hindcast.transform`.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dagster import (
+    AssetCheckKey,
+    AssetCheckResult,
+    AssetCheckSeverity,
+    AssetExecutionContext,
+    AssetKey,
+    AssetsDefinition,
+    Failure,
+    MaterializeResult,
+    MetadataValue,
+    TableColumn,
+    TableRecord,
+    TableSchema,
+)
+from dagster_dbt import DagsterDbtTranslator, dbt_assets
+
+from assets.resources import HindcastResource
+from hindcast.lake import Lake
+from hindcast.settings import Settings
+from hindcast.transform import NodeResult, build, manifest
+
+_UNIQUE_ID = "dagster_dbt/unique_id"
+
+
+class Translator(DagsterDbtTranslator):
+    """Assets are named as their tables are, `schema/table`, and described in words; the SQL is in the repository."""
+
+    def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
+        return str(dbt_resource_props.get("description") or "")
+
+
+def dbt_stage(name: str, select: str) -> AssetsDefinition:
+    """All models that a dbt selector finds, as one step that takes the lake writer's turn.
+
+    Args:
+        name: Of the step.
+        select: dbt's selector, e.g. `tag:cleaned`.
+    """
+    described = manifest(Settings.from_environment())
+
+    @dbt_assets(manifest=described, select=select, name=name, dagster_dbt_translator=Translator(), pool="lake")
+    def stage(context: AssetExecutionContext, hindcast: HindcastResource) -> Iterator[Any]:
+        graph = context.assets_def
+        models = {graph.get_asset_spec(key).metadata[_UNIQUE_ID]: key for key in context.selected_asset_keys}
+        checks = {
+            (graph.get_spec_for_check_key(key).metadata or {})[_UNIQUE_ID]: key
+            for key in context.selected_asset_check_keys
+        }
+        units = [test["name"] for test in described["unit_tests"].values() if test["depends_on"]["nodes"][0] in models]
+        names = [described["nodes"][unique_id]["name"] for unique_id in (*models, *checks)]
+        results = build(hindcast.settings, sorted([*names, *units]))
+        for result in results:
+            if result.unique_id in models and not result.failed:
+                key, node = models[result.unique_id], described["nodes"][result.unique_id]
+                yield MaterializeResult(asset_key=key, metadata=_metadata(hindcast.lake, key, node, result))
+            elif result.unique_id in checks and result.status != "skipped":
+                yield _check(checks[result.unique_id], result)
+        # A failing check stops the run by itself; what has no check of its own must be told.
+        faults = [result for result in results if result.failed and result.unique_id not in checks]
+        if faults:
+            raise Failure("; ".join(f"{fault.unique_id}: {fault.status} {fault.message}".strip() for fault in faults))
+
+    return stage
+
+
+def _metadata(lake: Lake, key: AssetKey, node: Mapping[str, Any], result: NodeResult) -> dict[str, Any]:
+    table = ".".join(f'"{part}"' for part in key.path)
+    with lake.reading() as connection:
+        rows = connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0]
+        shown = connection.execute(f"FROM {table}").pl() if node["config"]["meta"].get("show_rows") else None
+    metadata: dict[str, Any] = {"dagster/row_count": rows, "seconds": round(result.seconds, 2)}
+    if shown is not None:
+        columns = [TableColumn(name) for name in shown.columns]
+        records = [TableRecord(row) for row in shown.to_dicts()]
+        metadata["rows"] = MetadataValue.table(records, TableSchema(columns))
+    return metadata
+
+
+def _check(key: AssetCheckKey, result: NodeResult) -> AssetCheckResult:
+    return AssetCheckResult(
+        asset_key=key.asset_key,
+        check_name=key.name,
+        passed=result.status == "pass",
+        severity=AssetCheckSeverity.WARN if result.status == "warn" else AssetCheckSeverity.ERROR,
+        description=result.message or None,
+        metadata={"failures": result.failures, "seconds": round(result.seconds, 2)},
+    )

@@ -1,0 +1,86 @@
+"""Pandera's guard where the SQL's tables enter Python: what every problem's labels and splits must hold.
+
+Only the shape that all problems share; what is special to one is tested in its SQL.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from hindcast.errors import HindcastError
+from hindcast.lake import Lake
+from hindcast.problem import Problem
+
+if TYPE_CHECKING:
+    from pandera.polars import DataFrameSchema
+
+INSTANT = pl.Datetime("us")
+SPLITS = ("train", "validation", "test")
+
+
+def labeled_schema(problem: Problem) -> "DataFrameSchema":
+    """Of the labeled table: a unique key, instants that are there, and a label exactly where it is known since when."""
+    return _schema(problem, label_may_be_unknown=True)
+
+
+def split_schema(problem: Problem) -> "DataFrameSchema":
+    """Of the split table: the same, with every label known and every row in one of the three splits."""
+    from pandera.polars import Check, Column
+
+    return _schema(problem, label_may_be_unknown=False).add_columns(
+        {"split": Column(pl.String, Check.isin(SPLITS), nullable=False)}
+    )
+
+
+def faults_of(lake: Lake, problem: Problem, table: str, schema: "DataFrameSchema") -> tuple[int, list[str]]:
+    """Reads a table's columns that a schema names and holds them against it.
+
+    Returns:
+        How many rows were read, and what is wrong in words, with how many rows it holds for; nothing if all is well.
+
+    Raises:
+        HindcastError: The table lacks a column that the problem file names.
+    """
+    from pandera.errors import SchemaErrors
+
+    with lake.reading() as connection:
+        present = [column[0] for column in connection.execute(f"DESCRIBE {table}").fetchall()]
+        missing = [name for name in schema.columns if name not in present]
+        if missing:
+            raise HindcastError(f"{table} lacks {', '.join(missing)}, which problem {problem.name} names.")
+        columns = ", ".join(f'"{name}"' for name in schema.columns)
+        rows = connection.execute(f"SELECT {columns} FROM {table}").pl()
+    try:
+        schema.validate(rows, lazy=True)
+    except SchemaErrors as error:
+        return len(rows), [_plain(fault) for fault in error.schema_errors]
+    return len(rows), []
+
+
+def _schema(problem: Problem, label_may_be_unknown: bool) -> "DataFrameSchema":
+    from pandera.polars import Check, Column, DataFrameSchema
+
+    asked, known = problem.prediction_time.column, problem.label.known_at
+    label = problem.label.column
+    values = Check.isin([0, 1]) if problem.task == "binary" else None
+    agree = Check(
+        lambda data: data.lazyframe.select(pl.col(label).is_null() == pl.col(known).is_null()),
+        error=f"{label} and {known} must be known together",
+    )
+    after = Check(
+        lambda data: data.lazyframe.select((pl.col(asked) < pl.col(known)).fill_null(True)),
+        error=f"{asked} must lie before {known}",
+    )
+    return DataFrameSchema(
+        {
+            problem.entity.key: Column(nullable=False, unique=True),
+            asked: Column(INSTANT, nullable=False),
+            label: Column(checks=values, nullable=label_may_be_unknown),
+            known: Column(INSTANT, nullable=label_may_be_unknown),
+        },
+        checks=[agree, after],
+    )
+
+
+def _plain(fault: Any) -> str:
+    return str(fault).splitlines()[0]
