@@ -65,6 +65,10 @@ class Column:
         return _is_number(self.type)
 
     @property
+    def is_whole(self) -> bool:
+        return self.type in _INTEGERS
+
+    @property
     def is_instant(self) -> bool:
         return _is_ordered(self.type) and not self.is_number
 

@@ -16,7 +16,7 @@ _STYLE = (
     "table{border-collapse:collapse;font-size:13px;display:block;overflow-x:auto;white-space:nowrap}"
     "td,th{padding:.2rem .6rem;border-bottom:1px solid #e2e8f0;text-align:left}"
     "td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}h2{margin-top:3rem}img{max-width:100%}"
-    "nav a{margin-right:1rem}td.some{background:#fff5eb}"
+    "td:last-child{white-space:normal;min-width:22rem}nav a{margin-right:1rem}"
 )
 
 
@@ -133,6 +133,8 @@ def _target(figure: Any, days: Sequence[TargetDay]) -> None:
             smooth.append(sum(values[n] * days[n].rows for n in week) / sum(days[n].rows for n in week))
         axes.plot(at, smooth, color=colour, linewidth=2, label=f"{name}, seven days")
     axes.set_title(f"Target by day of prediction ({sum(day.rows for day in days):,} known labels)")
+    if all(value >= 0 for day in days for value in day.values.values()):
+        axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -170,10 +172,15 @@ def _one_column(axes: Any, column: Column) -> None:
     if shape is not None:
         width = (shape.high - shape.low) / len(shape.counts)
         axes.stairs(shape.counts, [shape.low + n * width for n in range(len(shape.counts) + 1)], fill=True, color=_BLUE)
-        ends = [shape.low, shape.high]
-        axes.set_xticks(
-            ends, [datetime.fromtimestamp(end, UTC).date() if column.is_instant else _number(end) for end in ends]
-        )
+        inside = 0.5 if column.is_whole else 0.0  # a bin of whole numbers begins half way before its first
+        ends = [shape.low + inside, shape.high - inside]
+        shown = [f"{datetime.fromtimestamp(end, UTC):%Y-%m-%d}" if column.is_instant else _number(end) for end in ends]
+        if ends[0] == ends[1]:
+            axes.set_xticks(ends[:1], shown[:1])
+        else:
+            axes.set_xticks(ends, shown)
+            for label, side in zip(axes.get_xticklabels(), ("left", "right"), strict=True):
+                label.set_horizontalalignment(side)
         axes.tick_params(axis="x", labelsize=7)
         return
     top = column.top[::-1]
