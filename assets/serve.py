@@ -16,7 +16,7 @@ _LABELED = AssetKey(load_problem(Settings.from_environment().problem_file).label
 @asset(deps=["champion"], kinds={"bentoml"})
 def bento(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
     """The champion's package, the service and their locked packages, ready to be served."""
-    built = build_bento(hindcast.settings, hindcast.problem)
+    built = build_bento(hindcast.settings, hindcast.problem, hindcast.lake)
     return MaterializeResult(
         metadata={"tag": built.tag, "path": str(built.path), "built": built.built, "packages": list(built.packages)},
         data_version=DataVersion(built.fingerprint),

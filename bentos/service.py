@@ -21,11 +21,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from hindcast.answering import Champions, Unavailable, answer
+from hindcast.answering import Champions, Reader, Unavailable, answer
 from hindcast.champion import champion_folder, current
 from hindcast.clock import clock_of
 from hindcast.model import SIGNATURE, ServedModel, Signature
-from hindcast.online import FeatureReader
 from hindcast.problem import load_problem
 from hindcast.request_form import (
     Answer,
@@ -37,7 +36,7 @@ from hindcast.request_form import (
     request_form,
 )
 from hindcast.request_log import RequestLog
-from hindcast.serving import MODEL_ALIAS, PACKAGE, die_with_parent
+from hindcast.serving import MODEL_ALIAS, PACKAGE, TYPES, die_with_parent
 from hindcast.settings import Settings
 
 POLL_SECONDS = 0.5
@@ -62,12 +61,19 @@ def _signature() -> Signature:
     return Signature.from_json((folder / SIGNATURE).read_text())
 
 
-def connect(model: ServedModel) -> FeatureReader:
+def _types() -> dict[str, str]:
+    path = Path(__file__).with_name(TYPES)
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def connect(model: ServedModel) -> Reader:
     """The reader of a model's features."""
+    from hindcast.online import FeatureReader  # seconds, which the process that only starts the workers can save
+
     return FeatureReader(SETTINGS, model.signature.feature_service)
 
 
-RequestForm = request_form(_signature(), {})
+RequestForm = request_form(_signature(), _types())
 BatchForm = batch_form(RequestForm, PROBLEM.serving.max_batch)
 
 

@@ -20,8 +20,9 @@ from hindcast.champion import champion_folder
 from hindcast.errors import HindcastError
 from hindcast.files import exclusive, write_atomically
 from hindcast.fingerprint import fingerprint
+from hindcast.lake import Lake
 from hindcast.problem import Problem
-from hindcast.serving import MODEL_ALIAS, PACKAGE, bento_folder, champion_tag
+from hindcast.serving import MODEL_ALIAS, PACKAGE, TYPES, bento_folder, champion_tag
 from hindcast.settings import Settings
 
 
@@ -44,8 +45,13 @@ class Built:
     fingerprint: str
 
 
-def build_bento(settings: Settings, problem: Problem) -> Built:
+def build_bento(settings: Settings, problem: Problem, lake: Lake) -> Built:
     """Builds the champion's bento, unless it stands already. Needs no network.
+
+    Args:
+        settings: The home.
+        problem: Its name is the bento's; its labeled table says of which type a request's fields are.
+        lake: Holds that table.
 
     Raises:
         HindcastError: There is no champion, or BentoML can't build (with what it said).
@@ -56,7 +62,8 @@ def build_bento(settings: Settings, problem: Problem) -> Built:
     config = yaml.safe_load((settings.bentos / "bentofile.yaml").read_text())
     packages = locked(settings.root / "requirements.lock", config["python"].pop("packages"))
     files = _sources(settings)
-    wanted = fingerprint([*files.values(), *package.iterdir()], [tag, config, packages, *sorted(files)])
+    types = _column_types(problem, lake)
+    wanted = fingerprint([*files.values(), *package.iterdir()], [tag, config, packages, types, *files])
     built = settings.bento_store / "built.json"
     with exclusive(settings.locks / "bento"):
         if path.exists() and built.exists() and json.loads(built.read_text()) == {tag: wanted}:
@@ -69,6 +76,7 @@ def build_bento(settings: Settings, problem: Problem) -> Built:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, target)
             Path(folder, "requirements.txt").write_text("\n".join(packages) + "\n")
+            Path(folder, TYPES).write_text(json.dumps(types))
             config["name"] = problem.name.lower()
             config["models"] = [{"tag": tag, "alias": MODEL_ALIAS}]
             Path(folder, "bentofile.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
@@ -113,6 +121,7 @@ def _sources(settings: Settings) -> dict[str, Path]:
     """What goes into the bento, by path in it: the service, the modules of the library that it needs, the problem."""
     files = {"service.py": settings.bentos / "service.py"}
     files[f"problems/{settings.problem}.yaml"] = settings.problem_file
+    files["feature_repo/feature_store.yaml"] = settings.feature_repo / "feature_store.yaml"
     library = settings.root / "hindcast"
     modules, wanted = {"__init__"}, _imports(files["service.py"])
     while wanted:
@@ -122,6 +131,13 @@ def _sources(settings: Settings) -> dict[str, Path]:
             wanted |= _imports(library / f"{module}.py")
     files |= {f"hindcast/{module}.py": library / f"{module}.py" for module in modules}
     return dict(sorted(files.items()))
+
+
+def _column_types(problem: Problem, lake: Lake) -> dict[str, str]:
+    """Types of the labeled table's columns, from which requests get theirs."""
+    with lake.reading() as connection:
+        columns = connection.execute(f"DESCRIBE {problem.labeled_table}").fetchall()
+    return {name: kind for name, kind, *_ in columns}
 
 
 def _imports(path: Path) -> set[str]:

@@ -64,25 +64,26 @@ def replay_requests(
     starts_at: datetime,
     ends_at: datetime,
     refresh_every: timedelta,
-    materialise: Callable[[datetime, datetime], Any],
+    materialise: Callable[[datetime | None, datetime], Any],
     on_progress: Callable[[str], None] = lambda text: None,
 ) -> Replay:
     """Sends the entities of a stretch of time to a server, each at its prediction time.
 
-    Before each step, the online store is brought to the step's beginning: no answer can rest on what became
-    known later. A request's id follows from entity, prediction time and model, and what is logged already
-    isn't sent again: a replay that was killed goes on where it broke off.
+    Before each step, the online store is brought to the step's beginning (afresh at first, for it may have been
+    further): no answer can rest on what became known later. In the end it is brought to `ends_at`.
+
+    A request's id follows from entity, prediction time and model, and what is logged already isn't sent again:
+    a replay that was killed goes on where it broke off.
 
     Args:
         settings: The home; its `replay_file` gets the outcome.
         problem: Names the labeled table, its key and its prediction time.
         lake: Holds the entities.
         url: Of the server, which must serve this home.
-        starts_at: Where simulated time begins (UTC). A model that was made later is asked from then on: up to
-            that instant, the online store has been filled already.
+        starts_at: Where simulated time begins (UTC). A model that was made later is asked from then on.
         ends_at: Excluded; nothing after it is asked.
         refresh_every: Length of a step.
-        materialise: Fills the online store with what became known in [start, end).
+        materialise: Adds to the online store what became known from `start` to `end`; None fills it afresh.
         on_progress: Told now and then how far it is.
 
     Raises:
@@ -100,15 +101,15 @@ def replay_requests(
         logged = logged_ids(settings.request_log, lake)
         waiting = [entity for entity in entities if _request_id(problem, entity, version) not in logged]
         outcomes = _Outcomes()
-        filled = starts_at
+        filled: datetime | None = None
         with ThreadPoolExecutor(_WORKERS) as workers:
             for step, rows in _steps(problem, waiting, starts_at, refresh_every):
-                if step > filled:
-                    materialise(filled, step)
-                    filled = step
+                materialise(filled, step)
+                filled = step
                 bodies = [_body(problem, row, fields, version) for row in rows]
                 list(workers.map(lambda body: outcomes.add(client, body), bodies))
                 on_progress(f"{step:%Y-%m-%d %H:%M} UTC: {outcomes.answered:,} of {len(waiting):,} requests answered")
+    materialise(filled, ends_at)
     result = Replay(
         version,
         starts_at.isoformat(),

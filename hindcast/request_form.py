@@ -21,10 +21,18 @@ from pydantic import (
 from hindcast.model import Signature
 
 _TEXT = Annotated[str, Field(max_length=1000)]
-_WHOLE = Annotated[int, Field(ge=-(2**63), lt=2**63)]  # what a column of the store can hold
 _NUMBER = Annotated[float, Field(allow_inf_nan=False)]
-_FORMS: dict[type, Any] = {str: _TEXT, int: _WHOLE, float: _NUMBER, bool: bool}
-_ANY = str | int | float | bool
+_WHOLE_BITS = {"TINYINT": 8, "SMALLINT": 16, "INTEGER": 32, "BIGINT": 64}
+_FORMS: dict[str, Any] = {
+    "VARCHAR": _TEXT,
+    "DOUBLE": _NUMBER,
+    "FLOAT": _NUMBER,
+    "BOOLEAN": bool,
+    **{
+        name: Annotated[int, Field(ge=-(2 ** (bits - 1)), le=2 ** (bits - 1) - 1)] for name, bits in _WHOLE_BITS.items()
+    },
+}
+_ANY = _TEXT | _FORMS["BIGINT"] | _NUMBER | bool
 
 
 @dataclass(frozen=True)
@@ -34,12 +42,12 @@ class Fault:
     detail: str
 
 
-def request_form(signature: Signature, types: Mapping[str, type]) -> type[BaseModel]:
+def request_form(signature: Signature, types: Mapping[str, str]) -> type[BaseModel]:
     """The form of one request.
 
     Args:
         signature: Of the model that serves.
-        types: `str`, `int`, `float` or `bool` by field; a field that isn't in it takes any of them.
+        types: By field, the type of its column in the lake (`VARCHAR`, `INTEGER`, …); a field without one takes any.
 
     Returns:
         A strict form that forbids unknown fields: the entity's key, the join keys and the request fields, all
@@ -48,7 +56,7 @@ def request_form(signature: Signature, types: Mapping[str, type]) -> type[BaseMo
     """
     fields: dict[str, Any] = {}
     for name in dict.fromkeys((signature.entity_key, *signature.join_keys, *signature.request_fields)):
-        kind = _FORMS.get(types.get(name, object), _ANY)
+        kind = _FORMS.get(types.get(name, ""), _ANY)
         if name == signature.entity_key:
             fields[name] = (kind, Field(description=f"Names the {signature.entity}."))
         else:

@@ -74,14 +74,11 @@ class RequestLog:
             assert self._descriptor is not None
             # What a failed write left is closed off by a line end; cutting it off could move what a reader has counted.
             data = (b"\n" if self._torn else b"") + lines.encode()
-            self._torn = True
-            written = os.write(self._descriptor, data)
-            self._size += written
-            while written < len(data):
-                data = data[written:]
+            while data:
                 written = os.write(self._descriptor, data)
                 self._size += written
-            self._torn = False
+                self._torn = written < len(data)
+                data = data[written:]
 
     def close(self) -> None:
         """Closes the file; a later record begins a new one."""

@@ -23,12 +23,14 @@ MODEL_ALIAS = "champion"
 """By this name the service finds the model that is in its bento."""
 PACKAGE = "package"
 """Folder of the package inside the bento's model."""
+TYPES = "request_types.json"
+"""File in the bento: the types of a request's fields, as the lake has them."""
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @contextmanager
-def running(settings: Settings, tag: str, ready_within: float = 60.0) -> Iterator[str]:
+def running(settings: Settings, tag: str, ready_within: float = 120.0) -> Iterator[str]:
     """Serves a bento on a free loopback port while the block runs; gives its URL.
 
     The server also ends when this process does, however that happens (on Linux; call it from a thread that

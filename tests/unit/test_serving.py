@@ -218,7 +218,7 @@ def test_a_champion_that_predicts_otherwise_here_is_refused(home: Settings, monk
 
 # The form of a request
 
-FORM = request_form(SIGNATURE_OF_PARCELS, {"depot": str, "parcel": str})
+FORM = request_form(SIGNATURE_OF_PARCELS, {"depot": "VARCHAR", "parcel": "VARCHAR"})
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_a_batch_keeps_the_rows_that_are_right() -> None:
 def test_the_service_carries_no_pipeline(settings: Settings) -> None:
     names = set(_sources(settings))
     assert {"service.py", "hindcast/answering.py", "hindcast/online.py", "problems/flight_delay.yaml"} <= names
-    assert not {"hindcast/lake.py", "hindcast/training.py", "hindcast/cli.py", "hindcast/monitoring.py"} & names
+    assert not {"hindcast/training.py", "hindcast/cli.py", "hindcast/monitoring.py", "hindcast/features.py"} & names
 
 
 def test_locked_packages_are_whole_and_few(settings: Settings, tmp_path: Path) -> None:

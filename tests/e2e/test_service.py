@@ -1,0 +1,336 @@
+"""The real service from its bento, over a made-up problem: three parcels, two depots, a model made without training."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+import yaml
+
+from hindcast import champion, features
+from hindcast.bento import build_bento
+from hindcast.lake import Lake
+from hindcast.problem import load_problem
+from hindcast.request_log import compact
+from hindcast.settings import Settings
+from tests.tiny_model import probability, write_package
+
+ROOT = Path(__file__).parents[2]
+NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
+FEATURES = """
+from datetime import timedelta
+from feast import Entity, FeatureService, FeatureView, Field, ValueType
+from feast.types import Float64, String
+from hindcast.lake_source import LakeSource
+
+parcel = Entity(name="parcel", value_type=ValueType.STRING)
+depot = Entity(name="depot", value_type=ValueType.INT32)
+parcels = FeatureView(
+    name="parcels", entities=[parcel], ttl=timedelta(days=30),
+    source=LakeSource(name="parcels", table="features.parcels"),
+    schema=[Field(name="parcel", dtype=String), Field(name="weight", dtype=Float64), Field(name="kind", dtype=String)],
+)
+depots = FeatureView(
+    name="depots", entities=[depot], ttl=timedelta(hours=2), source=LakeSource(name="depots", table="features.depots"),
+    schema=[Field(name="queue", dtype=Float64)],
+)
+service = FeatureService(name="parcels", features=[parcels, depots])
+"""
+START = """
+import sys, time
+from hindcast.serving import running
+from hindcast.settings import Settings
+with running(Settings.from_environment(), "parcels:v1") as url:
+    print(url, flush=True)
+    time.sleep(600)
+"""
+COMPACT = """
+from hindcast.lake import Lake
+from hindcast.request_log import compact
+from hindcast.settings import Settings
+settings = Settings.from_environment()
+print("begin", flush=True)
+compact(settings.request_log, Lake(settings), "parcel")
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A checkout with another problem, its features known and its champion in a bento."""
+    root = tmp_path_factory.mktemp("service")
+    for name in ("hindcast", "bentos", "requirements.lock"):
+        (root / name).symlink_to(ROOT / name)
+    for folder in ("problems", "feature_repo"):
+        (root / folder).mkdir()
+    (root / "feature_repo" / "features.py").write_text(FEATURES)
+    (root / "feature_repo" / "feature_store.yaml").symlink_to(ROOT / "feature_repo" / "feature_store.yaml")
+    problem = yaml.safe_load((ROOT / "problems" / "flight_delay.yaml").read_text())
+    problem |= {"name": "parcels", "labeled_table": "labeled.parcels", "entity": {"name": "parcel", "key": "parcel"}}
+    problem |= {"serving": {"max_batch": 200}}
+    (root / "problems" / "parcels.yaml").write_text(yaml.safe_dump(problem))
+    settings = Settings(root, root / "home", "parcels")
+    os.environ.update(settings.environment())
+    lake = Lake(settings)
+    with lake.writing() as connection:
+        connection.execute("CREATE SCHEMA labeled; CREATE SCHEMA features")
+        connection.execute("CREATE TABLE labeled.parcels (parcel VARCHAR, depot INTEGER, prediction_time TIMESTAMP)")
+        connection.execute(
+            "CREATE TABLE features.parcels AS FROM (VALUES ('P1', TIMESTAMP '2024-05-01 10:00', 2.0, 'box'), "
+            "('P2', '2024-05-01 10:30', -1.0, 'crate')) AS t(parcel, event_timestamp, weight, kind)"
+        )
+        connection.execute("ALTER TABLE features.parcels ALTER weight TYPE DOUBLE")
+        connection.execute(
+            "CREATE TABLE features.depots AS FROM (VALUES (1, TIMESTAMP '2024-05-01 11:00', 5.0), "
+            "(2, '2024-05-01 09:00', 7.0)) AS t(depot, event_timestamp, queue)"
+        )
+        connection.execute("ALTER TABLE features.depots ALTER queue TYPE DOUBLE")
+    features.apply(settings)
+    features.materialise(settings, None, NOON)
+    promote(settings, "v1", 0.0)
+    build_bento(settings, load_problem(settings.problem_file), lake)
+    return settings
+
+
+def promote(settings: Settings, version: str, bias: float) -> Path:
+    package = write_package(settings.models, version, bias)
+    champion.promote(settings, version, NOON, settings.verdicts / "verdict.json")
+    return package
+
+
+@contextmanager
+def started(settings: Settings) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A process that runs the server, and the server's URL."""
+    starter = subprocess.Popen(
+        [sys.executable, "-c", START], env=os.environ | settings.environment(), stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert starter.stdout is not None
+        url = starter.stdout.readline().strip()
+        assert url, "the server didn't start"
+        yield starter, url
+    finally:
+        starter.terminate()
+        starter.wait(20)
+
+
+@pytest.fixture(scope="module")
+def server(home: Settings) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    with started(home) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(server: tuple[subprocess.Popen[str], str]) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server[1], trust_env=False) as client:
+        yield client
+
+
+def ask(client: httpx.Client, parcel: str, depot: int | None = 1, **more: Any) -> httpx.Response:
+    return client.post("/predict", json={"parcel": parcel, "depot": depot, "prediction_time": NOON.isoformat()} | more)
+
+
+def logged(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Whole records in the files, by id."""
+    files = [path.read_bytes() for path in settings.request_log.glob("*.jsonl")]
+    lines = [line for file in files for line in file.split(b"\n")[:-1]]
+    return {record["id"]: record for record in map(json.loads, lines)}
+
+
+def processes(starter: subprocess.Popen[str]) -> list[psutil.Process]:
+    return psutil.Process(starter.pid).children(recursive=True)
+
+
+def test_one_answer(client: httpx.Client) -> None:
+    said = ask(client, "P1").json()
+    assert said["probability"] == pytest.approx(probability(0.0, 2.0), abs=1e-6)
+    assert (said["decision"], said["model_version"], said["snapshot"]) == (1, "v1", 7)
+    assert said["feature_times"] == {"parcels": "2024-05-01T10:00:00+00:00", "depots": "2024-05-01T11:00:00+00:00"}
+    assert (said["missing_or_stale"], said["unknown_categories"]) == ([], [])
+
+
+def test_what_is_unknown_stale_or_missing_is_said(client: httpx.Client) -> None:
+    assert ask(client, "P2").json()["unknown_categories"] == ["kind"]
+    assert ask(client, "P1", 2).json()["missing_or_stale"] == ["depots"]  # three hours old, good for two
+    assert ask(client, "P1", None).json()["missing_or_stale"] == ["depots"]
+    nobody = ask(client, "nobody").json()
+    assert (nobody["missing_or_stale"], nobody["probability"]) == (["parcels"], pytest.approx(0.5))
+    before = (NOON - timedelta(hours=2, minutes=1)).isoformat()
+    assert ask(client, "P1", prediction_time=before).json()["feature_times"] == {"parcels": None, "depots": None}
+
+
+def test_time_is_the_homes_where_none_is_given(client: httpx.Client) -> None:
+    assert ask(client, "P1", prediction_time=None).json()["prediction_time"] == "2013-11-01T00:00:00+00:00"
+
+
+def test_a_record_is_there_when_the_answer_is(client: httpx.Client, home: Settings) -> None:
+    for _ in range(20):
+        said = ask(client, "P1").json()
+        record = logged(home)[said["id"]]
+        assert record["probability"] == said["probability"]
+        assert record["entity"] == {"parcel": "P1", "depot": 1}
+        assert record["features"] == {"weight": 2.0, "kind": "box"}
+    assert ask(client, "P1", request_id="mine").json()["id"] == "mine"
+
+
+def test_a_batch_answers_what_can_be_answered(client: httpx.Client, home: Settings) -> None:
+    rows = [{"parcel": "P1", "depot": 1}, {"parcel": "P1"}, {"parcel": "P2", "depot": 1}] * 40
+    said = client.post("/predict_batch", json={"requests": rows}).json()
+    assert said["failed"] == 40
+    assert [answer.get("detail") for answer in said["answers"][:3]] == [None, "depot: missing field", None]
+    assert {answer["id"] for answer in said["answers"] if "id" in answer} <= set(logged(home))
+    too_many = client.post("/predict_batch", json={"requests": [{"parcel": "P1", "depot": 1}] * 201})
+    assert (too_many.status_code, "at most 200" in too_many.json()["detail"]) == (413, True)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "content", "status", "detail"),
+    [
+        ("POST", "/predict", b'{"parcel": "P1"', 400, "body: Invalid JSON"),
+        ("POST", "/predict", b'{"parcel": "P1", "depot": "1"}', 400, "depot: should be a valid integer"),
+        ("POST", "/predict", b'{"parcel": "P1", "depot": 2147483648}', 400, "depot: should be less than or equal to 2"),
+        ("POST", "/predict", b'{"parcel": "P1", "depot": 1, "wieght": 2}', 400, "wieght: unknown field"),
+        ("POST", "/predict", b" " * (2 * 1024 * 1024), 413, "longer than 1048576 bytes"),
+        ("GET", "/predict", b"", 405, "Method Not Allowed"),
+        ("GET", "/nothing", b"", 404, "Not Found"),
+    ],
+)  # fmt: skip
+def test_errors_are_problem_details(
+    client: httpx.Client, method: str, path: str, content: bytes, status: int, detail: str
+) -> None:
+    response = client.request(method, path, content=content)
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    assert set(response.json()) == {"type", "title", "status", "detail"}
+    assert detail in response.json()["detail"]
+    assert "Traceback" not in response.text
+
+
+def test_a_body_without_a_length_is_limited_too(client: httpx.Client) -> None:
+    parts = [b'{"parcel": "P1", ', b'"depot": 1}']
+    assert client.post("/predict", content=iter(parts)).status_code == 200
+    assert client.post("/predict", content=(b" " * 65536 for _ in range(32))).status_code == 413
+
+
+def test_the_schema_has_the_problems_own_fields(client: httpx.Client) -> None:
+    schema = client.get("/docs.json").json()
+    request = schema["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert set(request["properties"]) == {"parcel", "depot", "prediction_time", "request_id"}
+    assert request["properties"]["depot"]["type"] == "integer"
+
+
+def test_a_full_disk_is_said_and_nothing_is_answered(
+    client: httpx.Client, server: tuple[subprocess.Popen[str], str]
+) -> None:
+    workers = [each.pid for each in processes(server[0])]
+    limits = {pid: resource.prlimit(pid, resource.RLIMIT_FSIZE) for pid in workers}
+    try:
+        for pid, (_, hard) in limits.items():
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, hard))
+        response = ask(client, "P1")
+        assert response.status_code == 503
+        assert response.json()["detail"].startswith("The request can't be logged, so it isn't answered")
+    finally:
+        for pid, limit in limits.items():
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, limit)
+    assert ask(client, "P1").status_code == 200
+
+
+def test_champions_are_swapped_under_load_without_a_failed_request(client: httpx.Client, home: Settings) -> None:
+    biases = {"v1": 0.0, "v2": 0.5, "v3": 1.0}
+    stop, answers = threading.Event(), []
+
+    def load() -> None:
+        while not stop.is_set():
+            answers.append(ask(client, "P1"))
+
+    with ThreadPoolExecutor(4) as workers:
+        loads = [workers.submit(load) for _ in range(4)]
+        try:
+            for version in ("v2", "v3"):
+                promote(home, version, biases[version])
+                wait_for(lambda version=version: client.get("/model").json()["version"] == version, 10)
+            broken = write_package(home.models, "v4", 2.0)
+            champion.promote(home, "v4", NOON, home.verdicts / "verdict.json")
+            (broken / "model.onnx").write_bytes(b"damaged")
+            wait_for(lambda: client.get("/model").json()["refused"], 10)
+        finally:
+            stop.set()
+        for each in loads:
+            each.result()
+    assert {answer.status_code for answer in answers} == {200}
+    said = [answer.json() for answer in answers]
+    assert {one["model_version"] for one in said} == set(biases)
+    for one in said:
+        assert one["probability"] == pytest.approx(probability(biases[one["model_version"]], 2.0), abs=1e-6)
+    model = client.get("/model").json()
+    assert (model["version"], "checksum" in model["refused"]) == ("v3", True)
+    assert model["promoted_at"] == NOON.isoformat()
+
+
+def wait_for(condition: Any, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_kill_9_loses_no_acknowledged_record_and_each_becomes_one_row(home: Settings) -> None:
+    promote(home, "v5", 0.0)
+    acknowledged: list[str] = []
+
+    def load(url: str) -> None:
+        with httpx.Client(base_url=url, trust_env=False) as client:
+            while True:
+                try:
+                    acknowledged.append(ask(client, "P1").json()["id"])
+                except httpx.TransportError:
+                    return
+
+    with started(home) as (starter, url), ThreadPoolExecutor(4) as workers:
+        loads = [workers.submit(load, url) for _ in range(4)]
+        wait_for(lambda: len(acknowledged) >= 100, 30)
+        for each in processes(starter):
+            each.kill()
+        for each in loads:
+            each.result()
+    on_file = logged(home)
+    assert len(acknowledged) >= 100
+    assert set(acknowledged) <= set(on_file)
+
+    lake = Lake(home)
+    for delay in (0.1, 0.3, 0.6):
+        process = subprocess.Popen(
+            [sys.executable, "-c", COMPACT], env=os.environ | home.environment(), stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None and process.stdout.readline() == "begin\n"
+        time.sleep(delay)
+        process.kill()
+        process.wait()
+    done = compact(home.request_log, lake, "parcel")
+    assert done.rows == len(on_file)
+    with lake.reading() as connection:
+        ids = connection.execute("SELECT id FROM log.requests").fetchall()
+    assert {row[0] for row in ids} == set(on_file)
+
+
+def test_a_killed_starter_leaves_no_orphan(server: tuple[subprocess.Popen[str], str]) -> None:
+    """The last one: it takes the server from the others."""
+    starter = server[0]
+    left = processes(starter)
+    assert len(left) >= 2  # the arbiter and its worker
+    os.kill(starter.pid, signal.SIGKILL)
+    _, alive = psutil.wait_procs(left, timeout=15)
+    assert alive == []
