@@ -1,6 +1,6 @@
 """Which package is in use: one small file, replaced atomically, that a running service may poll.
 
-Whether a model should be in use is decided in `gate`.
+Whether a model may be in use is decided in `gate`.
 """
 
 import json
@@ -73,3 +73,21 @@ def promote(settings: Settings, version: str, promoted_at: datetime, verdict: Pa
         champion = entry | {"history": history}
         write_atomically(settings.champion_file, json.dumps(champion, indent=2) + "\n")
         return champion
+
+
+def settle(settings: Settings, challenger: str, promoted_at: datetime) -> dict[str, Any]:
+    """Promotes a challenger if its verdict says so; else the champion stays. As `current`, afterwards.
+
+    Raises:
+        HindcastError: The challenger was refused or never judged, and there is no champion to go on with.
+    """
+    file = settings.verdicts / f"{challenger}.json"
+    verdict = json.loads(file.read_text()) if file.exists() else None
+    if verdict and verdict["promoted"]:
+        return promote(settings, challenger, promoted_at, file)
+    champion = current(settings)
+    if champion is None:
+        failed = ", ".join(check["name"] for check in verdict["checks"] if not check["holds"]) if verdict else ""
+        reason = f"was refused ({failed})" if verdict else "was never judged"
+        raise HindcastError(f"{challenger} {reason}, and there is no earlier champion; see {file}.")
+    return champion

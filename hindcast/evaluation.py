@@ -2,6 +2,7 @@
 against what needs no model. Chooses one; whether it is good enough is decided in `gate`.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,6 +56,15 @@ class Evaluation:
     def chosen_report(self) -> dict[str, Any]:
         """Its entry in the report."""
         return next(each for each in self.report["candidates"] if each["chosen"])
+
+    @property
+    def baseline_entries(self) -> list[dict[str, Any]]:
+        """The baselines in the form of candidates."""
+        return [{"name": name} | values for name, values in self.report["baselines"].items()]
+
+    def to_json(self) -> str:
+        """The report as text."""
+        return json.dumps(self.report, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
 def evaluate(problem: Problem, frame: pl.DataFrame, candidates: Candidates) -> Evaluation:
@@ -211,4 +221,14 @@ def shown_metrics(entries: Sequence[dict[str, Any]]) -> str:
         for window in WINDOWS:
             cells = " | ".join("" if entry[window][name] is None else f"{entry[window][name]:.4f}" for name in names)
             lines.append(f"| {entry['name']}{' (chosen)' if entry.get('chosen') else ''} | {window} | {cells} |")
+    return "\n".join(lines)
+
+
+def shown_slices(found: Sequence[dict[str, Any]]) -> str:
+    """A Markdown table of slices' metrics."""
+    names = ("label_rate", "roc_auc", "log_loss", "calibration_error")
+    lines = [f"| column | value | rows | {' | '.join(names)} |", f"|---|---|---|{'---|' * len(names)}"]
+    for each in found:
+        cells = " | ".join("" if each[name] is None else f"{each[name]:.3f}" for name in names)
+        lines.append(f"| {each['column']} | {each['value']} | {each['rows']:,} | {cells} |")
     return "\n".join(lines)

@@ -230,10 +230,20 @@ def compare(
 def keep(verdict: Verdict, path: Path) -> None:
     """Writes a verdict; earlier ones on the same version stay in the file, newest first, under `earlier`.
 
-    That a version is in use already is no news: its verdict stays as it is.
+    That a version is in use already, or the same verdict again, is no news: the file stays as it is.
     """
+    new = json.loads(json.dumps(asdict(verdict)))
     old = json.loads(path.read_text()) if path.exists() else None
-    if old and verdict.verdict == ALREADY:
+    earlier = old.pop("earlier") if old else []
+    if old and (verdict.verdict == ALREADY or old | {"judged_at": ""} == new | {"judged_at": ""}):
         return
-    earlier = [{key: value for key, value in old.items() if key != "earlier"}, *old["earlier"]] if old else []
-    write_atomically(path, json.dumps(asdict(verdict) | {"earlier": earlier}, indent=2) + "\n")
+    write_atomically(path, json.dumps(new | {"earlier": [old, *earlier] if old else []}, indent=2) + "\n")
+
+
+def shown_checks(checks: Sequence[Check]) -> str:
+    """A Markdown table of checks."""
+    lines = ["| check | holds | value | limit | |", "|---|---|---|---|---|"]
+    for check in checks:
+        value, limit = ("" if number is None else f"{number:.6g}" for number in (check.value, check.limit))
+        lines.append(f"| {check.name} | {'yes' if check.holds else '**no**'} | {value} | {limit} | {check.detail} |")
+    return "\n".join(lines)

@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 
 from hindcast.errors import HindcastError
-from hindcast.evaluation import WINDOWS, shown_metrics
+from hindcast.evaluation import WINDOWS, shown_metrics, shown_slices
 from hindcast.files import write_atomically
 from hindcast.gate import PARITY_LIMIT
 from hindcast.model import (
@@ -237,12 +237,6 @@ def card(problem: Problem, signature: Signature, metadata: dict[str, Any], numbe
         f"| {split} | {start[:16]} | {end[:16]} | {numbers['rows'][split]:,} |"
         for split, (start, end) in metadata["windows"].items()
     ]
-    slices = [
-        f"| {each['column']} | {each['value']} | {each['rows']:,} | {each['label_rate']:.3f} | "
-        f"{'' if each['roc_auc'] is None else format(each['roc_auc'], '.3f')} | {each['log_loss']:.3f} | "
-        f"{each['calibration_error']:.3f} |"
-        for each in numbers["slices"]
-    ]
     confusion = chosen["test"]["confusion"]
     found = confusion["true_positive"]
     kinds = [
@@ -275,10 +269,7 @@ def card(problem: Problem, signature: Signature, metadata: dict[str, Any], numbe
         f"On the test window {found:,} of {found + confusion['false_negative']:,} with label 1 are decided so, and "
         f"{confusion['false_positive']:,} of the others.",
         "## Slices of the test window",
-        "\n".join(
-            ["| column | value | rows | label rate | roc_auc | log_loss | calibration_error |",
-             "|---|---|---|---|---|---|---|", *slices]
-        ) if slices else f"None has {problem.slices.min_rows} rows.",
+        shown_slices(numbers["slices"]) if numbers["slices"] else f"None has {problem.slices.min_rows} rows.",
         "## Limits and assumptions",
         "\n".join(
             f"- {each}"

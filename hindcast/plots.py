@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from hindcast.evaluation import Evaluation
 from hindcast.metrics import Labels, Probabilities, log_loss
 from hindcast.model import Feature, Matrix
+from hindcast.training import Candidates, probabilities
 
 _IMPORTANCE_ROWS = 2000
 _SHOWN_FEATURES = 20
@@ -42,6 +43,17 @@ def evaluation_plots(
         "Slices": _draw(lambda plot: _slices(plot, evaluation.report["slices"], primary, entry["test"][primary])),
         "Feature importance": _draw(lambda plot: _importances(plot, importances)),
     }
+
+
+def importances_of(evaluation: Evaluation, candidates: Candidates, seed: int) -> list[tuple[str, float]]:
+    """`permutation_importances` of the chosen candidate on the test window."""
+    fitted = next(each for each in candidates.fitted if each.name == evaluation.chosen)
+    test = evaluation.test
+
+    def predict(matrix: Matrix) -> Probabilities:
+        return probabilities(fitted.estimator, matrix)
+
+    return permutation_importances(predict, test.matrix, test.labels, candidates.features, seed)
 
 
 def permutation_importances(
@@ -140,10 +152,10 @@ def _rates(labels: Labels, said: Probabilities) -> tuple[NDArray[np.float64], ND
     return np.cumsum(labels[order]).astype(float), np.cumsum(1 - labels[order]).astype(float)
 
 
-def _curves(axes: Any, labels: Labels, said: dict[str, Probabilities]) -> None:
+def _curves(axes: Any, labels: Labels, scores: dict[str, Probabilities]) -> None:
     roc, pr = axes
-    for colour, (name, probabilities) in zip(_COLOURS * len(said), said.items(), strict=False):
-        hits, alarms = _rates(labels, probabilities)
+    for colour, (name, said) in zip(_COLOURS * len(scores), scores.items(), strict=False):
+        hits, alarms = _rates(labels, said)
         step = np.unique(np.linspace(0, len(labels) - 1, 400).astype(int))
         roc.plot(alarms[step] / alarms[-1], hits[step] / hits[-1], label=name, color=colour)
         pr.plot(hits[step] / hits[-1], hits[step] / (hits + alarms)[step], label=name, color=colour)

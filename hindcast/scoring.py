@@ -156,7 +156,7 @@ def scoring_period(lake: Lake) -> tuple[datetime, datetime]:
     with lake.reading() as connection:
         ((starts_at, ends_at),) = connection.execute(
             "SELECT (SELECT starts_at FROM control.windows WHERE split = 'test'), "
-            "(SELECT at FROM control.instants WHERE name = 'known_until')"
+            "(SELECT i.at FROM control.instants i WHERE i.name = 'known_until')"
         ).fetchall()
     return starts_at.replace(tzinfo=UTC), ends_at.replace(tzinfo=UTC)
 

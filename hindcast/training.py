@@ -294,3 +294,14 @@ def _linear_columns(features: Sequence[Feature]) -> Any:
             one_hot = OneHotEncoder(categories=[codes], handle_unknown="ignore", sparse_output=False, dtype=np.float32)
             parts.append((make_pipeline(filled(-1.0), one_hot), [position]))
     return make_column_transformer(*parts)
+
+
+def shown_search(candidates: Candidates, primary: str) -> str:
+    """A Markdown table of all draws, each with the primary metric's mean over the folds."""
+    lines = [f"| candidate | {primary} | parameters |", "|---|---|---|"]
+    for fitted in candidates.fitted:
+        for draw in fitted.draws:
+            mark = " (best)" if draw.parameters == fitted.parameters else ""
+            shown = ", ".join(f"{name} {value}" for name, value in sorted(draw.parameters.items()))
+            lines.append(f"| {fitted.name}{mark} | {draw.score:.5f} | {shown} |")
+    return "\n".join(lines)

@@ -67,7 +67,7 @@ def read_training_data(lake: Lake, problem: Problem, snapshot: int | None = None
         order = f'"{problem.prediction_time.column}", "{problem.entity.key}"'
         frame = connection.execute(f"SELECT * FROM {TABLE} ORDER BY {order}").pl()
         windows = connection.execute("SELECT split, starts_at, ends_at FROM control.windows").fetchall()
-        ((as_of,),) = connection.execute("SELECT at FROM control.instants WHERE name = 'as_of'").fetchall()
+        ((as_of,),) = connection.execute("SELECT i.at FROM control.instants i WHERE i.name = 'as_of'").fetchall()
     return TrainingData(
         frame,
         {split: (start.replace(tzinfo=UTC), end.replace(tzinfo=UTC)) for split, start, end in windows},

@@ -1,0 +1,96 @@
+"""Stage package: the chosen candidate as a package, the gate's verdict on it, and the champion.
+
+Making a package is `hindcast.package`'s work, judging it `hindcast.gate`'s, putting it in use `hindcast.champion`'s.
+"""
+
+import json
+
+from dagster import (
+    AssetCheckResult,
+    AssetCheckSeverity,
+    AssetCheckSpec,
+    DataVersion,
+    MaterializeResult,
+    MetadataValue,
+    asset,
+)
+
+from assets.resources import HindcastResource
+from hindcast.training_data import read_training_data
+
+
+@asset(deps=["evaluation"], kinds={"onnx"})
+def model_package(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
+    """The chosen candidate as ONNX graph, signature, numbers, card and checksums."""
+    from hindcast.features import join_keys
+    from hindcast.package import build
+    from hindcast.training import Candidates
+
+    settings, problem = hindcast.settings, hindcast.problem
+    candidates = Candidates.load(settings.candidates_file)
+    data = read_training_data(hindcast.lake, problem, candidates.snapshot)
+    report = json.loads((settings.reports / "evaluation.json").read_text())
+    built = build(settings, problem, data, candidates, report, join_keys(settings, problem.feature_service))
+    return MaterializeResult(
+        metadata={
+            "version": built.version,
+            "path": MetadataValue.path(built.folder),
+            "parity_rows": built.parity["rows"],
+            "parity_max_difference": built.parity["max_difference"],
+            "card": MetadataValue.md((built.folder / "card.md").read_text()),
+        },
+        data_version=DataVersion(built.version),
+    )
+
+
+@asset(
+    deps=["model_package"],
+    check_specs=[AssetCheckSpec("gate", asset="verdict", description="Every check on the challenger holds.")],
+)
+def verdict(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
+    """Whether the package may be used: each check with its value and limit, kept as a file."""
+    from hindcast.gate import REFUSED, hold, shown_checks
+    from hindcast.package import challenger_folder
+    from hindcast.training import Candidates
+
+    settings, problem = hindcast.settings, hindcast.problem
+    data = read_training_data(hindcast.lake, problem, Candidates.load(settings.candidates_file).snapshot)
+    report = json.loads((settings.reports / "evaluation.json").read_text())
+    said = hold(settings, problem, data, report, challenger_folder(settings), hindcast.clock.now())
+    return MaterializeResult(
+        metadata={
+            "version": said.version,
+            "verdict": said.verdict,
+            "champion_before": said.champion or "none",
+            "checks": MetadataValue.md(shown_checks(said.checks)),
+        },
+        data_version=DataVersion(f"{said.version} {said.verdict != REFUSED}"),
+        check_results=[
+            AssetCheckResult(
+                check_name="gate",
+                passed=said.verdict != REFUSED,
+                severity=AssetCheckSeverity.WARN,
+                description=", ".join(check.name for check in said.checks if not check.holds) or "all hold",
+            )
+        ],
+    )
+
+
+@asset(deps=["verdict"])
+def champion(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
+    """The package in use: the challenger if the gate promoted it, else the one before."""
+    from hindcast.champion import settle
+    from hindcast.package import challenger_folder
+
+    settings = hindcast.settings
+    entry = settle(settings, challenger_folder(settings).name, hindcast.clock.now())
+    return MaterializeResult(
+        metadata={
+            "version": entry["version"],
+            "path": MetadataValue.path(entry["path"]),
+            "promoted_at": entry["promoted_at"],
+            "previous": entry["previous"] or "none",
+            "promotions": len(entry["history"]),
+        },
+        data_version=DataVersion(entry["version"]),
+    )
