@@ -1,7 +1,7 @@
 with airports as (
     select
         airport,
-        "name",
+        name,
         latitude,
         longitude,
         time_zone,
@@ -12,7 +12,7 @@ with airports as (
 added as (
     select
         airport,
-        "name",
+        name,
         latitude,
         longitude,
         time_zone,

@@ -5,13 +5,13 @@ with source as (
 renamed as (
     select
         carrier,
-        "name",
+        name,
         _known_at as known_at
     from source
 )
 
 select
     carrier,
-    "name",
+    name,
     known_at
 from renamed

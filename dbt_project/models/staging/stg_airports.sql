@@ -5,7 +5,7 @@ with source as (
 renamed as (
     select
         faa as airport,
-        "name",
+        name,
         lat as latitude,
         lon as longitude,
         alt as altitude_feet,
@@ -27,7 +27,7 @@ checked as (
 
 select
     airport,
-    "name",
+    name,
     altitude_feet,
     known_at,
     case when coordinates_swapped then longitude else latitude end as latitude,

@@ -1,18 +1,19 @@
 with source as (
     select * from {{ source("raw", "flights") }}
+    where _known_at <= {{ known_until() }}
 ),
 
 renamed as (
     select
-        make_date("year", "month", "day") as flight_date,
+        make_date(year, month, day) as flight_date,
         carrier,
         flight as flight_number,
         tailnum as tail_number,
         origin,
         dest as destination,
-        "hour" as scheduled_hour,
-        "hour" * 60 + "minute" as scheduled_minute_of_day,
-        {{ add_minutes("time_hour", '"minute"') }} as scheduled_departure_at,
+        hour as scheduled_hour,
+        hour * 60 + minute as scheduled_minute_of_day,
+        {{ add_minutes("time_hour", "minute") }} as scheduled_departure_at,
         {{ clock_minute("sched_arr_time") }} as scheduled_arrival_minute_of_day,
         {{ clock_minute("arr_time") }} as arrival_minute_of_day,
         dep_delay as departure_delay_minutes,

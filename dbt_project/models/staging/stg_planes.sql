@@ -5,8 +5,8 @@ with source as (
 renamed as (
     select
         tailnum as tail_number,
-        "year" as built_in,
-        "type" as aircraft_type,
+        year as built_in,
+        type as aircraft_type,
         manufacturer,
         model,
         engines,

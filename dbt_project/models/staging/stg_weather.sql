@@ -1,12 +1,13 @@
 with source as (
     select * from {{ source("raw", "weather") }}
+    where _known_at <= {{ known_until() }}
 ),
 
 renamed as (
     select
         origin,
         time_hour as observed_hour_at,
-        make_timestamp("year", "month", "day", "hour", 0, 0) as clock_hour,
+        make_timestamp(year, month, day, hour, 0, 0) as clock_hour,
         temp as temperature,
         dewp as dew_point,
         humid as humidity,

@@ -1,5 +1,4 @@
 {%- set step = 15 -%}
-{%- set sums = ["departed", "departure_delay", "overdue", "overdue_scheduled_minutes", "outcomes", "late_outcomes"] -%}
 with flights as (
     select
         *,
@@ -77,9 +76,12 @@ by_grid_point as (
     select
         origin,
         {{ next_grid_point("known_at", step) }} as event_timestamp,
-        {%- for column in sums %}
-        sum({{ column }}) as {{ column }}{{ "," if not loop.last }}
-        {%- endfor %}
+        sum(departed) as departed,
+        sum(departure_delay) as departure_delay,
+        sum(overdue) as overdue,
+        sum(overdue_scheduled_minutes) as overdue_scheduled_minutes,
+        sum(outcomes) as outcomes,
+        sum(late_outcomes) as late_outcomes
     from news
     group by origin, event_timestamp
 ),
@@ -103,9 +105,12 @@ so_far as (
     select
         origin,
         event_timestamp,
-        {%- for column in sums %}
-        sum(coalesce(by_grid_point.{{ column }}, 0)) over earlier as {{ column }}{{ "," if not loop.last }}
-        {%- endfor %}
+        sum(coalesce(by_grid_point.departed, 0)) over earlier as departed,
+        sum(coalesce(by_grid_point.departure_delay, 0)) over earlier as departure_delay,
+        sum(coalesce(by_grid_point.overdue, 0)) over earlier as overdue,
+        sum(coalesce(by_grid_point.overdue_scheduled_minutes, 0)) over earlier as overdue_scheduled_minutes,
+        sum(coalesce(by_grid_point.outcomes, 0)) over earlier as outcomes,
+        sum(coalesce(by_grid_point.late_outcomes, 0)) over earlier as late_outcomes
     from grid
     left join by_grid_point using (origin, event_timestamp)
     window earlier as (partition by origin order by event_timestamp)

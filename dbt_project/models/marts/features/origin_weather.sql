@@ -35,8 +35,12 @@ select
     pressure,
     pressure - pressure_6h_before as pressure_change_6h,
     cast(
-        cast(temperature is null as integer) + cast(humidity is null as integer) + cast(wind_direction is null as integer)
-        + cast(wind_speed is null as integer) + cast(pressure is null as integer) + cast(visibility is null as integer)
+        cast(temperature is null as integer)
+        + cast(humidity is null as integer)
+        + cast(wind_direction is null as integer)
+        + cast(wind_speed is null as integer)
+        + cast(pressure is null as integer)
+        + cast(visibility is null as integer)
         as double
     ) as missing_count,
     cast(cast(pressure is null as integer) as double) as pressure_missing

@@ -14,7 +14,18 @@ windows as (
 )
 
 select
-    outcomes.*,
+    outcomes.flight_id,
+    outcomes.origin,
+    outcomes.carrier,
+    outcomes.destination,
+    outcomes.flight_number,
+    outcomes.tail_number,
+    outcomes.scheduled_departure_at,
+    outcomes.scheduled_arrival_at,
+    outcomes.scheduled_hour,
+    outcomes.prediction_time,
+    outcomes.is_late,
+    outcomes.label_known_at,
     windows.split
 from outcomes
 inner join windows
