@@ -1,0 +1,112 @@
+"""Packages: the graph says what scikit-learn says, names follow from content, folders are whole."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from hindcast.errors import HindcastError
+from hindcast.evaluation import evaluate
+from hindcast.model import CARD, CHECKSUMS, MODEL, ServedModel
+from hindcast.package import Package, build, challenger_folder, code_version, export, measure_parity, name_version
+from hindcast.problem import Problem
+from hindcast.settings import Settings
+from hindcast.training import Candidates, probabilities
+from hindcast.training_data import TrainingData, columns, split_rows
+from tests.made_up_problem import trained_parcels
+
+Trained = tuple[Problem, TrainingData, Candidates]
+
+
+@pytest.fixture(scope="module")
+def trained() -> Trained:
+    return trained_parcels()
+
+
+def packaged(settings: Settings, trained: Trained) -> Package:
+    problem, data, candidates = trained
+    report = evaluate(problem, data.frame, candidates).report
+    return build(settings, problem, data, candidates, report, ["depot", "parcel_id"], ["weight"])
+
+
+def test_every_graph_says_what_scikit_learn_says_gaps_and_unknowns_included(
+    settings: Settings, trained: Trained
+) -> None:
+    problem, data, candidates = trained
+    signature = ServedModel.load(packaged(settings, trained).folder).signature
+    matrix = split_rows(problem, data.frame, candidates.features, "test").matrix
+    gaps = np.vstack([matrix, np.full((1, matrix.shape[1]), np.nan, dtype=np.float32)])
+    for fitted in candidates.fitted:
+        found = measure_parity(export(fitted, candidates.features), signature, fitted, gaps)
+        assert found["rows"] == len(gaps)
+        assert found["max_difference"] < 1e-6
+
+
+def test_a_package_answers_from_plain_values_as_scikit_learn_does_from_the_training_set(
+    settings: Settings, trained: Trained
+) -> None:
+    problem, data, candidates = trained
+    model = ServedModel.load(packaged(settings, trained).folder)
+    fitted = next(each for each in candidates.fitted if each.name == model.metadata["candidate"])
+    test = data.frame.filter(pl.col("split") == "test").sort("asked_at", "parcel_id")
+    said = model.predict(model.matrix({name: test[name].to_list() for name in model.signature.names}))
+    expected = probabilities(fitted.estimator, split_rows(problem, data.frame, candidates.features, "test").matrix)
+    np.testing.assert_allclose(said, expected, atol=1e-6)
+    np.testing.assert_array_equal(
+        model.matrix({name: test[name].to_list() for name in model.signature.names}),
+        model.matrix(columns(test, model.signature.features)),
+    )
+    assert model.smoke_test() < 1e-6
+
+
+def test_a_package_says_what_it_is(settings: Settings, trained: Trained) -> None:
+    built = packaged(settings, trained)
+    model = ServedModel.load(built.folder)
+    assert model.signature.names == ["weight", "distance", "kind", "fragile"]
+    assert model.signature.features[2].categories == ("bag", "box", "crate")
+    assert (model.signature.join_keys, model.signature.request_fields) == (("depot", "parcel_id"), ("weight",))
+    assert (model.metadata["snapshot"], model.metadata["as_of"]) == (7, "2024-04-10T00:00:00+00:00")
+    assert model.version == built.version == built.folder.name
+    assert model.version.startswith("parcels-20240410-")
+    assert challenger_folder(settings) == built.folder
+    card = (built.folder / CARD).read_text()
+    for words in ("Will the parcel come late?", "Lake snapshot 7", "| depot | east |", "historic rate", "`kind`: bag"):
+        assert words in card
+    files = sorted(path.name for path in built.folder.iterdir())
+    assert files == sorted([*json.loads((built.folder / CHECKSUMS).read_text()), CHECKSUMS])
+    assert {Path(name).suffix for name in files} == {".onnx", ".json", ".md"}  # nothing that runs code when it is read
+
+
+def test_the_name_follows_from_content_not_from_home_or_snapshot(tmp_path: Path, trained: Trained) -> None:
+    problem, data, candidates = trained
+    root = Path(__file__).parents[2]
+    one = packaged(Settings(root, tmp_path / "one"), trained)
+    later = problem, replace(data, snapshot=99), replace(candidates, snapshot=99)
+    other = packaged(Settings(root, tmp_path / "other"), later)
+    assert one.version == other.version
+    assert ServedModel.load(other.folder).metadata["snapshot"] == 99
+    as_of = datetime(2024, 4, 10, tzinfo=UTC)
+    assert name_version("p", as_of, {"a": b"1"}) != name_version("p", as_of, {"a": b"2"})
+
+
+def test_building_again_keeps_a_whole_package_and_replaces_a_damaged_one(settings: Settings, trained: Trained) -> None:
+    built = packaged(settings, trained)
+    inode = built.folder.stat().st_ino
+    assert packaged(settings, trained).folder.stat().st_ino == inode
+    (built.folder / MODEL).write_bytes(b"")
+    assert packaged(settings, trained).version == built.version
+    assert ServedModel.load(built.folder).smoke_test() < 1e-6
+    assert [path.name for path in settings.models.iterdir()] == [built.version]
+
+
+def test_without_a_package_there_is_nothing_to_judge(settings: Settings) -> None:
+    with pytest.raises(HindcastError, match="No package in"):
+        challenger_folder(settings)
+
+
+def test_outside_of_a_checkout_the_code_version_is_the_librarys(tmp_path: Path) -> None:
+    assert code_version(tmp_path)[0].isdigit()
