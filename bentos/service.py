@@ -43,6 +43,8 @@ POLL_SECONDS = 0.5
 MAX_BODY_BYTES = 1024 * 1024
 BATCH_STEP = 64  # rows answered before other requests get their turn
 
+AS_JSON = json.JSONEncoder(separators=(",", ":")).encode
+
 SETTINGS = Settings.from_environment()
 LOG = logging.getLogger("bentoml.hindcast")
 PROBLEM = load_problem(SETTINGS.problem_file)
@@ -85,7 +87,7 @@ def problem(status: int, title: str, detail: str) -> dict[str, Any]:
 def reply(content: Mapping[str, Any], status: int = 200) -> Response:
     """A JSON answer; problems say so in their media type."""
     kind = "application/json" if status < 400 else "application/problem+json"
-    return Response(json.dumps(content, separators=(",", ":")), status, media_type=kind)
+    return Response(AS_JSON(content), status, media_type=kind)
 
 
 async def get_model(request: Request) -> Response:

@@ -78,6 +78,7 @@ def build_bento(settings: Settings, problem: Problem, lake: Lake) -> Built:
             Path(folder, "requirements.txt").write_text("\n".join(packages) + "\n")
             Path(folder, TYPES).write_text(json.dumps(types))
             config["name"] = problem.name.lower()
+            config["envs"] = [{"name": "HINDCAST_PROBLEM", "value": settings.problem}]
             config["models"] = [{"tag": tag, "alias": MODEL_ALIAS}]
             Path(folder, "bentofile.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
             _run(settings, tag, folder, str(package))

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import (
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -21,6 +22,16 @@ from pydantic import (
 from hindcast.model import Signature
 
 _TEXT = Annotated[str, Field(max_length=1000)]
+
+
+def _only_text(value: Any) -> Any:
+    if isinstance(value, str):
+        return value
+    raise ValueError("should be text, an instant as in 2024-05-01T12:00:00Z")
+
+
+# Not strict, for a batch's rows are no longer JSON when they are checked, one by one.
+_INSTANT = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_only_text)]
 _NUMBER = Annotated[float, Field(allow_inf_nan=False)]
 _WHOLE_BITS = {"TINYINT": 8, "SMALLINT": 16, "INTEGER": 32, "BIGINT": 64}
 _FORMS: dict[str, Any] = {
@@ -62,7 +73,7 @@ def request_form(signature: Signature, types: Mapping[str, str]) -> type[BaseMod
         else:
             fields[name] = (kind | None, Field(description="Null where it isn't known."))
     fields["prediction_time"] = (
-        AwareDatetime | None,
+        _INSTANT | None,
         Field(
             default=None,
             description="When the question is asked, with a time zone: nothing known later is used. "
@@ -108,7 +119,7 @@ def explain_faults(faults: Any) -> str:
 
 def _plain(fault: Mapping[str, Any]) -> str:
     known = {"missing": "missing field", "extra_forbidden": "unknown field"}
-    return known.get(fault["type"]) or str(fault["msg"]).removeprefix("Input ")
+    return known.get(fault["type"]) or str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input ")
 
 
 class Answer(BaseModel):

@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # the service writes the log and has no lake
 
     from hindcast.lake import Lake
 
+_as_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
 _FILE_BYTES = 64 * 1024 * 1024
 _BATCH_BYTES = 32 * 1024 * 1024
 
@@ -67,7 +69,7 @@ class RequestLog:
             OSError: The disk is full or can't be written. Some of the records may be in the file; none of
                 them may be answered for.
         """
-        lines = "".join(json.dumps(record, separators=(",", ":"), allow_nan=False) + "\n" for record in records)
+        lines = "".join(_as_json(record) + "\n" for record in records)
         with self._lock:
             if self._descriptor is None or self._size >= self._file_bytes:
                 self._begin_file()

@@ -186,10 +186,13 @@ def test_a_record_is_there_when_the_answer_is(client: httpx.Client, home: Settin
 
 
 def test_a_batch_answers_what_can_be_answered(client: httpx.Client, home: Settings) -> None:
-    rows = [{"parcel": "P1", "depot": 1}, {"parcel": "P1"}, {"parcel": "P2", "depot": 1}] * 40
+    at = {"depot": 1, "prediction_time": NOON.isoformat()}
+    rows = [{"parcel": "P1"} | at, {"parcel": "P1"}, {"parcel": "P2"} | at] * 40
     said = client.post("/predict_batch", json={"requests": rows}).json()
     assert said["failed"] == 40
     assert [answer.get("detail") for answer in said["answers"][:3]] == [None, "depot: missing field", None]
+    assert said["answers"][0]["probability"] == pytest.approx(probability(0.0, 2.0), abs=1e-6)
+    assert said["answers"][2]["unknown_categories"] == ["kind"]
     assert {answer["id"] for answer in said["answers"] if "id" in answer} <= set(logged(home))
     too_many = client.post("/predict_batch", json={"requests": [{"parcel": "P1", "depot": 1}] * 201})
     assert (too_many.status_code, "at most 200" in too_many.json()["detail"]) == (413, True)

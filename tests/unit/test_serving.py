@@ -233,6 +233,10 @@ FORM = request_form(SIGNATURE_OF_PARCELS, {"depot": "VARCHAR", "parcel": "VARCHA
             {"parcel": "P", "depot": "D", "prediction_time": "2024-05-01T12:00:00"},
             "prediction_time: should have timezone info",
         ),
+        (
+            {"parcel": "P", "depot": "D", "prediction_time": 5},
+            "prediction_time: should be text, an instant as in 2024-05-01T12:00:00Z",
+        ),
     ],
 )
 def test_a_fault_names_its_field(body: dict[str, Any], fault: str) -> None:
@@ -246,9 +250,9 @@ def test_a_fact_that_is_not_known_may_be_null() -> None:
 
 
 def test_a_batch_keeps_the_rows_that_are_right() -> None:
-    batch = batch_form(FORM, 5).model_validate_json('{"requests": [{"parcel": "P", "depot": "D"}, {"parcel": 1}, 7]}')
-    right, wrong, nonsense = batch.requests  # type: ignore[attr-defined]
-    assert right.parcel == "P"
+    rows = '{"parcel": "P", "depot": "D", "prediction_time": "2024-05-01T12:00:00Z"}, {"parcel": 1}, 7'
+    right, wrong, nonsense = batch_form(FORM, 5).model_validate_json(f'{{"requests": [{rows}]}}').requests
+    assert (right.parcel, right.prediction_time) == ("P", NOON)
     assert wrong == Fault("parcel: should be a valid string; depot: missing field")
     assert isinstance(nonsense, Fault)
 
