@@ -189,7 +189,7 @@ def compare(
 ) -> dict[str, Any]:
     """Difference of the two models' loss on the same rows, with an interval from resampling whole days.
 
-    Rows of one day share weather and crowds, so days, not rows, are what chance draws. Paired block bootstrap,
+    Rows of one day share what befell that day, so days, not rows, are what chance draws. Paired block bootstrap,
     percentile interval (B. Efron and R. Tibshirani, An introduction to the bootstrap, 1993, chapters 8 and 13).
 
     Args:
