@@ -1,11 +1,14 @@
 """What all tests share: no test touches the checkout's own home, and none of the tools phones home."""
 
+import atexit
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
 # Set before anything imports `assets`, whose definitions read the home from the environment.
 os.environ["HINDCAST_HOME"] = tempfile.mkdtemp(prefix="hindcast-tests-")
+atexit.register(shutil.rmtree, os.environ["HINDCAST_HOME"], ignore_errors=True)
 
 import pytest
 
