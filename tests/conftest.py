@@ -10,9 +10,9 @@ from pathlib import Path
 os.environ["HINDCAST_HOME"] = tempfile.mkdtemp(prefix="hindcast-tests-")
 atexit.register(shutil.rmtree, os.environ["HINDCAST_HOME"], ignore_errors=True)
 
-import pytest
+import pytest  # noqa: E402
 
-from hindcast.settings import Settings
+from hindcast.settings import Settings  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 
