@@ -9,6 +9,10 @@ from datetime import UTC, datetime, timedelta
 # Names inside the queries; no table's own column is likely to have them.
 ROW, AT = "__row", "__at"
 
+# To be run once before `as_of_join`. DuckDB joins few rows by a nested loop, and takes rows that have just come in for
+# few: with it, joins of 300,000 rows take minutes; without it, they take a second, and those of one row 30 ms.
+NO_LOOP_JOIN = "SET asof_loop_join_threshold = 0"
+
 
 @dataclass(frozen=True)
 class FeatureTable:
@@ -37,8 +41,7 @@ def as_of_join(view: FeatureTable, entity_rows: str) -> str:
 
     Args:
         view: The feature table.
-        entity_rows: Relation with the entity columns, `__at` (the instant, UTC) and `__row` (the order). It must be
-            a table that DuckDB knows the size of: for an unknown size it joins by a nested loop.
+        entity_rows: Relation with the entity columns, `__at` (the instant, UTC) and `__row` (the order).
     """
     columns = [*view.keys, *view.features]
     fresh = "true" if view.ttl is None else f"v.{AT} >= e.{AT} - {_interval(view.ttl)}"

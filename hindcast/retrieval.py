@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from feast import FeatureView, OnDemandFeatureView
 from feast.types import from_feast_to_pyarrow_type
 
-from hindcast.asof import AT, ROW, FeatureTable, as_of_join, instant, name, table_name
+from hindcast.asof import AT, NO_LOOP_JOIN, ROW, FeatureTable, as_of_join, instant, name, table_name
 from hindcast.errors import HindcastError
 from hindcast.lake_source import LakeSource
 from hindcast.on_demand import compute, input_features, request_fields
@@ -64,6 +64,7 @@ class Retrieval:
             keys |= _checked_keys(view, entity_rows)
         columns = [entity_rows[key].cast(kind) if kind else entity_rows[key] for key, kind in keys.items()]
         narrow = pa.table([pa.array(np.arange(len(entity_rows))), entity_rows[at], *columns], names=[ROW, AT, *keys])
+        connection.execute(NO_LOOP_JOIN)
         connection.register("entity_rows_arrow", narrow)
         listed = "".join(f", {name(key)}" for key in keys)
         connection.execute(

@@ -1,0 +1,168 @@
+"""The training set: split entities with their features as known then, in the lake under the hash of its content.
+
+How models read it is in `training_data`; which row belongs to which split is SQL.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hindcast.asof import name, table_name
+from hindcast.errors import HindcastError
+from hindcast.features import feature_names, historical_features, join_keys
+from hindcast.lake import Lake
+from hindcast.problem import Problem
+from hindcast.settings import Settings
+
+if TYPE_CHECKING:
+    from pandera.polars import DataFrameSchema, PolarsData
+
+TABLE = "train.training_set"
+SPLIT = "split"  # the split table's own column
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What stands in `train.training_set`: one row per split entity, in the order of its key.
+
+    Attributes:
+        snapshot: Of the lake that rows and features were read at.
+        rows: Per split.
+        features: In the order of the feature service.
+        content_hash: Of all rows and columns in their order; the same content has the same one in every home.
+        written: False where the lake held just this.
+    """
+
+    snapshot: int
+    rows: dict[str, int]
+    features: list[str]
+    content_hash: str
+    written: bool
+
+
+def build(settings: Settings, problem: Problem, lake: Lake) -> TrainingSet:
+    """Joins the features of the problem's service to the split entities and writes the result, if it is another.
+
+    Raises:
+        HindcastError: The split table lacks a column that the problem or a feature view needs, or has no rows.
+    """
+    snapshot = lake.snapshot()
+    entities = _split_entities(problem, lake, snapshot, join_keys(settings, problem.feature_service))
+    frame = historical_features(settings, problem, entities, snapshot)
+    found = content_hash(frame)
+    written = not lake.exists(TABLE) or content_hash(read(problem, lake)) != found
+    if written:
+        with lake.writing() as connection:
+            connection.register("training_set", frame.to_arrow())
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {name(TABLE.split('.')[0])}")
+            connection.execute(f"CREATE OR REPLACE TABLE {table_name(TABLE)} AS FROM training_set")
+    counts = entities.group_by(SPLIT, maintain_order=True).len().sort(SPLIT)
+    features = feature_names(settings, problem.feature_service)
+    return TrainingSet(snapshot, dict(counts.iter_rows()), features, found, written)
+
+
+def read(problem: Problem, lake: Lake, snapshot: int | None = None) -> pl.DataFrame:
+    """The training set as it was at a snapshot, or at the newest one, in the order of its key."""
+    with lake.reading(snapshot) as connection:
+        return connection.execute(f"FROM {table_name(TABLE)} ORDER BY {name(problem.entity.key)}").pl()
+
+
+def content_hash(frame: pl.DataFrame) -> str:
+    """SHA-256 of a frame's names, types, nulls and values, in order; how they lie in memory makes no difference."""
+    digest = hashlib.sha256()
+    for column in frame.get_columns():
+        values = column.to_arrow()
+        digest.update(f"{column.name}\0{_kind(values)}\0{len(values)}\0".encode())
+        digest.update(np.packbits(np.asarray(pc.is_null(values))).tobytes())
+        for buffer in _dense(values):
+            digest.update(buffer)
+    return digest.hexdigest()
+
+
+def training_schema(problem: Problem, features: Sequence[str]) -> "DataFrameSchema":
+    """What must hold of the training set before anything is trained on it (Pandera, over Polars).
+
+    The key is unique; labels are there, of their task's kind and known only after the prediction; no feature is
+    all null or infinite.
+    """
+    import pandera.polars as pa_polars
+
+    def has_values(data: "PolarsData") -> pl.LazyFrame:
+        return data.lazyframe.select(pl.col(data.key).is_not_null().any())
+
+    def finite(data: "PolarsData") -> pl.LazyFrame:
+        column = pl.col(data.key)
+        is_float = data.lazyframe.collect_schema()[data.key].is_float()
+        return data.lazyframe.select(column.is_finite() if is_float else pl.lit(True))
+
+    def label_comes_later(data: "PolarsData") -> pl.LazyFrame:
+        return data.lazyframe.select(pl.col(problem.label.known_at) > pl.col(problem.prediction_time.column))
+
+    labels = [pa_polars.Check.isin([0, 1])] if problem.task == "binary" else []
+    feature = [
+        pa_polars.Check(has_values, name="has_values", error="all its values are null"),
+        pa_polars.Check(finite, name="finite", error="holds NaN or infinity"),
+    ]
+    return pa_polars.DataFrameSchema(
+        columns={
+            problem.entity.key: pa_polars.Column(unique=True),
+            problem.prediction_time.column: pa_polars.Column(),
+            problem.label.column: pa_polars.Column(checks=labels),
+            problem.label.known_at: pa_polars.Column(),
+            SPLIT: pa_polars.Column(checks=pa_polars.Check.isin(["train", "validation", "test"])),
+            **{column: pa_polars.Column(checks=feature, nullable=True) for column in features},
+        },
+        checks=pa_polars.Check(
+            label_comes_later, name="label_comes_later", error="a label is no later than its prediction"
+        ),
+    )
+
+
+def _split_entities(problem: Problem, lake: Lake, snapshot: int, keys: Sequence[str]) -> pl.DataFrame:
+    label, at = problem.label, problem.prediction_time.column
+    wanted = [problem.entity.key, at, label.known_at, label.column, SPLIT]
+    wanted = list(dict.fromkeys([*wanted, *problem.slices.columns, *problem.baseline.columns, *keys]))
+    table = problem.split_table
+    with lake.reading(snapshot) as connection:
+        there = [column for column, *_ in connection.execute(f"DESCRIBE {table_name(table)}").fetchall()]
+        if absent := [column for column in wanted if column not in there]:
+            raise HindcastError(f"{table} has no column {', '.join(absent)}, which {problem.name} needs.")
+        listed = ", ".join(name(column) for column in wanted)
+        order = name(problem.entity.key)
+        frame = connection.execute(f"SELECT {listed} FROM {table_name(table)} ORDER BY {order}").pl()
+    if frame.is_empty():
+        raise HindcastError(f"{table} has no rows: no label of {problem.name} was known in its windows.")
+    return frame
+
+
+def _kind(values: pa.Array) -> str:
+    """One name for all widths of a kind of type."""
+    kinds = {
+        "boolean": pa.types.is_boolean,
+        "integer": pa.types.is_integer,
+        "float": pa.types.is_floating,
+        "instant": pa.types.is_timestamp,
+        "date": pa.types.is_date,
+    }
+    return next((kind for kind, matches in kinds.items() if matches(values.type)), "text")
+
+
+def _dense(values: pa.Array) -> list[bytes]:
+    """The bytes of the values, zero or empty where they are null."""
+    kind = _kind(values)
+    if kind == "text":
+        text = pc.fill_null(pc.cast(values, pa.large_string()), "")
+        return [np.asarray(pc.binary_length(text)).tobytes(), "".join(text.to_pylist()).encode()]
+    if kind == "instant":
+        values = pc.cast(values, pa.timestamp("us"))
+    if kind == "float":
+        values = pc.cast(values, pa.float64())
+    else:
+        values = pc.cast(values, pa.int32() if kind == "date" else pa.int64())
+    return [np.asarray(pc.fill_null(values, 0)).tobytes()]
