@@ -22,15 +22,14 @@ from hindcast.training_data import read_training_data
 @asset(deps=["evaluation"], kinds={"onnx"})
 def model_package(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
     """The chosen candidate as ONNX graph, signature, numbers, card and checksums."""
-    from hindcast.features import join_keys
-    from hindcast.package import build
+    from hindcast.package import build, request_columns
     from hindcast.training import Candidates
 
     settings, problem = hindcast.settings, hindcast.problem
     candidates = Candidates.load(settings.candidates_file)
     data = read_training_data(hindcast.lake, problem, candidates.snapshot)
     report = json.loads((settings.reports / "evaluation.json").read_text())
-    built = build(settings, problem, data, candidates, report, join_keys(settings, problem.feature_service))
+    built = build(settings, problem, data, candidates, report, *request_columns(settings, problem.feature_service))
     return MaterializeResult(
         metadata={
             "version": built.version,

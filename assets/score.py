@@ -15,7 +15,7 @@ def batch_predictions(hindcast: HindcastResource) -> MaterializeResult:  # type:
     from hindcast.champion import champion_folder
     from hindcast.model import ServedModel
     from hindcast.scoring import score_period, scoring_period, write_batch
-    from hindcast.training_data import content_hash
+    from hindcast.training_set import content_hash
 
     settings, problem, lake = hindcast.settings, hindcast.problem, hindcast.lake
     model = ServedModel.load(champion_folder(settings))
@@ -31,5 +31,5 @@ def batch_predictions(hindcast: HindcastResource) -> MaterializeResult:  # type:
             "decided_1": int(scored["decision"].sum()),
             "mean_probability": round(float(scored["probability"].to_numpy().mean()), 4),
         },
-        data_version=DataVersion(content_hash(scored, problem.entity.key)),
+        data_version=DataVersion(content_hash(scored)),
     )

@@ -137,6 +137,16 @@ def build(
     return Package(version, folder, parity)
 
 
+def request_columns(settings: Settings, service: str) -> tuple[list[str], list[str]]:
+    """What a request to a feature service must bring: the join keys, and what no table holds."""
+    from hindcast.feature_service import find_service, join_keys, open_store, service_views
+    from hindcast.on_demand import request_fields
+
+    store = open_store(settings)
+    views, on_demand = service_views(store, find_service(store, service))
+    return join_keys(views), [field for view in on_demand for field in request_fields(view)]
+
+
 def challenger_folder(settings: Settings) -> Path:
     """The package that was made last.
 

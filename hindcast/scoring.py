@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hindcast import training_data
+from hindcast import training_set
 from hindcast.errors import HindcastError
 from hindcast.evaluation import historic_rate
 from hindcast.lake import Lake
@@ -120,7 +120,7 @@ def training_window(problem: Problem, lake: Lake, model: ServedModel) -> pl.Data
     """The label and the baseline's columns of the rows that a package was trained on, at its snapshot."""
     names = ", ".join(f'"{name}"' for name in dict.fromkeys((problem.label.column, *problem.baseline.columns)))
     with lake.reading(model.metadata.get("snapshot")) as connection:
-        return connection.execute(f"SELECT {names} FROM {training_data.TABLE} WHERE split = 'train'").pl()
+        return connection.execute(f"SELECT {names} FROM {training_set.TABLE} WHERE split = 'train'").pl()
 
 
 def read_entities(

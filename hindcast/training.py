@@ -19,7 +19,8 @@ from hindcast.errors import HindcastError
 from hindcast.metrics import DIGITS, metric_named
 from hindcast.model import Feature, Matrix
 from hindcast.problem import Candidate, Problem, SearchRange
-from hindcast.training_data import Rows, TrainingData, content_hash, find_features, split_rows
+from hindcast.training_data import Rows, TrainingData, find_features, split_rows
+from hindcast.training_set import content_hash
 
 _ABSENT = 1e30  # stands for a missing number inside the graph; no feature comes near it
 
@@ -69,7 +70,7 @@ class Candidates:
 
     Attributes:
         snapshot: Of the lake that the training set was read at.
-        training_hash: Of the training set's content (`content_hash`).
+        training_hash: Of the training set's content (`training_set.content_hash`).
         features: What every candidate takes, categories as seen in the training window.
         fitted: In the order of the problem file.
     """
@@ -116,7 +117,8 @@ def train(problem: Problem, data: TrainingData, feature_names: Sequence[str]) ->
         raise HindcastError(f"{problem.name}: task {problem.task} can't be trained yet, only binary.")
     features = find_features(data.frame, feature_names)
     fitted = _search(problem, features, split_rows(problem, data.frame, features, "train"))
-    return Candidates(data.snapshot, content_hash(data.frame, problem.entity.key), features, fitted)
+    named = content_hash(data.frame.sort(problem.entity.key))
+    return Candidates(data.snapshot, named, features, fitted)
 
 
 def time_folds(
@@ -190,6 +192,9 @@ def _search(problem: Problem, features: Sequence[Feature], rows: Rows) -> tuple[
 
     primary, budget = metric_named(problem.metrics.primary), problem.budget
     folds = time_folds(rows.asked_at, rows.known_at, budget.folds)
+    for number, parts in enumerate(folds, 1):
+        if any(len(np.unique(rows.labels[part])) < 2 for part in parts):
+            raise HindcastError(f"In fold {number} of {budget.folds}, only one label occurs; lower budget.folds.")
     drawn = {each.name: draw_parameters(each, budget.draws, budget.seed) for each in problem.candidates}
 
     def judge(
@@ -210,8 +215,11 @@ def _search(problem: Problem, features: Sequence[Feature], rows: Rows) -> tuple[
         seconds += time.thread_time() - began
         return Fitted(candidate.name, candidate.model, best.parameters, draws, estimator, seconds)
 
-    # Linear algebra on one thread always adds up in the same order. The limit is the process's: set here, once.
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
+    def one_thread() -> None:
+        threadpool_limits(1, user_api="openmp")  # OpenMP's limit is each worker's own
+
+    # Linear algebra on one thread always adds up in the same order. Its limit is the process's: set here, once.
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count(), initializer=one_thread) as pool:
         tasks = [
             (candidate, parameters, fold)
             for candidate in problem.candidates
@@ -238,17 +246,14 @@ def fit(
     labels: NDArray[np.int64],
     seed: int,
 ) -> Any:
-    """One fitted pipeline, on the thread that calls.
+    """One fitted pipeline.
 
     Raises:
         HindcastError: A parameter doesn't exist or has a value that scikit-learn refuses.
     """
-    from threadpoolctl import threadpool_limits
-
     try:
         estimator = _pipeline(candidate, parameters, features, seed)
-        with threadpool_limits(1, user_api="openmp"):  # of this thread alone
-            return estimator.fit(matrix, labels)
+        return estimator.fit(matrix, labels)
     except (TypeError, ValueError) as error:
         raise HindcastError(f"candidates.{candidate.name}: {error}") from error
 

@@ -3,7 +3,6 @@
 How the training set is made is in `training_set`.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,12 +12,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from hindcast import training_set
 from hindcast.errors import HindcastError
 from hindcast.lake import Lake
 from hindcast.model import Feature, Matrix, encode
 from hindcast.problem import Problem
-
-TABLE = "train.training_set"
 
 
 @dataclass(frozen=True)
@@ -63,13 +61,12 @@ def read_training_data(lake: Lake, problem: Problem, snapshot: int | None = None
         HindcastError: There is no lake yet, or it has no such snapshot.
     """
     version = lake.snapshot() if snapshot is None else snapshot
+    frame = training_set.read(problem, lake, version)
     with lake.reading(version) as connection:
-        order = f'"{problem.prediction_time.column}", "{problem.entity.key}"'
-        frame = connection.execute(f"SELECT * FROM {TABLE} ORDER BY {order}").pl()
         windows = connection.execute("SELECT split, starts_at, ends_at FROM control.windows").fetchall()
         ((as_of,),) = connection.execute("SELECT i.at FROM control.instants i WHERE i.name = 'as_of'").fetchall()
     return TrainingData(
-        frame,
+        frame.sort(problem.prediction_time.column, problem.entity.key),
         {split: (start.replace(tzinfo=UTC), end.replace(tzinfo=UTC)) for split, start, end in windows},
         as_of.replace(tzinfo=UTC),
         version,
@@ -127,11 +124,3 @@ def split_rows(problem: Problem, frame: pl.DataFrame, features: Sequence[Feature
         part[problem.prediction_time.column].to_numpy(),
         part[problem.label.known_at].to_numpy(),
     )
-
-
-def content_hash(frame: pl.DataFrame, key: str) -> str:
-    """A name (16 hex digits) for a frame's columns, types and rows, whatever the rows' order."""
-    digest = hashlib.sha256(str(dict(frame.schema)).encode())
-    for column in frame.sort(key).get_columns():
-        digest.update(column.hash(seed=0).to_numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -20,8 +20,8 @@ from hindcast.training import (
     time_folds,
     train,
 )
-from hindcast.training_data import content_hash, find_features, split_rows
-from tests.made_up_problem import FEATURES, parcels, parcels_data, parcels_problem
+from hindcast.training_data import find_features, split_rows
+from tests.made_up_problem import FEATURES, parcels_data, parcels_problem
 
 
 def days(*numbers: int) -> Any:
@@ -41,6 +41,13 @@ def test_folds_keep_what_was_asked_at_one_instant_together() -> None:
     (first, second) = time_folds(asked, asked, 2)
     assert [list(rows) for rows in first] == [[0, 1, 2], [3, 4]]
     assert [list(rows) for rows in second] == [[0, 1, 2, 3, 4], [5, 6, 7, 8]]
+
+
+def test_a_fold_needs_both_labels() -> None:
+    frame = parcels_data().frame
+    half = frame.with_columns(late=pl.when(pl.col("asked_at") < pl.datetime(2024, 1, 25)).then(0).otherwise("late"))
+    with pytest.raises(HindcastError, match="In fold 1 of 2, only one label occurs"):
+        train(parcels_problem(), parcels_data(half), FEATURES)
 
 
 def test_too_few_rows_for_the_folds_are_an_error() -> None:
@@ -78,13 +85,6 @@ def test_kinds_follow_from_types_and_categories_from_the_training_window() -> No
         find_features(frame, ["x"])
     with pytest.raises(HindcastError, match="feature when is Datetime"):
         find_features(frame.with_columns(pl.col("when").cast(pl.Datetime("us"))), ["when"])
-
-
-def test_a_hash_names_content_not_order() -> None:
-    frame = parcels(per_day=2)
-    assert content_hash(frame, "parcel_id") == content_hash(frame.reverse(), "parcel_id")
-    changed = frame.with_columns(weight=pl.when(pl.col("parcel_id") == "P00007").then(0.0).otherwise("weight"))
-    assert content_hash(frame, "parcel_id") != content_hash(changed, "parcel_id")
 
 
 def test_training_twice_gives_the_same_models_and_scores(tmp_path: Path) -> None:
