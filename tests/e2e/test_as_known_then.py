@@ -373,6 +373,8 @@ def brute_force(flight: dict, flights: pl.DataFrame, weather: pl.DataFrame, plan
         "overdue_count": len(overdue),
         "overdue_minutes": sum(overdue) / len(overdue) if overdue else 0,
     }
+    if not known.anything(HOUR / 4, "departed", origin=origin):  # the first flights of the data
+        values |= dict.fromkeys(("departed_1h", "overdue_count", "overdue_minutes"))
     values |= known.weather_at(origin)
     values |= known.newest_leg(flight["tailnum"])
     windows = {"3h": 3 * HOUR, "24h": DAY, "7d": 7 * DAY, "28d": 28 * DAY}
