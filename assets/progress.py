@@ -15,7 +15,17 @@ class _Terse(logging.Formatter):
             return f"      {meta.get('orig_message') or record.getMessage()}"
         if event.is_step_success:
             return f"    ✓ {step}  {event.step_success_data.duration_ms / 1000:.1f} s"
-        return f"    ✗ {step}  {event.message}"
+        return f"    ✗ {step}  {failure_of(event)}"
+
+
+def failure_of(event: DagsterEvent) -> str:
+    """What the step's own code said when it failed, without the stack (the UI shows that)."""
+    error = event.step_failure_data.error
+    if error is None:
+        return event.message or ""
+    while error.cause is not None:
+        error = error.cause
+    return error.message.strip()
 
 
 def _worth_telling(record: logging.LogRecord) -> bool:

@@ -7,6 +7,7 @@ A phase is left out when its latest successful run was made by the same code fro
 import argparse
 import sys
 import time
+import warnings
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from dagster import AssetKey, DagsterInstance, DagsterRunStatus, RunsFilter
 
 from assets.definitions import build_definitions
+from assets.progress import failure_of
 from hindcast.clock import SimulatedClock
 from hindcast.errors import HindcastError
 from hindcast.files import exclusive
@@ -59,8 +61,8 @@ class Pass:
         )
         self._count_seconds(result)
         if not result.success:
-            failed = ", ".join(event.step_key or "" for event in result.all_events if event.is_step_failure)
-            raise HindcastError(f"{says}: failed in {failed or job}. `hindcast ui` shows run {result.run_id}.")
+            failed = [f"{e.step_key}: {failure_of(e)}" for e in result.all_events if e.is_step_failure]
+            raise HindcastError(f"{'; '.join(failed) or job + ' failed'}\n`hindcast ui` shows run {result.run_id}.")
         return wanted
 
     def version_of(self, *key: str) -> str:
@@ -169,6 +171,7 @@ def main() -> int:
     parser.add_argument("--days", type=float, help="let the simulated clock go on by so many days")
     arguments = parser.parse_args()
     settings = Settings.from_environment()
+    warnings.filterwarnings("ignore", category=DeprecationWarning)  # of libraries among themselves
     began = time.monotonic()
     try:
         problem = load_problem(settings.problem_file)
