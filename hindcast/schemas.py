@@ -83,4 +83,10 @@ def _schema(problem: Problem, label_may_be_unknown: bool) -> "DataFrameSchema":
 
 
 def _plain(fault: Any) -> str:
-    return str(fault).splitlines()[0]
+    cases = fault.failure_cases
+    if not isinstance(cases, pl.DataFrame):  # a type that differs
+        return str(fault).splitlines()[0]
+    check = fault.check if isinstance(fault.check, str) else fault.check.error
+    words = {"not_nullable": "is null", "field_uniqueness": "is not unique"}.get(check, check)
+    rows = "1 row" if len(cases) == 1 else f"{len(cases)} rows"
+    return f"{fault.schema.name or 'row'}: {words} ({rows}, e.g. {cases.row(0, named=True)})"

@@ -13,7 +13,7 @@ holidays as (
 days_from_holidays as (
     select
         days.flight_date,
-        min(abs(days.flight_date - holidays.holiday_date)) as days_to_holiday
+        min(abs({{ datediff("days.flight_date", "holidays.holiday_date", "day") }})) as days_to_holiday
     from days
     cross join holidays
     group by days.flight_date

@@ -1,0 +1,76 @@
+"""The guard where tables enter Python finds what would go wrong there, and says so in words."""
+
+import pytest
+
+from hindcast.errors import HindcastError
+from hindcast.lake import Lake
+from hindcast.problem import Problem, load_problem
+from hindcast.schemas import faults_of, labeled_schema, split_schema
+from hindcast.settings import Settings
+
+GOOD = "('a', TIMESTAMP '2013-06-01 08:00', 0, TIMESTAMP '2013-06-01 12:00', 'train')"
+PENDING = "('b', TIMESTAMP '2013-06-01 08:00', NULL, NULL, 'train')"
+
+
+@pytest.fixture
+def problem(settings: Settings) -> Problem:
+    return load_problem(settings.problem_file)
+
+
+def table_of(settings: Settings, problem: Problem, *rows: str) -> Lake:
+    lake = Lake(settings)
+    label = problem.label
+    with lake.writing() as connection:
+        connection.execute("CREATE SCHEMA s")
+        connection.execute(
+            f"CREATE TABLE s.t ({problem.entity.key} VARCHAR, {problem.prediction_time.column} TIMESTAMP, "
+            f"{label.column} INTEGER, {label.known_at} TIMESTAMP, split VARCHAR)"
+        )
+        connection.execute(f"INSERT INTO s.t VALUES {', '.join(rows)}")
+    return lake
+
+
+def test_a_table_as_it_should_be(settings: Settings, problem: Problem) -> None:
+    lake = table_of(settings, problem, GOOD, PENDING)
+    assert faults_of(lake, problem, "s.t", labeled_schema(problem)) == (2, [])
+
+
+def test_a_split_holds_no_pending_label(settings: Settings, problem: Problem) -> None:
+    lake = table_of(settings, problem, GOOD, PENDING)
+    rows, faults = faults_of(lake, problem, "s.t", split_schema(problem))
+    assert rows == 2
+    assert {fault.split(":")[0] for fault in faults} == {problem.label.column, problem.label.known_at}
+
+
+@pytest.mark.parametrize(
+    ("row", "word"),
+    [
+        ("('a', TIMESTAMP '2013-06-02', 0, TIMESTAMP '2013-06-03', 'train')", "is not unique (2 rows"),
+        ("(NULL, TIMESTAMP '2013-06-02', 0, TIMESTAMP '2013-06-03', 'train')", "is null (1 row"),
+        ("('c', NULL, 0, TIMESTAMP '2013-06-03', 'train')", "is null (1 row"),
+        ("('c', TIMESTAMP '2013-06-02', 2, TIMESTAMP '2013-06-03', 'train')", "isin([0, 1]) (1 row"),
+        ("('c', TIMESTAMP '2013-06-02', 1, NULL, 'train')", "known together"),
+        ("('c', TIMESTAMP '2013-06-02', NULL, TIMESTAMP '2013-06-03', 'train')", "known together"),
+        ("('c', TIMESTAMP '2013-06-02', 1, TIMESTAMP '2013-06-02', 'train')", "must lie before"),
+    ],
+)
+def test_each_fault_is_found_and_named(settings: Settings, problem: Problem, row: str, word: str) -> None:
+    lake = table_of(settings, problem, GOOD, row)
+    _, faults = faults_of(lake, problem, "s.t", labeled_schema(problem))
+    assert len(faults) == 1
+    assert word in faults[0]
+
+
+def test_an_unknown_split_is_found(settings: Settings, problem: Problem) -> None:
+    lake = table_of(settings, problem, GOOD, GOOD.replace("'a'", "'b'").replace("train", "training"))
+    _, faults = faults_of(lake, problem, "s.t", split_schema(problem))
+    assert len(faults) == 1
+    assert faults[0].startswith("split: ")
+
+
+def test_a_missing_column_is_named(settings: Settings, problem: Problem) -> None:
+    lake = table_of(settings, problem, GOOD)
+    with lake.writing() as connection:
+        connection.execute(f"ALTER TABLE s.t DROP COLUMN {problem.label.column}")
+    with pytest.raises(HindcastError, match=f"s.t lacks {problem.label.column}"):
+        faults_of(lake, problem, "s.t", labeled_schema(problem))
