@@ -1,0 +1,111 @@
+"""Rules that hold for all models: described by their grain, tested on their keys, portable but for the macros."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hindcast.errors import HindcastError
+from hindcast.settings import Settings
+from hindcast.transform import manifest
+from tests.conftest import ROOT
+
+MODELS = sorted((ROOT / "dbt_project" / "models").rglob("*.sql"))
+ONLY_DUCKDB = (
+    r"\basof\b|\bepoch\(|::|\bto_minutes\(|\btimezone\(|\btime_bucket\(|\bgenerate_series\(|\bunnest\(|\blist_\w+\("
+    r"|\bgroup by all\b|\bexclude\b|\bstrftime\(|\bat time zone\b"
+)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    yield manifest(Settings(ROOT, tmp_path_factory.mktemp("home")))
+
+
+def nodes(project: dict[str, Any], kind: str, schema: str | None = None) -> list[dict[str, Any]]:
+    return [
+        node
+        for node in project["nodes"].values()
+        if node["resource_type"] == kind and (schema is None or node["schema"] == schema)
+    ]
+
+
+def test_every_table_says_its_grain_first(project: dict[str, Any]) -> None:
+    tables = nodes(project, "model") + nodes(project, "seed")
+    assert [table["name"] for table in tables if not table["description"].startswith("One row per ")] == []
+
+
+def test_marts_have_contracts_and_every_column_a_description(project: dict[str, Any]) -> None:
+    for schema in ("labeled", "split", "features"):
+        for model in nodes(project, "model", schema):
+            assert model["contract"]["enforced"], model["name"]
+            assert [column for column, is_ in model["columns"].items() if not is_["description"]] == [], model["name"]
+
+
+def test_every_key_is_tested_to_be_unique_and_there(project: dict[str, Any]) -> None:
+    tests: dict[str, set[str]] = {}
+    for test in nodes(project, "test"):
+        tests.setdefault(test["attached_node"], set()).add(test["test_metadata"]["name"])
+    for table in nodes(project, "model") + nodes(project, "seed"):
+        kinds = tests.get(table["unique_id"], set())
+        assert kinds & {"unique", "unique_together"}, table["name"]
+        assert "not_null" in kinds, table["name"]
+
+
+def test_no_feature_claims_to_be_known_in_the_future(project: dict[str, Any]) -> None:
+    tested = {
+        test["attached_node"].split(".")[-1]
+        for test in nodes(project, "test")
+        if test["test_metadata"]["name"] == "known_in_time" and test["column_name"] == "event_timestamp"
+    }
+    assert tested == {model["name"] for model in nodes(project, "model", "features")}
+
+
+def test_every_asked_for_case_has_a_unit_test(project: dict[str, Any]) -> None:
+    tested = {test["model"] for test in project["unit_tests"].values()}
+    assert tested >= {
+        "stg_flights",
+        "int_flights",
+        "flight_outcomes",
+        "flight_splits",
+        "origin_state",
+        "aircraft_state",
+    }
+
+
+@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
+def test_what_only_duckdb_knows_stands_behind_macros(path: Path) -> None:
+    sql = re.sub(r"--.*", "", path.read_text())
+    assert re.findall(ONLY_DUCKDB, sql, re.IGNORECASE) == []
+
+
+def test_every_rule_that_a_model_names_has_a_reason(project: dict[str, Any]) -> None:
+    named = {
+        rule
+        for path in MODELS
+        for call in re.findall(r"rules_touched\(\[(.*?)\]\)", path.read_text(), re.DOTALL)
+        for rule in re.findall(r'"(\w+)"', call)
+    }
+    seed = (ROOT / "dbt_project" / "seeds" / "cleaning_rule_reasons.csv").read_text().splitlines()[1:]
+    assert named == {line.split(",")[0] for line in seed}
+
+
+def test_the_manifest_is_made_anew_only_when_the_sql_changed(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "dbt_project", tmp_path / "dbt_project")
+    settings = Settings(tmp_path, tmp_path / "home")
+    first = manifest(settings)
+    kept = list((settings.dbt_target / "manifests").iterdir())
+    assert len(kept) == 1
+    written = kept[0].stat().st_mtime_ns
+    assert manifest(Settings(tmp_path, tmp_path / "home")) == first
+    assert kept[0].stat().st_mtime_ns == written
+    model = tmp_path / "dbt_project" / "models" / "staging" / "stg_new.sql"
+    model.write_text("select 1 as one\n")
+    assert "model.hindcast.stg_new" in manifest(settings)["nodes"]
+    assert "model.hindcast.stg_new" not in first["nodes"]
+    model.write_text("{{ no such thing }}\n")
+    with pytest.raises(HindcastError, match=r"stg_new\.sql"):
+        manifest(settings)
