@@ -25,7 +25,7 @@ def failure_of(event: DagsterEvent) -> str:
         return event.message or ""
     while error.cause is not None:
         error = error.cause
-    return error.message.strip()
+    return error.message.strip().removeprefix("hindcast.errors.HindcastError: ")
 
 
 def _worth_telling(record: logging.LogRecord) -> bool:

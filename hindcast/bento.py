@@ -69,8 +69,8 @@ def build_bento(settings: Settings, problem: Problem, lake: Lake) -> Built:
         if path.exists() and built.exists() and json.loads(built.read_text()) == {tag: wanted}:
             return Built(tag, path, False, packages, wanted)
         built.unlink(missing_ok=True)  # a kill from here on leaves nothing that is taken for whole
-        settings.scratch.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=settings.scratch, prefix="bento-") as folder:
+        # Not in the home: BentoML takes no file from below a hidden folder, and the default home is one.
+        with tempfile.TemporaryDirectory(prefix="hindcast-bento-") as folder:
             for name, source in files.items():
                 target = Path(folder, name)
                 target.parent.mkdir(parents=True, exist_ok=True)
