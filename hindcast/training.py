@@ -188,6 +188,7 @@ def _search(problem: Problem, features: Sequence[Feature], rows: Rows) -> tuple[
     Fits run side by side, each on one thread: threads inside a fit wait for one another, and on a machine that has
     other work as well they wait so long that a search takes ten times as long.
     """
+    import sklearn.ensemble  # noqa: F401 - brings OpenMP, which must be there to be limited
     from threadpoolctl import threadpool_limits
 
     primary, budget = metric_named(problem.metrics.primary), problem.budget
