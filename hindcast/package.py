@@ -9,6 +9,7 @@ import json
 import shutil
 import subprocess
 import tempfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -163,12 +164,14 @@ def export(fitted: Fitted, features: Sequence[Feature]) -> bytes:
     from skl2onnx import to_onnx
     from skl2onnx.common.data_types import FloatTensorType
 
-    graph = to_onnx(
-        fitted.estimator,
-        name=fitted.name,
-        initial_types=[(INPUT, FloatTensorType([None, len(features)]))],
-        options={id(fitted.estimator): {"zipmap": False}},
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of what the converter itself asks of ONNX
+        graph = to_onnx(
+            fitted.estimator,
+            name=fitted.name,
+            initial_types=[(INPUT, FloatTensorType([None, len(features)]))],
+            options={id(fitted.estimator): {"zipmap": False}},
+        )
     return graph.SerializeToString()
 
 
