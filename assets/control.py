@@ -6,7 +6,7 @@ from dagster import AssetExecutionContext, AssetKey, AssetSpec, Config, DataVers
 from pydantic import Field
 
 from assets.resources import HindcastResource
-from hindcast.control import instant_as_of, windows_as_of, write_control
+from hindcast.control import ingested_until, instant_as_of, windows_as_of, write_control
 from hindcast.problem import load_problem
 from hindcast.settings import Settings
 from hindcast.sources import load_sources
@@ -38,12 +38,14 @@ def _raw_tables() -> list[AssetKey]:
     pool="lake",
 )
 def control(context: AssetExecutionContext, config: AsOf, hindcast: HindcastResource) -> Iterator[MaterializeResult]:  # type: ignore[type-arg]
-    now = hindcast.clock.now()
-    as_of = instant_as_of(hindcast.lake, config.as_of, now)
-    version = DataVersion(write_control(hindcast.lake, hindcast.problem, known_until=now, as_of=as_of))
+    known_until = ingested_until(hindcast.lake, hindcast.clock.now())
+    as_of = instant_as_of(hindcast.lake, config.as_of, known_until)
+    version = DataVersion(write_control(hindcast.lake, hindcast.problem, known_until, as_of))
     windows = windows_as_of(hindcast.problem.splits, as_of)
     yield MaterializeResult(
-        asset_key=_INSTANTS, metadata={"known_until": now.isoformat(), "as_of": as_of.isoformat()}, data_version=version
+        asset_key=_INSTANTS,
+        metadata={"known_until": known_until.isoformat(), "as_of": as_of.isoformat()},
+        data_version=version,
     )
     yield MaterializeResult(
         asset_key=_WINDOWS,

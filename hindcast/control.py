@@ -22,7 +22,7 @@ def write_control(lake: Lake, problem: Problem, known_until: datetime, as_of: da
     Args:
         lake: Where they go.
         problem: Names the splits' windows, relative to the as-of instant.
-        known_until: The clock (UTC) when data was last ingested; nothing later is in the raw tables.
+        known_until: The clock (UTC) when data was last ingested (see `ingested_until`).
         as_of: The instant (UTC) that the split is made as of.
 
     Returns:
@@ -60,22 +60,44 @@ def read_instants(lake: Lake) -> dict[str, datetime]:
         return dict(connection.execute(f'SELECT name, "at" FROM {INSTANTS}').fetchall())
 
 
-def instant_as_of(lake: Lake, asked: str | None, now: datetime) -> datetime:
-    """The instant that the split is to be made as of: what is asked for, else what the lake says already, else now.
+def instant_as_of(lake: Lake, asked: str | None, known_until: datetime) -> datetime:
+    """The instant (UTC) that the split is to be made as of: what is asked for, else what the lake says already.
+
+    At first, and where a later one is asked for, it is `known_until`: as of then and as of later the same is known,
+    and only then will it stay so when more comes in.
 
     Raises:
         HindcastError: What is asked for isn't an instant with a time zone.
     """
     if asked is None:
         known = read_instants(lake).get("as_of")
-        return known.replace(tzinfo=UTC) if known else now
+        return known.replace(tzinfo=UTC) if known else known_until
     try:
         instant = datetime.fromisoformat(asked)
     except ValueError as error:
         raise HindcastError(f"as_of: {asked!r} is no instant; write it as 2013-11-01T00:00:00Z.") from error
     if instant.tzinfo is None:
         raise HindcastError(f"as_of: {asked!r} has no time zone; write …Z for UTC.")
-    return instant.astimezone(UTC)
+    return min(instant.astimezone(UTC), known_until)
+
+
+def ingested_until(lake: Lake, now: datetime) -> datetime:
+    """The clock (UTC) when the raw tables last changed; `now` where there are none.
+
+    Not simply now: an arrival of the last hour that wasn't ingested yet would read as a flight that never arrived.
+    """
+    if not lake.settings.lake_catalogue.exists():
+        return now
+    with lake.reading() as connection:
+        tables = connection.execute(
+            "SELECT table_name FROM duckdb_columns() WHERE database_name = 'lake' AND schema_name = 'raw' "
+            "AND column_name = '_ingested_at' ORDER BY table_name"
+        ).fetchall()
+        newest = [
+            connection.execute(f'SELECT max(_ingested_at) FROM raw."{name}"').fetchall()[0][0] for (name,) in tables
+        ]
+    ingested = [instant.replace(tzinfo=UTC) for instant in newest if instant is not None]
+    return min(max(ingested), now) if ingested else now
 
 
 def windows_as_of(splits: Splits, as_of: datetime) -> dict[str, tuple[datetime, datetime]]:

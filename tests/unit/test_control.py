@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from hindcast.control import instant_as_of, read_instants, shift, windows_as_of, write_control
+from hindcast.control import ingested_until, instant_as_of, read_instants, shift, windows_as_of, write_control
 from hindcast.errors import HindcastError
 from hindcast.lake import Lake
 from hindcast.problem import load_problem
@@ -53,6 +53,7 @@ def test_as_of_stays_where_it_is_until_it_is_moved(settings: Settings) -> None:
     write_control(lake, problem, later, NOVEMBER)
     assert instant_as_of(lake, None, later) == NOVEMBER
     assert instant_as_of(lake, "2013-11-02T01:00:00+01:00", later) == NOVEMBER + timedelta(days=1)
+    assert instant_as_of(lake, "2013-12-01T00:00:00Z", later) == later
 
 
 @pytest.mark.parametrize("asked", ["tomorrow", "2013-11-01T00:00:00"])
@@ -64,3 +65,13 @@ def test_what_is_no_instant_is_refused(settings: Settings, asked: str) -> None:
 def test_as_of_cannot_lie_in_the_future(settings: Settings) -> None:
     with pytest.raises(HindcastError, match="can't be known yet"):
         write_control(Lake(settings), load_problem(settings.problem_file), NOVEMBER, NOVEMBER + timedelta(seconds=1))
+
+
+def test_data_is_known_until_it_was_last_ingested(settings: Settings) -> None:
+    lake = Lake(settings)
+    assert ingested_until(lake, NOVEMBER) == NOVEMBER
+    with lake.writing() as connection:
+        connection.execute("CREATE SCHEMA raw")
+        for table, instant in (("a", "2013-10-30 12:00"), ("b", "2013-10-31 06:00")):
+            connection.execute(f"CREATE TABLE raw.{table} AS SELECT TIMESTAMP '{instant}' AS _ingested_at")
+    assert ingested_until(lake, NOVEMBER) == datetime(2013, 10, 31, 6, tzinfo=UTC)
