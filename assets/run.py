@@ -5,9 +5,9 @@ A phase is left out when its latest successful run was made by the same code fro
 """
 
 import argparse
+import logging
 import sys
 import time
-import warnings
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -171,7 +171,8 @@ def main() -> int:
     parser.add_argument("--days", type=float, help="let the simulated clock go on by so many days")
     arguments = parser.parse_args()
     settings = Settings.from_environment()
-    warnings.filterwarnings("ignore", category=DeprecationWarning)  # of libraries among themselves
+    logging.captureWarnings(True)  # of libraries among themselves; some set the filters anew when they are imported
+    logging.getLogger("py.warnings").setLevel(logging.ERROR)
     began = time.monotonic()
     try:
         problem = load_problem(settings.problem_file)

@@ -84,7 +84,7 @@ def replay_requests(
         ends_at: Excluded; nothing after it is asked.
         refresh_every: Length of a step.
         materialise: Adds to the online store what became known from `start` to `end`; None fills it afresh.
-        on_progress: Told now and then how far it is.
+        on_progress: Told once a day of simulated time how far it is.
 
     Raises:
         HindcastError: The server can't be reached.
@@ -108,7 +108,9 @@ def replay_requests(
                 filled = step
                 bodies = [_body(problem, row, fields, version) for row in rows]
                 list(workers.map(lambda body: outcomes.add(client, body), bodies))
-                on_progress(f"{step:%Y-%m-%d %H:%M} UTC: {outcomes.answered:,} of {len(waiting):,} requests answered")
+                if step.date() != told:
+                    on_progress(f"{step:%Y-%m-%d}: {outcomes.answered:,} of {len(waiting):,} requests answered")
+                    told = step.date()
     materialise(filled, ends_at)
     result = Replay(
         version,

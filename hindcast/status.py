@@ -12,6 +12,15 @@ from hindcast.problem import Problem
 from hindcast.settings import Settings
 
 
+_SHOWN = {
+    "roc_auc": "ROC AUC",
+    "average_precision": "av. prec.",
+    "log_loss": "log loss",
+    "brier": "Brier",
+    "calibration_error": "calibr.",
+}
+
+
 @dataclass(frozen=True)
 class Status:
     """The state of one home; None or empty where a stage hasn't run yet.
@@ -73,7 +82,7 @@ def collect(settings: Settings, problem: Problem, lake: Lake) -> Status:
             ):
                 known["known" if state else "pending"] = count
             split = dict(rows(f"SELECT split, count(*) FROM {problem.split_table} GROUP BY 1", problem.split_table))
-            instants = dict(rows("SELECT name, \"at\" FROM control.instants", "control.instants"))
+            instants = dict(rows('SELECT name, "at" FROM control.instants', "control.instants"))
             as_of = f"{instants['as_of'].isoformat()}Z" if "as_of" in instants else None
             rejected = tables.get("raw.rejected", 0)
             rules = dict(
@@ -175,15 +184,13 @@ def render(status: Status, recomputed: int | None = None, seconds: float = 0.0) 
     console.print(flow)
 
     if status.candidates:
-        shown = ("roc_auc", "average_precision", "log_loss", "brier", "calibration_error")
-        scores = Table("candidate", "on", *shown, box=None, header_style="bold", pad_edge=False)
-        for candidate in status.candidates:
-            name = f"{candidate['name']}{' ←' if candidate.get('chosen') else ''}"
+        scores = Table("candidate", "on", *_SHOWN.values(), box=None, header_style="bold", pad_edge=False)
+        scored = [(each["name"] + (" ←" if each.get("chosen") else ""), each) for each in status.candidates]
+        for name, windows in [*scored, *((f"({name})", each) for name, each in status.baselines.items())]:
             for window in ("validation", "test"):
-                scores.add_row(name, window, *(f"{candidate[window][metric]:.4f}" for metric in shown))
+                numbers = (windows[window].get(metric) for metric in _SHOWN)
+                scores.add_row(name, window, *("" if number is None else f"{number:.4f}" for number in numbers))
                 name = ""
-        for name, metrics in status.baselines.items():
-            scores.add_row(name, "test", *(f"{metrics[m]:.4f}" if m in metrics else "" for m in shown))
         console.print()
         console.print(scores)
 
