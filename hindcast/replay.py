@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -102,6 +102,7 @@ def replay_requests(
         waiting = [entity for entity in entities if _request_id(problem, entity, version) not in logged]
         outcomes = _Outcomes()
         filled: datetime | None = None
+        told: date | None = None
         with ThreadPoolExecutor(_WORKERS) as workers:
             for step, rows in _steps(problem, waiting, starts_at, refresh_every):
                 materialise(filled, step)

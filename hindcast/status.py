@@ -11,7 +11,6 @@ from hindcast.lake import Lake
 from hindcast.problem import Problem
 from hindcast.settings import Settings
 
-
 _SHOWN = {
     "roc_auc": "ROC AUC",
     "average_precision": "av. prec.",
@@ -165,7 +164,8 @@ def render(status: Status, recomputed: int | None = None, seconds: float = 0.0) 
     console.print()
     console.rule(f"[bold]{status.problem}", align="left")
     console.print(status.question)
-    console.print(f"As of {status.as_of}; the clock stands at {status.now}; lake snapshot {status.snapshot}.\n")
+    as_of, now = (instant[:16].replace("T", " ") if instant else "never" for instant in (status.as_of, status.now))
+    console.print(f"As of {as_of} UTC; the clock stands at {now}; lake snapshot {status.snapshot}.\n")
 
     flow = Table("stage", "what", box=None, header_style="bold", pad_edge=False)
     raw = status.rows["raw"]
