@@ -174,7 +174,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 class Guard:
-    """Refuses bodies that are too large, and gives every error the form of problem details.
+    """Refuses bodies that are too large or no JSON, and gives every error the form of problem details.
 
     It must never raise: BentoML would hold such a request until it times out.
     """
@@ -188,6 +188,11 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
+        kind = headers.get(b"content-type", b"application/json").split(b";")[0].strip().lower()
+        if scope["method"] == "POST" and kind != b"application/json":  # BentoML would read forms, too
+            detail = "Send JSON, with the header content-type: application/json."
+            await reply(problem(415, "Unsupported Media Type", detail), 415)(scope, receive, send)
+            return
         length = headers.get(b"content-length", b"")
         if length.isdigit() and int(length) <= self._max_bytes:
             await self._app(scope, receive, _as_problems(send))

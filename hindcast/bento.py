@@ -69,6 +69,8 @@ def build_bento(settings: Settings, problem: Problem, lake: Lake) -> Built:
         if path.exists() and built.exists() and json.loads(built.read_text()) == {tag: wanted}:
             return Built(tag, path, False, packages, wanted)
         built.unlink(missing_ok=True)  # a kill from here on leaves nothing that is taken for whole
+        for store in ("bentos", "models"):
+            shutil.rmtree(settings.bento_store / store / tag.replace(":", "/"), ignore_errors=True)
         # Not in the home: BentoML takes no file from below a hidden folder, and the default home is one.
         with tempfile.TemporaryDirectory(prefix="hindcast-bento-") as folder:
             for name, source in files.items():
@@ -176,9 +178,6 @@ def _build(tag: str, folder: str, package: str) -> None:
     """Puts the package into BentoML's store of models and builds the bento from a prepared folder."""
     import bentoml
 
-    for store in (bentoml.bentos, bentoml.models):
-        if any(str(each.tag) == tag for each in store.list()):
-            store.delete(tag)
     with bentoml.models.create(tag) as model:
         shutil.copytree(package, model.path_of(PACKAGE))
     bentoml.bentos.build_bentofile(str(Path(folder, "bentofile.yaml")), version=tag.split(":")[1], build_ctx=folder)

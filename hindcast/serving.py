@@ -60,6 +60,7 @@ def running(settings: Settings, tag: str, ready_within: float = 120.0) -> Iterat
     try:
         _wait_until_ready(process, port, log, ready_within)
         yield f"http://127.0.0.1:{port}"
+        log.unlink()
     finally:
         _stop(process)
 

@@ -227,6 +227,12 @@ def test_a_body_without_a_length_is_limited_too(client: httpx.Client) -> None:
     assert client.post("/predict", content=(b" " * 65536 for _ in range(32))).status_code == 413
 
 
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain"])
+def test_only_json_is_read(client: httpx.Client, kind: str) -> None:
+    response = client.post("/predict", content=b'{"parcel": "P1", "depot": 1}', headers={"content-type": kind})
+    assert (response.status_code, "Send JSON" in response.json()["detail"]) == (415, True)
+
+
 def test_the_schema_has_the_problems_own_fields(client: httpx.Client) -> None:
     schema = client.get("/docs.json").json()
     request = schema["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
