@@ -103,7 +103,9 @@ origin_weather = view(
     "The last hour's weather at the airport of departure, as known.",
     [
         number("temperature", "Degrees Fahrenheit."),
+        number("dew_point", "Degrees Fahrenheit."),
         number("humidity", "Relative humidity, percent."),
+        number("wind_direction", "Where the wind comes from, degrees."),
         number("wind_speed", "Miles per hour."),
         number("wind_gust", "Strongest gust, miles per hour."),
         number("visibility", "Miles."),
@@ -151,7 +153,10 @@ origin_carrier_outcomes = view(
     OUTCOMES,
     "outcomes",
     "How late the carrier's flights from the airport were.",
-    late_rates("origin_carrier", "the carrier's (from the airport)", ["3h", "24h", "7d"]),
+    [
+        *late_rates("origin_carrier", "the carrier's (from the airport)", ["3h", "24h", "7d"]),
+        number("origin_carrier_mean_departure_delay_3h", "Mean delay of its last three hours' departures, minutes."),
+    ],
 )
 
 destination_outcomes = view(
@@ -160,7 +165,11 @@ destination_outcomes = view(
     OUTCOMES,
     "outcomes",
     "How late flights to the destination were.",
-    late_rates("destination", "the destination's", ["24h", "7d", "28d"]),
+    [
+        *late_rates("destination", "the destination's", ["24h", "7d", "28d"]),
+        number("destination_mean_arrival_delay_3h", "Mean delay of the last three hours' arrivals there, minutes."),
+        number("destination_mean_arrival_delay_24h", "The same, over 24 hours."),
+    ],
 )
 
 route_outcomes = view(

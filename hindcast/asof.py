@@ -44,7 +44,8 @@ def as_of_join(view: FeatureTable, entity_rows: str) -> str:
         entity_rows: Relation with the entity columns, `__at` (the instant, UTC) and `__row` (the order).
     """
     columns = [*view.keys, *view.features]
-    fresh = "true" if view.ttl is None else f"v.{AT} >= e.{AT} - {_interval(view.ttl)}"
+    # Without a TTL as well: to an ASOF join, two nulls are instants that match.
+    fresh = f"v.{AT} >= e.{AT} - {_interval(view.ttl)}" if view.ttl else f"v.{AT} <= e.{AT}"
     taken = [f"CASE WHEN {fresh} THEN v.{name(c)} END AS {name(out)}" for c, out in view.features.items()]
     same_keys = "".join(f"e.{name(entity)} = v.{name(key)} AND " for key, entity in view.keys.items())
     return (
@@ -55,13 +56,13 @@ def as_of_join(view: FeatureTable, entity_rows: str) -> str:
 
 def latest_rows(view: FeatureTable, start: datetime | None, end: datetime | None) -> str:
     """Per key the row known last from `start` to `end` (both included): keys, features, timestamp, created."""
-    order = [f"{name(view.timestamp)} DESC"] + ([f"{name(view.created)} DESC"] if view.created else [])
+    rows = all_rows(view, start, end)
+    rows += "".join(f" AND {name(column)} IS NOT NULL" for column in [*view.keys, view.timestamp])
+    newest_first = ", ".join(f"{name(column)} DESC" for column in [view.timestamp, view.created] if column)
+    if not view.keys:  # a window without a partition would make one row of nulls out of none
+        return f"{rows} ORDER BY {newest_first} LIMIT 1"
     keys = ", ".join(name(key) for key in view.keys)
-    return (
-        f"{all_rows(view, start, end)}"
-        f"{''.join(f' AND {name(key)} IS NOT NULL' for key in view.keys)} "
-        f"QUALIFY row_number() OVER ({f'PARTITION BY {keys} ' if keys else ''}ORDER BY {', '.join(order)}) = 1"
-    )
+    return f"{rows} QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {newest_first}) = 1"
 
 
 def all_rows(view: FeatureTable, start: datetime | None, end: datetime | None) -> str:

@@ -65,7 +65,9 @@ def apply(settings: Settings) -> dict[str, int]:
     with exclusive(settings.locks / "feast-registry"), _replacing(settings.feast_registry) as registry:
         store = feature_service.open_store(settings, registry=str(registry))
         kept: set[tuple[type, str]] = {(type(thing), thing.name) for thing in declared}
-        kept |= {(type(view.batch_source), view.batch_source.name) for view in views if view.batch_source}
+        sources = [view.batch_source for view in views if view.batch_source]
+        sources += [each for thing in declared for each in getattr(thing, "source_request_sources", {}).values()]
+        kept |= {(type(source), source.name) for source in sources}
         known: list[Any] = [*store.list_entities(), *store.list_feature_views(), *store.list_on_demand_feature_views()]
         known += [*store.list_feature_services(), *store.list_data_sources()]
         gone = [thing for thing in known if (type(thing), thing.name) not in kept]

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 from feast import FeatureView, OnDemandFeatureView
 from feast.data_source import DataSource
+from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 from feast.infra.offline_stores.offline_store import OfflineStore, RetrievalJob, RetrievalMetadata
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
@@ -152,7 +153,7 @@ class LakeOfflineStore(OfflineStore):
     ) -> LakeRetrievalJob:
         """Per key the row known last from start_date to end_date, both included."""
         table = _table(data_source, join_key_columns, feature_name_columns, timestamp_field, created_timestamp_column)
-        return _query(config, latest_rows(table, start_date, end_date))
+        return _query(config, latest_rows(table, start_date, end_date), keyless=not join_key_columns)
 
     @staticmethod
     def pull_all_from_table_or_query(
@@ -167,7 +168,7 @@ class LakeOfflineStore(OfflineStore):
     ) -> LakeRetrievalJob:
         """All rows known from start_date to end_date, both included."""
         table = _table(data_source, join_key_columns, feature_name_columns, timestamp_field, created_timestamp_column)
-        return _query(config, all_rows(table, start_date, end_date))
+        return _query(config, all_rows(table, start_date, end_date), keyless=not join_key_columns)
 
 
 def lake_of(config: RepoConfig) -> Lake:
@@ -196,11 +197,14 @@ def _table(
     )
 
 
-def _query(config: RepoConfig, sql: str) -> LakeRetrievalJob:
+def _query(config: RepoConfig, sql: str, keyless: bool) -> LakeRetrievalJob:
     lake = lake_of(config)
 
     def retrieve() -> pa.Table:
         with lake.reading(config.offline_store.snapshot) as connection:
-            return connection.execute(sql).to_arrow_table()
+            rows = connection.execute(sql).to_arrow_table()
+        if keyless:  # Feast gives what has no key one of its own making
+            rows = rows.append_column(DUMMY_ENTITY_ID, pa.array([DUMMY_ENTITY_VAL] * len(rows), pa.string()))
+        return rows
 
     return LakeRetrievalJob(lake, retrieve)

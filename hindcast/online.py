@@ -4,6 +4,7 @@ A row is used if it was known at the request's instant and isn't older then than
 as-of join does; Feast's own online reads know no TTL. On-demand features are computed from what passed that rule.
 """
 
+import sqlite3
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -114,7 +115,15 @@ class FeatureReader:
         features = [field.name for field in view.projection.features]
         found: dict[tuple[Any, ...], tuple[datetime | None, tuple[Any, ...]]] = dict.fromkeys(keys, (None, ()))
         if asked:
-            answers = store.online_read(self._config, view, entity_keys(view, asked), features)
+            keyed = entity_keys(view, asked)
+            try:
+                answers = store.online_read(self._config, view, keyed, features)
+            except sqlite3.OperationalError as error:
+                if "no such table" not in str(error):
+                    raise
+                raise HindcastError(
+                    f"The online store holds nothing of {view.name} yet: `hindcast run` fills it."
+                ) from error
             for key, (instant, cells) in zip(asked, answers, strict=True):
                 if instant is not None and cells is not None:
                     held = tuple(_plain(cells[name]) if name in cells else None for name in features)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from feast import FeatureView
+from feast import FeatureView, ValueType
 from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.infra.online_stores.helpers import compute_table_id, extract_text_and_num
@@ -28,6 +28,11 @@ from hindcast.errors import HindcastError
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _KEYS_PER_QUERY = 10_000  # SQLite takes 32,766 parameters
+_KEY_KINDS: dict[ValueType, tuple[type, str]] = {
+    ValueType.STRING: (str, "string_val"),
+    ValueType.INT32: (int, "int32_val"),
+    ValueType.INT64: (int, "int64_val"),
+}
 
 Row = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
 
@@ -128,9 +133,10 @@ class NewestSqliteOnlineStore(SqliteOnlineStore):
         return None if rows[0][0] is None else _EPOCH + timedelta(microseconds=rows[0][0])
 
     def clear(self, config: RepoConfig, tables: Sequence[FeatureView]) -> None:
-        """Empties the views' tables."""
+        """Takes out all that is known of the views."""
         for table in tables:
             self._get_conn(config).execute(f"DELETE FROM {_table(config, table)}")
+        self._get_conn(config).execute("DROP TABLE IF EXISTS known_until")
 
 
 def entity_keys(view: FeatureView, rows: Sequence[Sequence[Any]]) -> list[EntityKey]:
@@ -141,16 +147,19 @@ def entity_keys(view: FeatureView, rows: Sequence[Sequence[Any]]) -> list[Entity
     """
     if not view.entity_columns:  # features of the world as a whole
         return [EntityKey(join_keys=[DUMMY_ENTITY_ID], entity_values=[Value(string_val=DUMMY_ENTITY_VAL)])] * len(rows)
-    columns = []
-    for position, field in enumerate(view.entity_columns):
-        values = [row[position] for row in rows]
-        try:
-            columns.append(python_values_to_proto_values(values, field.dtype.to_value_type()))
-        except (TypeError, ValueError) as error:
-            kind = field.dtype.to_value_type().name.lower()
-            raise HindcastError(f"Join key {field.name} must be of type {kind}: {error}") from error
     names = [field.name for field in view.entity_columns]
-    return [EntityKey(join_keys=names, entity_values=values) for values in zip(*columns, strict=True)]
+    kinds = [_KEY_KINDS.get(field.dtype.to_value_type()) for field in view.entity_columns]
+    if None in kinds:
+        raise HindcastError(f"Feature view {view.name}: join keys must be text or whole numbers.")
+    keys = []
+    for row in rows:
+        values = []
+        for name, (kind, slot), value in zip(names, filter(None, kinds), row, strict=True):
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise HindcastError(f"Join key {name} must be of type {kind.__name__}, not {value!r}.")
+            values.append(Value(**{slot: value}))  # type: ignore[arg-type]
+        keys.append(EntityKey(join_keys=names, entity_values=values))
+    return keys
 
 
 def online_rows(view: FeatureView, table: FeatureTable, found: pa.Table) -> list[Row]:
@@ -170,6 +179,8 @@ def online_rows(view: FeatureView, table: FeatureTable, found: pa.Table) -> list
 
 def _cells(config: RepoConfig, row: Row) -> Iterator[tuple[Any, ...]]:
     entity_key, values, event_ts, created_ts = row
+    if any(value.WhichOneof("val") is None for value in entity_key.entity_values):
+        return  # nobody can ask for it
     key, event = _key(config, entity_key), _microseconds(event_ts)
     created = None if created_ts is None else _microseconds(created_ts)
     for feature, value in values.items():

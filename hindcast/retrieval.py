@@ -164,6 +164,7 @@ def every_key(views: Sequence[FeatureView], start: datetime, end: datetime) -> s
         f"SELECT {''.join(f'{name(column)} AS {name(key)}, ' for column, key in table.keys.items())}"
         f"{instant(end)} AS {EVENT_TIMESTAMP} FROM {table_name(table.table)} "
         f"WHERE CAST({name(table.timestamp)} AS TIMESTAMP) BETWEEN {instant(start)} AND {instant(end)}"
+        f"{''.join(f' AND {name(column)} IS NOT NULL' for column in table.keys)}"
         for table in tables
     ]
     return f"SELECT DISTINCT * FROM ({' UNION ALL BY NAME '.join(selects)}) ORDER BY ALL"

@@ -18,13 +18,15 @@ from hindcast.errors import HindcastError
 from hindcast.features import feature_names, historical_features, join_keys
 from hindcast.lake import Lake
 from hindcast.problem import Problem
+from hindcast.schemas import split_schema
 from hindcast.settings import Settings
 
 if TYPE_CHECKING:
-    from pandera.polars import DataFrameSchema, PolarsData
+    from pandera.api.polars.types import PolarsData
+    from pandera.polars import DataFrameSchema
 
 TABLE = "train.training_set"
-SPLIT = "split"  # the split table's own column
+SPLIT = "split"
 
 
 @dataclass(frozen=True)
@@ -88,39 +90,28 @@ def content_hash(frame: pl.DataFrame) -> str:
 def training_schema(problem: Problem, features: Sequence[str]) -> "DataFrameSchema":
     """What must hold of the training set before anything is trained on it (Pandera, over Polars).
 
-    The key is unique; labels are there, of their task's kind and known only after the prediction; no feature is
-    all null or infinite.
+    All that holds of the split table, and that no feature is without any value or holds NaN or infinity.
     """
-    import pandera.polars as pa_polars
+    from pandera.polars import Check, Column
 
     def has_values(data: "PolarsData") -> pl.LazyFrame:
         return data.lazyframe.select(pl.col(data.key).is_not_null().any())
 
     def finite(data: "PolarsData") -> pl.LazyFrame:
-        column = pl.col(data.key)
         is_float = data.lazyframe.collect_schema()[data.key].is_float()
-        return data.lazyframe.select(column.is_finite() if is_float else pl.lit(True))
+        return data.lazyframe.select(pl.col(data.key).is_finite() if is_float else pl.lit(True))
 
-    def label_comes_later(data: "PolarsData") -> pl.LazyFrame:
-        return data.lazyframe.select(pl.col(problem.label.known_at) > pl.col(problem.prediction_time.column))
-
-    labels = [pa_polars.Check.isin([0, 1])] if problem.task == "binary" else []
-    feature = [
-        pa_polars.Check(has_values, name="has_values", error="all its values are null"),
-        pa_polars.Check(finite, name="finite", error="holds NaN or infinity"),
-    ]
-    return pa_polars.DataFrameSchema(
-        columns={
-            problem.entity.key: pa_polars.Column(unique=True),
-            problem.prediction_time.column: pa_polars.Column(),
-            problem.label.column: pa_polars.Column(checks=labels),
-            problem.label.known_at: pa_polars.Column(),
-            SPLIT: pa_polars.Column(checks=pa_polars.Check.isin(["train", "validation", "test"])),
-            **{column: pa_polars.Column(checks=feature, nullable=True) for column in features},
-        },
-        checks=pa_polars.Check(
-            label_comes_later, name="label_comes_later", error="a label is no later than its prediction"
-        ),
+    return split_schema(problem).add_columns(
+        {
+            feature: Column(
+                checks=[
+                    Check(has_values, error=f"{feature} has no value at all"),
+                    Check(finite, error=f"{feature} must be finite"),
+                ],
+                nullable=True,
+            )
+            for feature in features
+        }
     )
 
 

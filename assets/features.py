@@ -1,0 +1,78 @@
+"""Stage features: tables of what was known when, registered with Feast, joined for training and filled for serving.
+
+What a feature is stands in `dbt_project/` and `feature_repo/`; the joins are `hindcast.retrieval`'s work.
+"""
+
+from dagster import AssetCheckResult, AssetKey, DataVersion, MaterializeResult, asset, asset_check
+
+from assets.dbt import dbt_stage
+from assets.resources import HindcastResource
+from hindcast.fingerprint import fingerprint
+from hindcast.problem import load_problem
+from hindcast.settings import Settings
+
+# Feast takes seconds to import: what needs it is imported where it is used.
+
+TRAINING_SET = AssetKey(["train", "training_set"])
+_SPLIT = AssetKey(load_problem(Settings.from_environment().problem_file).split_table.split("."))
+
+feature_tables = dbt_stage("features", select="tag:features")
+
+
+@asset(deps=sorted(feature_tables.keys), kinds={"feast"})
+def feature_views(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
+    """Feast's registry: the entities, views and feature services that the feature repository declares."""
+    from hindcast.features import apply
+
+    settings = hindcast.settings
+    return MaterializeResult(
+        metadata=apply(settings) | {"registry": str(settings.feast_registry)},
+        data_version=DataVersion(fingerprint(settings.feature_repo.glob("feature*"))),
+    )
+
+
+@asset(deps=[feature_views], kinds={"feast", "sqlite"})
+def online_store(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
+    """Per key of each feature view the newest row known by now, for the service to read."""
+    from hindcast.features import materialise
+
+    now = hindcast.clock.now()
+    keys = materialise(hindcast.settings, None, now)
+    return MaterializeResult(
+        metadata={"keys": sum(keys.values()), "known_until": now.isoformat(), **keys},
+        data_version=DataVersion(fingerprint(values=[now, keys])),
+    )
+
+
+@asset(key=TRAINING_SET, deps=[_SPLIT, feature_views], pool="lake", kinds={"feast", "duckdb"})
+def training_set(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
+    """One row per split entity, with the features of the problem's service as known at its prediction time."""
+    from hindcast.training_set import build
+
+    built = build(hindcast.settings, hindcast.problem, hindcast.lake)
+    return MaterializeResult(
+        metadata={
+            "dagster/row_count": sum(built.rows.values()),
+            **{f"rows_{split}": rows for split, rows in built.rows.items()},
+            "features": built.features,
+            "content_hash": built.content_hash,
+            "changed": built.written,
+            "snapshot": built.snapshot,
+        },
+        data_version=DataVersion(built.content_hash),
+    )
+
+
+@asset_check(
+    asset=TRAINING_SET,
+    description="A unique key, labels that come later than the question, features with finite values.",
+    blocking=True,
+)
+def can_be_trained_on(hindcast: HindcastResource) -> AssetCheckResult:
+    from hindcast.features import feature_names
+    from hindcast.schemas import faults_of
+    from hindcast.training_set import TABLE, training_schema
+
+    schema = training_schema(hindcast.problem, feature_names(hindcast.settings, hindcast.problem.feature_service))
+    rows, faults = faults_of(hindcast.lake, hindcast.problem, TABLE, schema)
+    return AssetCheckResult(passed=not faults, description="; ".join(faults) or None, metadata={"rows": rows})

@@ -1,0 +1,355 @@
+"""The offline store: which row of a history an entity row may see, and what Feast's API makes of it.
+
+Most cases run on a history in memory through `Retrieval`; a few through Feast over a lake.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import duckdb
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from feast import Entity, FeatureView, Field, ValueType
+from feast.data_source import DataSource
+from feast.types import Int32, String
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from hindcast.errors import HindcastError
+from hindcast.features import open_store
+from hindcast.lake import Lake
+from hindcast.lake_source import LakeSource, SavedDatasetLakeStorage
+from hindcast.offline_store import LakeOfflineStore
+from hindcast.retrieval import Retrieval
+from hindcast.settings import Settings
+from tests.feature_world import at, make_world, register
+
+Row = tuple[str | None, datetime | None, int | None, int | None]  # key, known at, created (any order), value
+
+
+def view(ttl: timedelta | None = None, created: bool = False, table: str = "features.history") -> FeatureView:
+    return FeatureView(
+        name="history",
+        entities=[Entity(name="k", value_type=ValueType.STRING)],
+        ttl=ttl,
+        schema=[Field(name="k", dtype=String), Field(name="value", dtype=Int32)],
+        source=LakeSource(name="history", table=table, created_timestamp_column="created" if created else None),
+    )
+
+
+def connect(history: Sequence[Row], kind: str = "TIMESTAMP") -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect()
+    connection.execute("LOAD icu; SET TimeZone = 'UTC'; SET threads = 1; CREATE SCHEMA features")
+    connection.execute(
+        f"CREATE TABLE features.history (k VARCHAR, event_timestamp {kind}, created TIMESTAMP, value INTEGER)"
+    )
+    for key, known, created, value in history:
+        minutes = None if created is None else datetime(2020, 1, 1) + timedelta(minutes=created)
+        connection.execute("INSERT INTO features.history VALUES (?, ?, ?, ?)", [key, known, minutes, value])
+    return connection
+
+
+def ask(
+    history: Sequence[Row], rows: Any, ttl: timedelta | None = None, created: bool = False, kind: str = "TIMESTAMP"
+) -> pa.Table:
+    """The rows with the history's value as known then. Rows: (key, instant) or an Arrow table."""
+    if not isinstance(rows, pa.Table):
+        keys, instants = zip(*rows, strict=True)
+        rows = pa.table({"k": pa.array(keys, pa.string()), "event_timestamp": pa.array(instants)})
+    return Retrieval([view(ttl, created)], [], ["history:value"], False).run(connect(history, kind), rows)
+
+
+def values(*arguments: Any, **options: Any) -> list[Any]:
+    return ask(*arguments, **options)["value"].to_pylist()
+
+
+# Read at 10:00 on the 5th and once more on the 6th; the second reading came in two days late.
+LATE = [("A", at("05 10:00"), None, 1), ("A", at("08 12:00"), None, 2)]
+
+
+@pytest.mark.parametrize(
+    ("instant", "expected"),
+    [("05 09:59", None), ("05 10:00", 1), ("07 10:00", 1), ("08 11:59", 1), ("08 12:00", 2), ("30 00:00", 2)],
+)
+def test_a_late_row_counts_from_when_it_was_known(instant: str, expected: int | None) -> None:
+    assert values(LATE, [("A", at(instant))]) == [expected]
+
+
+def test_a_correction_counts_from_when_it_was_known_also_where_something_newer_was_known_before() -> None:
+    # 1 and then 2 become known; at noon word comes that the first was 9: from then on that is what is known last.
+    history = [("A", at("05 10:00"), None, 1), ("A", at("05 11:00"), None, 2), ("A", at("05 12:00"), None, 9)]
+    asked = [("A", at(f"05 {clock}")) for clock in ("10:30", "11:30", "12:30")]
+    assert values(history, asked) == [1, 2, 9]
+
+
+def test_the_edge_of_the_ttl_counts() -> None:
+    edge = at("05 12:00")
+    asked = [("A", edge), ("A", edge + timedelta(microseconds=1))]
+    assert values([("A", at("05 10:00"), None, 1)], asked, ttl=timedelta(hours=2)) == [1, None]
+
+
+def test_no_older_row_stands_in_for_one_that_is_too_old() -> None:
+    history = [("A", at("05 10:00"), None, 1), ("A", at("05 11:00"), None, None)]
+    assert values(history, [("A", at("05 11:30"))], ttl=timedelta(hours=2)) == [None]  # known last: that it's null
+
+
+def test_a_ttl_of_zero_is_none() -> None:
+    assert values(LATE, [("A", at("31 00:00"))], ttl=timedelta(0)) == [2]
+
+
+def test_of_rows_known_at_one_instant_the_one_created_last_counts() -> None:
+    same = at("05 10:00")
+    history = [("A", same, 3, 30), ("A", same, 9, 90), ("A", same, None, 0), ("A", same, 5, 50)]
+    assert values(history, [("A", same)], created=True) == [90]
+
+
+def test_null_keys_match_nothing() -> None:
+    history = [(None, at("05 10:00"), None, 1), ("A", at("05 10:00"), None, 2)]
+    assert values(history, [(None, at("05 11:00")), ("A", at("05 11:00"))]) == [None, 2]
+
+
+def test_a_column_of_nothing_but_null_keys_matches_nothing() -> None:
+    rows = pa.table({"k": pa.nulls(2), "event_timestamp": [at("05 11:00")] * 2})
+    assert values([("A", at("05 10:00"), None, 2)], rows) == [None, None]
+
+
+def test_a_null_instant_matches_nothing_on_either_side() -> None:
+    history = [("A", None, None, 1), ("A", at("05 10:00"), None, 2)]
+    assert values(history, [("A", at("05 11:00")), ("A", None)]) == [2, None]
+
+
+def test_order_and_duplicates_of_the_entity_rows_are_kept() -> None:
+    history = [(key, at("05 10:00"), None, value) for key, value in (("A", 1), ("B", 2), ("C", 3))]
+    keys = ["C", "A", "Z", "C", "B", "A"] * 500
+    rows = pa.table({"n": range(3000), "k": keys, "event_timestamp": [at("05 11:00")] * 3000})
+    result = ask(history, rows)
+    assert result["n"].to_pylist() == list(range(3000))
+    assert result["value"].to_pylist() == [3, 1, None, 3, 2, 1] * 500
+
+
+def test_naive_instants_are_utc_and_zoned_ones_are_converted() -> None:
+    history = [("A", at("05 10:00"), None, 1)]
+    naive = pa.array([datetime(2020, 1, 5, 9, 59), datetime(2020, 1, 5, 10)], pa.timestamp("us"))
+    assert values(history, pa.table({"k": ["A", "A"], "event_timestamp": naive})) == [None, 1]
+    tokyo = pa.array(
+        [
+            datetime(2020, 1, 5, 18, 59, tzinfo=ZoneInfo("Asia/Tokyo")),
+            datetime(2020, 1, 5, 19, tzinfo=ZoneInfo("Asia/Tokyo")),
+        ],
+        pa.timestamp("us", "Asia/Tokyo"),
+    )
+    assert values(history, pa.table({"k": ["A", "A"], "event_timestamp": tokyo})) == [None, 1]
+
+
+@pytest.mark.parametrize("kind", ["TIMESTAMP", "TIMESTAMPTZ"])
+def test_the_hour_that_comes_twice_when_clocks_go_back(kind: str) -> None:
+    # In New York 01:30 came at 05:30 UTC and again at 06:30 UTC; the row was known at 06:00 UTC.
+    history = [("A", datetime(2013, 11, 3, 6, tzinfo=UTC), None, 1)]
+    zone = ZoneInfo("America/New_York")
+    twice = [datetime(2013, 11, 3, 1, 30, tzinfo=zone, fold=fold) for fold in (0, 1)]
+    rows = pa.table({"k": ["A", "A"], "event_timestamp": pa.array(twice, pa.timestamp("us", "America/New_York"))})
+    assert values(history, rows, kind=kind) == [None, 1]
+
+
+def test_nanoseconds_and_dates_are_instants_too() -> None:
+    history = [("A", at("05 00:00"), None, 1)]
+    fine = pa.array([pd.Timestamp("2020-01-05T00:00:00.000000999")], pa.timestamp("ns"))
+    assert values(history, pa.table({"k": ["A"], "event_timestamp": fine})) == [1]
+    assert values(history, pa.table({"k": ["A"], "event_timestamp": [at("05 00:00").date()]})) == [1]
+
+
+def test_an_empty_history_and_a_key_without_a_row_give_nothing() -> None:
+    assert values([], [("A", at("05 10:00"))]) == [None]
+    assert values([("A", at("05 10:00"), None, 1)], [("B", at("05 11:00"))]) == [None]
+
+
+def test_no_entity_rows_give_no_rows() -> None:
+    rows = pa.table({"k": pa.array([], pa.string()), "event_timestamp": pa.array([], pa.timestamp("us"))})
+    assert ask([("A", at("05 10:00"), None, 1)], rows).num_rows == 0
+
+
+def test_types_and_further_columns_are_kept() -> None:
+    rows = pa.table(
+        {
+            "note": pa.array(["x", None]).dictionary_encode(),
+            "k": ["A", "B"],
+            "small": pa.array([1, None], pa.int8()),
+            "event_timestamp": pa.array([at("05 11:00")] * 2, pa.timestamp("ms", "UTC")),
+        }
+    )
+    result = ask([("A", at("05 10:00"), None, 1)], rows)
+    assert result.select(rows.column_names).equals(rows)
+    assert result.column_names == [*rows.column_names, "value"]
+    assert result.schema.field("value").type == pa.int32()
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (pa.table({"event_timestamp": [at("05 10:00")]}), "no column k, the join key of feature view history"),
+        (pa.table({"k": ["A"], "when": ["2020-01-05"]}), r"need a timestamp event_timestamp .* k \(string\), when"),
+        (pa.table({"k": ["A"], "event_timestamp": ["2020-01-05"]}), "need a timestamp event_timestamp"),
+        (pa.table({"k": [1], "event_timestamp": [at("05 10:00")]}), "join key k of history must be string, not int64"),
+        (pa.table({"k": ["A"], "value": [1], "event_timestamp": [at("05 10:00")]}), "Two columns would be named value"),
+    ],
+)
+def test_what_is_wrong_with_entity_rows_is_said_in_one_sentence(rows: pa.Table, message: str) -> None:
+    with pytest.raises(HindcastError, match=message) as error:
+        values([], rows)
+    assert "\n" not in str(error.value)
+
+
+def known_then(history: Sequence[Row], key: str | None, instant: datetime, ttl: timedelta | None) -> int | None:
+    """The rule in plain Python, row by row: nothing of the SQL's way of doing it."""
+    last: Row | None = None
+    for row in history:
+        if key is None or row[0] != key or row[1] > instant or (ttl and instant - row[1] > ttl):
+            continue
+        if last is None or (row[1], row[2]) > (last[1], last[2]):
+            last = row
+    return last[3] if last else None
+
+
+MINUTES = st.integers(0, 30)
+KEYS = st.sampled_from(["A", "B", None])
+
+
+@hypothesis_settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    history=st.dictionaries(st.tuples(KEYS, MINUTES, st.integers(0, 2)), st.integers(0, 99), max_size=12),
+    asked=st.lists(st.tuples(KEYS, MINUTES), min_size=1, max_size=8),
+    ttl=st.one_of(st.none(), st.integers(1, 10)),
+)
+def test_any_history_is_read_as_plain_python_reads_it(
+    history: dict[tuple[str | None, int, int], int], asked: list[tuple[str | None, int]], ttl: int | None
+) -> None:
+    start, age = at("05 00:00"), timedelta(minutes=ttl) if ttl else None
+    rows = [(key, start + timedelta(minutes=known), created, value) for (key, known, created), value in history.items()]
+    asks = [(key, start + timedelta(minutes=minute)) for key, minute in asked]
+    expected = [known_then(rows, key, instant, age) for key, instant in asks]
+    assert values(rows, asks, ttl=age, created=True) == expected
+
+
+# Through Feast, over a lake.
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return register(make_world(tmp_path_factory.mktemp("world")))
+
+
+ASKED = pd.DataFrame(
+    {
+        "gauge": ["A", "A", "B", None],
+        "river_id": [1, 1, 2, 1],
+        "reach": [4, 4, 4, 4],
+        "event_timestamp": pd.to_datetime(
+            ["2020-01-05 07:00", "2020-01-05 09:30", "2020-01-05 12:00", "2020-01-05 09:30"]
+        ),
+    }
+)
+EXPECTED = {
+    "level": [10, 31, 7, None],
+    "state": ["low", "high", None, None],
+    "boats": [5, None, 2, None],
+    "phase": [0.25] * 4,
+    "share": [0.4, 31 * 4 / 120, 0.56, None],
+    "dry": [0, 0, 0, 1],
+}
+
+
+@pytest.mark.parametrize("form", ["pandas", "arrow", "polars", "sql"])
+def test_entity_rows_of_any_form(world: Settings, form: str) -> None:
+    store = open_store(world)
+    sql = (
+        "SELECT gauge, river_id, reach, asked_at AS event_timestamp FROM split.days WHERE day_id < 'd3' ORDER BY day_id"
+    )
+    rows = {"pandas": ASKED, "arrow": pa.Table.from_pandas(ASKED), "polars": pl.from_pandas(ASKED), "sql": sql}[form]
+    result = store.get_historical_features(rows, store.get_feature_service("floods")).to_arrow()
+    found = {name: result[name].to_pylist() for name in EXPECTED}
+    expected = {name: [column[0], column[2]] if form == "sql" else column for name, column in EXPECTED.items()}
+    assert found == expected
+    assert (result.schema.field("level").type, result.schema.field("dry").type) == (pa.int32(), pa.int64())
+
+
+def test_full_feature_names_and_an_alias(world: Settings) -> None:
+    store = open_store(world)
+    service = store.get_feature_service("floods")
+    service.feature_view_projections = [service.feature_view_projections[0]]
+    projection = service.feature_view_projections[0]
+    projection.name_alias, projection.join_key_map = "upstream", {"gauge": "gauge_above"}
+    job = LakeOfflineStore.get_historical_features(
+        store.config,
+        [store.get_feature_view("levels").with_projection(projection)],
+        ["upstream:level"],
+        ASKED.rename(columns={"gauge": "gauge_above"}),
+        store.registry,
+        store.project,
+        full_feature_names=True,
+    )
+    assert job.to_arrow()["upstream__level"].to_pylist() == EXPECTED["level"]
+
+
+def test_every_key_where_no_entity_rows_are_given(world: Settings) -> None:
+    job = open_store(world).get_historical_features(
+        features=["levels:level"], start_date=at("05 00:00"), end_date=at("05 13:00")
+    )
+    found = job.to_arrow()
+    # B's row is seven hours old by then.
+    assert found.select(["gauge", "level"]).to_pydict() == {"gauge": ["A", "B"], "level": [31, None]}
+
+
+def test_a_snapshot_is_read_as_it_was(world: Settings, tmp_path: Path) -> None:
+    settings = register(make_world(tmp_path))
+    before = Lake(settings).snapshot()
+    with Lake(settings).writing() as connection:
+        connection.execute("UPDATE features.levels SET level = 1000")
+    found = [
+        open_store(settings, snapshot).get_historical_features(ASKED, ["levels:level"]).to_arrow()["level"].to_pylist()
+        for snapshot in (before, None)
+    ]
+    assert found == [EXPECTED["level"], [1000, 1000, 1000, None]]
+
+
+def test_pulling_rows_for_materialising(world: Settings) -> None:
+    config = open_store(world).config
+    source: DataSource = LakeSource(name="levels", table="features.levels", created_timestamp_column="created")
+    arguments = (config, source, ["gauge"], ["level"], "event_timestamp", "created")
+    latest = LakeOfflineStore.pull_latest_from_table_or_query(*arguments, at("05 06:00"), at("05 09:00")).to_arrow()
+    assert sorted(zip(latest["gauge"].to_pylist(), latest["level"].to_pylist(), strict=True)) == [("A", 31), ("B", 7)]
+    every = LakeOfflineStore.pull_all_from_table_or_query(*arguments, None, at("05 08:00")).to_arrow()
+    assert sorted(every["level"].to_pylist()) == [7, 10, 99]
+
+
+def test_a_saved_dataset_is_a_table_of_the_lake(world: Settings) -> None:
+    store = open_store(world)
+    job = store.get_historical_features(ASKED, ["levels:level", "rivers:boats"])
+    storage = SavedDatasetLakeStorage("train.saved")
+    store.create_saved_dataset(job, "saved", storage)
+    found = store.get_saved_dataset("saved").to_df().sort_values(["event_timestamp", "river_id", "level"])
+    assert found["level"].astype("Int64").tolist()[:2] == [10, 31]
+    with pytest.raises(HindcastError, match=r"has a table train\.saved"):
+        job.persist(storage)
+
+
+def test_a_source_survives_the_registry_and_knows_its_table(world: Settings) -> None:
+    store = open_store(world)
+    source = store.get_feature_view("rivers").batch_source
+    declared = LakeSource(name="rivers", table="features.rivers", field_mapping={"n_boats": "boats"})
+    assert source == declared
+    assert list(source.get_table_column_names_and_types(store.config))[:2] == [
+        ("river_id", "INTEGER"),
+        ("event_timestamp", "TIMESTAMP"),
+    ]
+    with pytest.raises(HindcastError, match=r"the lake has no table features\.lakes"):
+        LakeSource(name="lakes", table="features.lakes").validate(store.config)
+    with pytest.raises(HindcastError, match="has no column length of type TIMESTAMP"):
+        LakeSource(name="rivers", table="features.rivers", timestamp_field="length").validate(store.config)
+    with pytest.raises(HindcastError, match=r"must be written schema\.table"):
+        LakeSource(name="rivers", table="rivers")

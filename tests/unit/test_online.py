@@ -1,0 +1,215 @@
+"""The online store and its reader: the same answers as offline, nothing too old, nothing from the future."""
+
+import os
+import random
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pytest
+from feast.infra.online_stores.helpers import get_online_store_from_config
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import Value
+
+from hindcast.errors import HindcastError
+from hindcast.features import historical_features, materialise, open_store
+from hindcast.lake import Lake
+from hindcast.online import FeatureReader, FeatureRows
+from hindcast.settings import Settings
+from tests.feature_world import at, make_world, register, river_problem
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    settings = register(make_world(tmp_path_factory.mktemp("world")))
+    materialise(settings, None, at("05 10:00"))
+    return settings
+
+
+def entity(gauge: str | None = "A", river: int | None = 1, reach: int = 4) -> dict[str, Any]:
+    return {"gauge": gauge, "river_id": river, "reach": reach}
+
+
+def read_one(settings: Settings, instant: datetime, **keys: Any) -> tuple[dict[str, Any], FeatureRows]:
+    found = FeatureReader(settings, "floods").read([entity(**keys)], [instant])
+    return {name: column[0] for name, column in found.values.items()}, found
+
+
+def test_features_come_in_the_services_order_with_the_instant_they_became_known(world: Settings) -> None:
+    values, found = read_one(world, at("05 10:00"))
+    assert list(values.items()) == [
+        ("level", 31),
+        ("state", "high"),
+        ("boats", None),
+        ("share", 31 * 4 / 120),
+        ("dry", 0),
+        ("phase", 0.25),
+    ]
+    assert found.known_at == {"levels": [at("05 09:00")], "rivers": [at("05 08:00")], "moon": [at("04 00:00")]}
+    assert found.stale == [[]]
+    assert found.as_of == at("05 10:00")
+
+
+def test_the_edge_of_the_ttl_counts_and_what_is_older_is_missing_on_demand_as_well(world: Settings) -> None:
+    edge = at("05 15:00")  # levels live for six hours
+    assert read_one(world, edge)[0]["level"] == 31
+    values, found = read_one(world, edge + timedelta(microseconds=1))
+    assert (values["level"], values["state"], values["share"], values["dry"]) == (None, None, None, 1)
+    assert found.stale == [["levels"]]
+    assert found.known_at["levels"] == [None]
+
+
+def test_what_became_known_after_the_request_is_not_used(world: Settings) -> None:
+    values, found = read_one(world, at("05 08:30"))
+    assert (values["level"], values["boats"]) == (None, None)
+    assert found.stale == [["levels"]]  # the river's row of 08:00 says that it has no boats
+
+
+def test_missing_and_unknown_keys_have_no_features(world: Settings) -> None:
+    reader = FeatureReader(world, "floods")
+    found = reader.read([entity(None), entity("Z", 99), entity("A", None)], [at("05 10:00")] * 3)
+    assert found.values["level"] == [None, None, 31]
+    assert found.stale == [["levels"], ["levels", "rivers"], ["rivers"]]
+
+
+def test_rows_keep_their_order_and_each_its_own_instant(world: Settings) -> None:
+    asked = [(entity("A"), at("05 15:30")), (entity("B", 2), at("05 10:00")), (entity("A"), at("05 10:00"))] * 50
+    found = FeatureReader(world, "floods").read(*map(list, zip(*asked, strict=True)))
+    assert found.values["level"] == [None, 7, 31] * 50
+    assert FeatureReader(world, "floods").read([], []).values["level"] == []
+
+
+@pytest.mark.parametrize(
+    ("row", "instant", "message"),
+    [
+        ({"gauge": "A", "reach": 1}, at("05 10:00"), "Row 0 lacks river_id"),
+        ({"gauge": "A", "river_id": 1}, at("05 10:00"), "Row 0 lacks reach"),
+        (entity(), datetime(2020, 1, 5), "has no time zone"),
+        (entity(river="one"), at("05 10:00"), "Join key river_id must be of type int, not 'one'"),
+        (entity(gauge=5), at("05 10:00"), "Join key gauge must be of type str, not 5"),
+    ],
+)
+def test_what_is_wrong_with_a_request_is_said(
+    world: Settings, row: dict[str, Any], instant: datetime, message: str
+) -> None:
+    with pytest.raises(HindcastError, match=message):
+        FeatureReader(world, "floods").read([row], [instant])
+
+
+def test_a_reader_needs_a_registry_a_service_and_a_filled_store(world: Settings, tmp_path: Path) -> None:
+    with pytest.raises(HindcastError, match="No feature service droughts; there are: floods"):
+        FeatureReader(world, "droughts")
+    settings = make_world(tmp_path)
+    with pytest.raises(HindcastError, match="No Feast registry"):
+        FeatureReader(settings, "floods")
+    register(settings)
+    settings.online_store.unlink()
+    with pytest.raises(HindcastError, match="online store holds nothing of levels"):
+        read_one(settings, at("05 10:00"))
+
+
+def test_eight_threads_read_the_same_as_one(world: Settings) -> None:
+    reader = FeatureReader(world, "floods")
+    asks = [([entity(gauge, river)], [at("05 10:00")]) for gauge in ("A", "B", "Z", None) for river in (1, 2, 3)] * 20
+    expected = [reader.read(*ask).values for ask in asks]
+    with ThreadPoolExecutor(8) as threads:
+        assert [found.values for found in threads.map(lambda ask: reader.read(*ask), asks)] == expected
+
+
+def write(settings: Settings, *rows: tuple[str, datetime, datetime | None, int]) -> None:
+    store = open_store(settings)
+    cells = [
+        (
+            EntityKey(join_keys=["gauge"], entity_values=[Value(string_val=gauge)]),
+            {"level": Value(int32_val=level)},
+            known,
+            created,
+        )
+        for gauge, known, created, level in rows
+    ]
+    online = get_online_store_from_config(store.config.online_store)
+    online.online_write_batch(store.config, store.get_feature_view("levels"), cells, None)
+
+
+def test_older_never_overwrites_newer(tmp_path: Path) -> None:
+    settings = register(make_world(tmp_path))
+    write(settings, ("A", at("05 09:00"), at("05 09:05"), 1))
+    write(settings, ("A", at("05 08:00"), at("05 23:00"), 2))  # an older event, though written down later
+    write(settings, ("A", at("05 09:00"), at("05 09:04"), 3))  # the same event, written down earlier
+    write(settings, ("A", at("05 09:00"), None, 4))
+    assert read_one(settings, at("05 10:00"))[0]["level"] == 1
+    write(settings, ("A", at("05 09:00"), at("05 09:05"), 5))  # the same once more: the last word
+    assert read_one(settings, at("05 10:00"))[0]["level"] == 5
+    write(settings, ("A", at("05 09:01"), None, 6))
+    assert read_one(settings, at("05 10:00"))[0]["level"] == 6
+
+
+@pytest.fixture
+def new_york() -> Iterator[None]:
+    before = os.environ.get("TZ")
+    os.environ["TZ"] = "America/New_York"
+    time.tzset()
+    yield
+    if before is None:
+        del os.environ["TZ"]
+    else:
+        os.environ["TZ"] = before
+    time.tzset()
+
+
+def test_instants_are_exact_whatever_the_machines_time_zone(tmp_path: Path, new_york: None) -> None:
+    settings = register(make_world(tmp_path))
+    skipped = datetime(2013, 3, 10, 2, 30, 0, 250_000, tzinfo=UTC)  # in New York no clock showed 02:30 that night
+    write(settings, ("A", skipped, None, 1))
+    assert read_one(settings, skipped)[1].known_at["levels"] == [skipped]
+    assert read_one(settings, skipped - timedelta(microseconds=1))[0]["level"] is None
+
+
+def test_online_equals_offline_on_many_small_histories(tmp_path: Path) -> None:
+    """300 gauges, each with a history of its own, asked at instants of their own after the store was filled."""
+    settings = register(make_world(tmp_path))
+    draw, filled, gauges = random.Random(7), at("05 12:00"), [f"G{number}" for number in range(300)]
+    rows = {
+        (
+            gauge,
+            filled - timedelta(minutes=draw.randrange(0, 600, 60)),
+            filled + timedelta(minutes=draw.randrange(3)),
+        ): (
+            draw.choice([None, draw.randrange(100)]),
+            draw.choice([None, "low", "high"]),
+        )
+        for gauge in gauges
+        for _ in range(draw.randrange(5))
+    }
+    columns = list(zip(*[(*key, *value) for key, value in rows.items()], strict=True))
+    names = ["gauge", "event_timestamp", "created", "level", "state"]
+    history = pa.table(dict(zip(names, columns, strict=True)))
+    with Lake(settings).writing() as connection:
+        connection.register("history", history)
+        connection.execute("DELETE FROM features.levels; INSERT INTO features.levels BY NAME FROM history")
+    asked = [entity(draw.choice([*gauges, None]), draw.choice([1, 2, 3, None])) for _ in range(600)]
+    instants = [filled + timedelta(minutes=draw.randrange(0, 480, 60)) for _ in asked]
+    offline = historical_features(
+        settings, river_problem(), pl.DataFrame(asked).with_columns(pl.Series("asked_at", instants))
+    )
+    expected = {name: offline[name].to_list() for name in ("level", "state", "boats", "share", "dry", "phase")}
+    assert 100 < sum(level is not None for level in expected["level"]) < 500
+
+    materialise(settings, None, filled)
+    reader = FeatureReader(settings, "floods")
+    assert reader.read(asked, instants).values == expected
+
+    # Filled step by step, in whatever order, it holds the same.
+    settings.online_store.unlink()
+    register(settings)
+    beginning, morning, noon = at("05 05:00"), at("05 09:00"), filled
+    for start, end in [(morning, noon), (datetime(2019, 1, 1, tzinfo=UTC), beginning), (beginning, morning)]:
+        materialise(settings, start, end)
+    found = FeatureReader(settings, "floods").read(asked, instants)
+    assert found.values == expected
+    assert found.as_of == filled
