@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import duckdb
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -54,11 +55,10 @@ def build(settings: Settings, problem: Problem, lake: Lake) -> TrainingSet:
     Raises:
         HindcastError: The split table lacks a column that the problem or a feature view needs, or has no rows.
     """
-    snapshot = lake.snapshot()
-    entities = _split_entities(problem, lake, snapshot, join_keys(settings, problem.feature_service))
+    snapshot, entities = _split_entities(problem, lake, join_keys(settings, problem.feature_service))
     frame = historical_features(settings, problem, entities, snapshot)
     found = content_hash(frame)
-    written = not lake.exists(TABLE) or content_hash(read(problem, lake)) != found
+    written = _held_hash(problem, lake) != found
     if written:
         with lake.writing() as connection:
             connection.register("training_set", frame.to_arrow())
@@ -115,12 +115,22 @@ def training_schema(problem: Problem, features: Sequence[str]) -> "DataFrameSche
     )
 
 
-def _split_entities(problem: Problem, lake: Lake, snapshot: int, keys: Sequence[str]) -> pl.DataFrame:
+def _held_hash(problem: Problem, lake: Lake) -> str | None:
+    try:
+        return content_hash(read(problem, lake))
+    except (duckdb.CatalogException, duckdb.BinderException):  # there is none yet, or one of another problem
+        return None
+
+
+def _split_entities(problem: Problem, lake: Lake, keys: Sequence[str]) -> tuple[int, pl.DataFrame]:
+    """The newest snapshot's number, and the split entities in it."""
     label, at = problem.label, problem.prediction_time.column
     wanted = [problem.entity.key, at, label.known_at, label.column, SPLIT]
     wanted = list(dict.fromkeys([*wanted, *problem.slices.columns, *problem.baseline.columns, *keys]))
     table = problem.split_table
-    with lake.reading(snapshot) as connection:
+    with lake.reading() as connection:
+        connection.execute("BEGIN")
+        snapshot = int(connection.execute("SELECT id FROM lake.current_snapshot()").fetchall()[0][0])
         there = [column for column, *_ in connection.execute(f"DESCRIBE {table_name(table)}").fetchall()]
         if absent := [column for column in wanted if column not in there]:
             raise HindcastError(f"{table} has no column {', '.join(absent)}, which {problem.name} needs.")
@@ -129,7 +139,7 @@ def _split_entities(problem: Problem, lake: Lake, snapshot: int, keys: Sequence[
         frame = connection.execute(f"SELECT {listed} FROM {table_name(table)} ORDER BY {order}").pl()
     if frame.is_empty():
         raise HindcastError(f"{table} has no rows: no label of {problem.name} was known in its windows.")
-    return frame
+    return snapshot, frame
 
 
 def _kind(values: pa.Array) -> str:
