@@ -69,11 +69,11 @@ def _table_asset(sources: Sources, name: str, table: SourceTable) -> AssetsDefin
 
 def _months(sources: Sources) -> MonthlyPartitionsDefinition:
     assert sources.starts is not None  # the sources file was checked for it
-    # The running month is a partition too: what is known of it by now can be ingested.
+    # The running month is a partition too, and the next: what is known of them by now can be ingested.
     return MonthlyPartitionsDefinition(
         sources.starts.isoformat(),
         sources.ends.isoformat() if sources.ends else None,
-        end_offset=0 if sources.ends else 1,
+        end_offset=0 if sources.ends else 2,
     )
 
 

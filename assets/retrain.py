@@ -1,7 +1,7 @@
 """Stage retrain: what starts runs by itself. It computes nothing; the jobs are in `jobs.py`."""
 
 import json
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 
 from dagster import (
     AssetKey,
@@ -67,7 +67,7 @@ def retrain_on_report(context: SensorEvaluationContext, hindcast: HindcastResour
     execution_timezone="UTC",
     default_status=DefaultScheduleStatus.STOPPED,
     description="Once a month: brings in what has become known, from the month in which the clock last stood when data "
-    "was brought in, to the month that the clock has reached.",
+    "was brought in, to the month after the clock's, of which some is published.",
 )
 def ingest_next_month(context: ScheduleEvaluationContext, hindcast: HindcastResource) -> RunRequest | SkipReason:
     sources = load_sources(hindcast.settings.sources_folder / f"{hindcast.problem.sources}.yaml")
@@ -78,7 +78,7 @@ def ingest_next_month(context: ScheduleEvaluationContext, hindcast: HindcastReso
         return SkipReason(f"The clock stands at {_minute(now)}, and all that is known by then has been brought in.")
     # A month that was brought in while it ran isn't whole: it comes again, up to where the clock is.
     first = max(_month(known_until), sources.starts) if known_until else sources.starts
-    last = min(_month(now), _month(sources.ends - timedelta(days=1))) if sources.ends else _month(now)
+    last = sources.newest_month(now)
     if first > last:
         return SkipReason(f"The sources end with {last:%B %Y}, and that has been brought in.")
     return RunRequest(

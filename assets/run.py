@@ -120,7 +120,7 @@ def run_all(work: Pass, until: datetime | None, data_only: bool = False) -> None
         if sources.starts:
             months = {
                 "dagster/asset_partition_range_start": sources.starts.isoformat(),
-                "dagster/asset_partition_range_end": instant.strftime("%Y-%m-01"),
+                "dagster/asset_partition_range_end": sources.newest_month(instant).isoformat(),
             }
         files = fingerprint([declaration, *(path for t in sources.tables.values() for path in folder.glob(t.file))])
         raw = work.phase(f"ingest {stage}", "ingest", f"bring in what is known {says}", (files, instant), tags=months)

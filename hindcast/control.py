@@ -84,7 +84,7 @@ def instant_as_of(lake: Lake, asked: str | None, known_until: datetime) -> datet
 def ingested_until(lake: Lake, now: datetime) -> datetime:
     """The clock (UTC) when the raw tables last changed; `now` where there are none.
 
-    Not simply now: an arrival of the last hour that wasn't ingested yet would read as a flight that never arrived.
+    Not simply now: an arrival of the last hour that wasn't ingested yet would read as one that never came.
     """
     if not lake.settings.lake_catalogue.exists():
         return now

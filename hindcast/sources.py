@@ -4,7 +4,7 @@ Where files lie and what their columns mean stands in that file; how they are re
 """
 
 import re
-from datetime import date
+from datetime import date, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -141,6 +141,14 @@ class Sources(Strict):
         if spec is None or not spec.submodule_search_locations:
             raise HindcastError(f"The package {self.package} is not installed: `pip install {self.package}`.")
         return Path(spec.submodule_search_locations[0]), self.package
+
+    def newest_month(self, now: datetime) -> date:
+        """First day of the last month worth asking for at an instant: the one after it, or the sources' last.
+
+        What lies ahead may be published already (a schedule is); what isn't known yet is left out anyway.
+        """
+        ahead = (now.replace(day=1) + timedelta(days=32)).date().replace(day=1)
+        return min(ahead, (self.ends - timedelta(days=1)).replace(day=1)) if self.ends else ahead
 
     def release(self) -> str:
         """The package's version, for what is shown; empty for a folder."""
