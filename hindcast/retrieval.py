@@ -1,5 +1,6 @@
 """One historical retrieval: entity rows in, the same rows with their features out. Knows no configuration."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -117,6 +118,8 @@ def to_arrow(connection: duckdb.DuckDBPyConnection, entity_rows: EntityRows) -> 
     if isinstance(entity_rows, str):
         return connection.execute(entity_rows).to_arrow_table()
     if isinstance(entity_rows, pd.DataFrame):
+        # Pandera sets this to 1 for Spark's sake; Arrow then takes datetimes of any zone for UTC ones.
+        os.environ["PYARROW_IGNORE_TIMEZONE"] = ""
         return pa.Table.from_pandas(entity_rows, preserve_index=False).replace_schema_metadata()
     if isinstance(entity_rows, pa.Table):
         return entity_rows

@@ -26,7 +26,7 @@ from hindcast.features import open_store
 from hindcast.lake import Lake
 from hindcast.lake_source import LakeSource, SavedDatasetLakeStorage
 from hindcast.offline_store import LakeOfflineStore
-from hindcast.retrieval import Retrieval
+from hindcast.retrieval import Retrieval, to_arrow
 from hindcast.settings import Settings
 from tests.feature_world import at, make_world, register
 
@@ -63,6 +63,12 @@ def ask(
         keys, instants = zip(*rows, strict=True)
         rows = pa.table({"k": pa.array(keys, pa.string()), "event_timestamp": pa.array(instants)})
     return Retrieval([view(ttl, created)], [], ["history:value"], False).run(connect(history, kind), rows)
+
+
+def zoned(zone: str, *clock: datetime) -> pa.Array:
+    """What the clock shows in a zone, as instants of that zone."""
+    utc = [shown.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC).replace(tzinfo=None) for shown in clock]
+    return pa.array(utc, pa.timestamp("us")).cast(pa.timestamp("us", zone))
 
 
 def values(*arguments: Any, **options: Any) -> list[Any]:
@@ -137,13 +143,7 @@ def test_naive_instants_are_utc_and_zoned_ones_are_converted() -> None:
     history = [("A", at("05 10:00"), None, 1)]
     naive = pa.array([datetime(2020, 1, 5, 9, 59), datetime(2020, 1, 5, 10)], pa.timestamp("us"))
     assert values(history, pa.table({"k": ["A", "A"], "event_timestamp": naive})) == [None, 1]
-    tokyo = pa.array(
-        [
-            datetime(2020, 1, 5, 18, 59, tzinfo=ZoneInfo("Asia/Tokyo")),
-            datetime(2020, 1, 5, 19, tzinfo=ZoneInfo("Asia/Tokyo")),
-        ],
-        pa.timestamp("us", "Asia/Tokyo"),
-    )
+    tokyo = zoned("Asia/Tokyo", datetime(2020, 1, 5, 18, 59), datetime(2020, 1, 5, 19))
     assert values(history, pa.table({"k": ["A", "A"], "event_timestamp": tokyo})) == [None, 1]
 
 
@@ -151,9 +151,8 @@ def test_naive_instants_are_utc_and_zoned_ones_are_converted() -> None:
 def test_the_hour_that_comes_twice_when_clocks_go_back(kind: str) -> None:
     # In New York 01:30 came at 05:30 UTC and again at 06:30 UTC; the row was known at 06:00 UTC.
     history = [("A", datetime(2013, 11, 3, 6, tzinfo=UTC), None, 1)]
-    zone = ZoneInfo("America/New_York")
-    twice = [datetime(2013, 11, 3, 1, 30, tzinfo=zone, fold=fold) for fold in (0, 1)]
-    rows = pa.table({"k": ["A", "A"], "event_timestamp": pa.array(twice, pa.timestamp("us", "America/New_York"))})
+    twice = [datetime(2013, 11, 3, 1, 30, fold=fold) for fold in (0, 1)]
+    rows = pa.table({"k": ["A", "A"], "event_timestamp": zoned("America/New_York", *twice)})
     assert values(history, rows, kind=kind) == [None, 1]
 
 
@@ -162,6 +161,13 @@ def test_nanoseconds_and_dates_are_instants_too() -> None:
     fine = pa.array([pd.Timestamp("2020-01-05T00:00:00.000000999")], pa.timestamp("ns"))
     assert values(history, pa.table({"k": ["A"], "event_timestamp": fine})) == [1]
     assert values(history, pa.table({"k": ["A"], "event_timestamp": [at("05 00:00").date()]})) == [1]
+
+
+def test_zoned_datetimes_are_converted_whatever_else_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYARROW_IGNORE_TIMEZONE", "1")  # as Pandera sets it
+    clock = [datetime(2020, 1, 5, hour, 30, tzinfo=ZoneInfo("Asia/Tokyo")) for hour in (18, 19)]
+    rows = pd.DataFrame({"k": ["A", "A"], "event_timestamp": pd.Series(clock, dtype=object)})
+    assert values([("A", at("05 10:00"), None, 1)], to_arrow(duckdb.connect(), rows)) == [None, 1]
 
 
 def test_an_empty_history_and_a_key_without_a_row_give_nothing() -> None:
