@@ -1,7 +1,10 @@
 """A made-up world for the tests of features: rivers with gauges, small enough to work every answer out by hand."""
 
+import atexit
 import shutil
+import tempfile
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 from hindcast.features import apply
@@ -112,6 +115,14 @@ def make_world(folder: Path) -> Settings:
             't(day_id, gauge, river_id, reach, asked_at, flooded, flooded_known_at, "split")'
         )
     return settings
+
+
+@cache
+def shared_world() -> Settings:
+    """One world for all tests that change neither its tables nor its repository."""
+    folder = Path(tempfile.mkdtemp(prefix="hindcast-world-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return register(make_world(folder))
 
 
 def register(settings: Settings) -> Settings:

@@ -17,12 +17,12 @@ from hindcast.lake import Lake
 from hindcast.online import FeatureReader
 from hindcast.problem import load_problem
 from hindcast.settings import Settings
-from tests.feature_world import REPOSITORY, ROOT, at, make_world, register, river_problem
+from tests.feature_world import REPOSITORY, ROOT, at, make_world, register, river_problem, shared_world
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return register(make_world(tmp_path_factory.mktemp("world")))
+@pytest.fixture
+def world() -> Settings:
+    return shared_world()
 
 
 def test_apply_counts_what_is_declared(world: Settings) -> None:
@@ -51,24 +51,21 @@ def test_apply_takes_out_what_is_no_longer_declared(tmp_path: Path) -> None:
     assert "phase" not in feature_names(settings, "floods")
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ("DROP TABLE features.moon", r"view moon: the lake has no table features\.moon"),
-        ("ALTER TABLE features.rivers DROP COLUMN n_boats", r"view rivers: features\.rivers has no column n_boats"),
-        ("ALTER TABLE features.levels DROP COLUMN created", r"view levels: features\.levels has no column created"),
-        (
-            "CREATE OR REPLACE TABLE features.moon AS SELECT TIMESTAMP '2020-01-04' AS event_timestamp, 1 AS phase",
-            r"view moon: features\.moon\.phase is INTEGER, not DOUBLE",
-        ),
-    ],
-)
-def test_apply_holds_declarations_against_the_tables(tmp_path: Path, change: str, message: str) -> None:
+def test_apply_holds_declarations_against_the_tables(tmp_path: Path) -> None:
     settings = make_world(tmp_path)
-    with Lake(settings).writing() as connection:
-        connection.execute(change)
-    with pytest.raises(HindcastError, match=message):
-        apply(settings)
+    faults = {
+        "CREATE OR REPLACE TABLE features.moon AS SELECT TIMESTAMP '2020-01-04' AS event_timestamp, 1 AS phase": (
+            r"view moon: features\.moon\.phase is INTEGER, not DOUBLE"
+        ),
+        "DROP TABLE features.moon": r"view moon: the lake has no table features\.moon",
+        "ALTER TABLE features.rivers DROP COLUMN n_boats": r"view rivers: features\.rivers has no column n_boats",
+        "ALTER TABLE features.levels DROP COLUMN created": r"view levels: features\.levels has no column created",
+    }
+    for change, message in faults.items():  # each of a view that is looked at before the last one's
+        with Lake(settings).writing() as connection:
+            connection.execute(change)
+        with pytest.raises(HindcastError, match=message):
+            apply(settings)
     assert not settings.feast_registry.exists()
 
 

@@ -28,7 +28,7 @@ from hindcast.lake_source import LakeSource, SavedDatasetLakeStorage
 from hindcast.offline_store import LakeOfflineStore
 from hindcast.retrieval import Retrieval, to_arrow
 from hindcast.settings import Settings
-from tests.feature_world import at, make_world, register
+from tests.feature_world import at, make_world, register, shared_world
 
 Row = tuple[str | None, datetime | None, int | None, int | None]  # key, known at, created (any order), value
 
@@ -245,9 +245,9 @@ def test_any_history_is_read_as_plain_python_reads_it(
 # Through Feast, over a lake.
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return register(make_world(tmp_path_factory.mktemp("world")))
+@pytest.fixture
+def world() -> Settings:
+    return shared_world()
 
 
 ASKED = pd.DataFrame(

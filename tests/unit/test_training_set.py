@@ -9,19 +9,20 @@ from pandera.errors import SchemaErrors
 
 from hindcast.errors import HindcastError
 from hindcast.lake import Lake
+from hindcast.problem import Problem
 from hindcast.settings import Settings
 from hindcast.training_set import build, content_hash, read, training_schema
-from tests.feature_world import make_world, register, river_problem
+from tests.feature_world import make_world, register, river_problem, shared_world
 
 FEATURES = ["level", "state", "boats", "share", "dry", "phase"]
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return register(make_world(tmp_path_factory.mktemp("world")))
+@pytest.fixture
+def world() -> Settings:
+    return shared_world()
 
 
-def river_problem_with_reach():  # type: ignore[no-untyped-def]
+def river_problem_with_reach() -> Problem:
     """An on-demand view needs `reach`, which the problem keeps as a slice."""
     problem = river_problem()
     return problem.model_copy(update={"slices": problem.slices.model_copy(update={"columns": ("gauge", "reach")})})
