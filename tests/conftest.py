@@ -4,6 +4,8 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # Set before anything imports `assets`, whose definitions read the home from the environment.
@@ -21,3 +23,24 @@ ROOT = Path(__file__).parent.parent
 def settings(tmp_path: Path) -> Settings:
     """This checkout with an empty home of the test's own."""
     return Settings(ROOT, tmp_path / "home")
+
+
+@contextmanager
+def _same_environment_afterwards() -> Iterator[None]:
+    """Preparing a home exports where it is to the process; the next test has another home."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _environment_of_a_module() -> Iterator[None]:
+    with _same_environment_afterwards():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _environment_of_a_test(_environment_of_a_module: None) -> Iterator[None]:
+    with _same_environment_afterwards():
+        yield
