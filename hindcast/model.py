@@ -6,6 +6,7 @@ Needs numpy and onnxruntime alone, so that a service that carries it stays small
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -157,6 +158,8 @@ class ServedModel:
     """
 
     def __init__(self, folder: Path, signature: Signature, metadata: dict[str, Any], graph: bytes) -> None:
+        # It reports to its maker unless told otherwise before it is loaded, wherever the package is served.
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
         import onnxruntime
 
         options = onnxruntime.SessionOptions()

@@ -165,6 +165,9 @@ class Settings:
             "DAGSTER_DISABLE_TELEMETRY": "yes",
             "BENTOML_DO_NOT_TRACK": "True",
             "FEAST_USAGE": "False",
+            "ORT_DISABLE_TELEMETRY": "1",
+            # Pandera's import would otherwise make Arrow take zoned datetimes for UTC.
+            "PYARROW_IGNORE_TIMEZONE": os.environ.get("PYARROW_IGNORE_TIMEZONE", ""),
             "DO_NOT_TRACK": "1",
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         }

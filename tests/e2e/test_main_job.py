@@ -2,12 +2,21 @@
 
 import json
 import os
+import random
 import signal
 import time
 
+import polars as pl
+
 from hindcast.lake import Lake
+from hindcast.leakage import check_training_set
+from hindcast.problem import load_problem
 from hindcast.settings import Settings
+from hindcast.training_data import read_training_data
+from tests.brute_force import brute_force, flight_id, plausible_planes, raw_flights, rows, unequal
 from tests.e2e.conftest import World
+
+FLIGHT_ID = "concat_ws('|', make_date(year, month, day), origin, carrier, flight)"  # of a raw row
 
 
 def same_in_every_run(status: dict) -> dict:
@@ -78,6 +87,86 @@ def test_nothing_that_training_read_lies_after_the_as_of_instant(world: World, f
             "SELECT max(prediction_time), max(label_known_at) FROM train.training_set"
         ).fetchall()[0]
     assert all(instant.isoformat() <= "2013-03-01T00:00:00" for instant in latest)
+
+
+def test_plain_python_finds_the_training_set(world: World, finished: str) -> None:
+    """Fifty random rows, each feature recomputed straight from the raw rows known at its prediction time."""
+    lake = Lake(Settings(world.root, world.folder / finished))
+    flights, weather, planes = raw_flights(lake), rows(lake, "FROM raw.weather"), plausible_planes(lake)
+    by_id = {flight_id(flight): flight for flight in flights.iter_rows(named=True)}
+    trained = rows(lake, "FROM train.training_set ORDER BY flight_id")
+    features = trained.columns[trained.columns.index("carrier_code") :]
+    assert len(features) > 45
+    wrong = []
+    for row in trained[random.Random(7).sample(range(len(trained)), 50)].iter_rows(named=True):
+        expected = brute_force(by_id[row["flight_id"]], flights, weather, planes, ttl=True)
+        arrival, block = expected["leg_expected_arrival_minute"], expected["leg_block_minutes"]
+        slack = None if arrival is None else expected["scheduled_departure_minute"] - arrival - block - 60
+        expected["inbound_slack_minutes"] = None if slack is None else max(-600.0, min(600.0, slack))
+        expected["inbound_leg_missing"] = float(slack is None)
+        wrong += [(row["flight_id"], *it) for it in unequal(row, {name: expected[name] for name in features})]
+    assert wrong == []
+
+
+def test_leaks_that_are_planted_raise_the_alarm(world: World, finished: str) -> None:
+    """The flight's own departure delay, and a column that is missing where the tail number is."""
+    settings = Settings(world.root, world.folder / finished)
+    problem, lake = load_problem(settings.problem_file), Lake(settings)
+    data = read_training_data(lake, problem)
+    own = rows(lake, f"SELECT {FLIGHT_ID} AS flight_id, CAST(dep_delay AS DOUBLE) AS delay FROM raw.flights")
+    frame = data.frame.join(own, on="flight_id", how="left", maintain_order="left").with_columns(
+        tail_is_there=pl.when(pl.col("tail_number").is_not_null()).then(1.0)
+    )
+    features = frame.columns[frame.columns.index("carrier_code") :]
+    honest = [name for name in features if name not in {"delay", "tail_is_there"}]
+
+    def alarms(names: list[str]) -> set[str]:
+        return {check.name for check in check_training_set(problem, frame, names, data.windows) if not check.holds}
+
+    assert alarms(honest) == set()
+    assert alarms([*honest, "delay"]) >= {"single_feature_roc_auc"}
+    assert alarms([*honest, "tail_is_there"]) == {"null_pattern_label_rate"}
+
+
+def test_weather_of_the_departure_hour_is_not_used(world: World, finished: str) -> None:
+    lake = Lake(Settings(world.root, world.folder / finished))
+    both = rows(
+        lake,
+        f"""
+        SELECT t.visibility AS used, departure.visib AS at_departure, known.visib AS known
+        FROM train.training_set t
+        JOIN raw.flights f ON t.flight_id = {FLIGHT_ID}
+        JOIN raw.weather departure ON departure.origin = f.origin AND departure.time_hour = f.time_hour
+        ASOF JOIN raw.weather known ON known.origin = f.origin AND known._known_at <= t.prediction_time
+        WHERE departure.visib <> known.visib
+        """,
+    )
+    assert len(both) > 1_000
+    assert both.filter(pl.col("used") != pl.col("known")).is_empty()
+
+
+def test_an_outcome_that_was_not_known_yet_is_not_used(world: World, finished: str) -> None:
+    """Where a flight number's last flight was still in the air, its last known outcome is an earlier flight's."""
+    lake = Lake(Settings(world.root, world.folder / finished))
+    asked = rows(
+        lake,
+        """
+        SELECT
+            any_value(t.last_is_late) AS used,
+            max_by(o.is_late, o.label_known_at) FILTER (o.label_known_at <= t.prediction_time) AS known,
+            max_by(o.is_late, o.scheduled_departure_at) AS eager
+        FROM train.training_set t
+        JOIN labeled.flight_outcomes self USING (flight_id)
+        JOIN labeled.flight_outcomes o
+            ON o.carrier = t.carrier AND o.flight_number = t.flight_number
+            AND o.scheduled_departure_at < self.scheduled_departure_at
+            AND o.label_known_at > t.prediction_time - INTERVAL 28 DAY
+        GROUP BY t.flight_id
+        HAVING max(o.label_known_at) > any_value(t.prediction_time)
+        """,
+    )
+    assert asked.filter(pl.col("known") != pl.col("eager")).height > 50
+    assert asked.filter(pl.col("used").ne_missing(pl.col("known"))).is_empty()
 
 
 def test_two_passes_and_an_open_reader_share_a_home(world: World, finished: str) -> None:
