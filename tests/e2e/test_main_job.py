@@ -16,7 +16,7 @@ from hindcast.training_data import read_training_data
 from tests.brute_force import brute_force, flight_id, plausible_planes, raw_flights, rows, unequal
 from tests.e2e.conftest import World
 
-FLIGHT_ID = "concat_ws('|', make_date(year, month, day), origin, carrier, flight)"  # of a raw row
+FLIGHT_ID = "concat_ws('|', make_date(f.year, f.month, f.day), f.origin, f.carrier, f.flight)"  # of a raw row
 
 
 def same_in_every_run(status: dict) -> dict:
@@ -113,7 +113,7 @@ def test_leaks_that_are_planted_raise_the_alarm(world: World, finished: str) -> 
     settings = Settings(world.root, world.folder / finished)
     problem, lake = load_problem(settings.problem_file), Lake(settings)
     data = read_training_data(lake, problem)
-    own = rows(lake, f"SELECT {FLIGHT_ID} AS flight_id, CAST(dep_delay AS DOUBLE) AS delay FROM raw.flights")
+    own = rows(lake, f"SELECT {FLIGHT_ID} AS flight_id, CAST(dep_delay AS DOUBLE) AS delay FROM raw.flights f")
     frame = data.frame.join(own, on="flight_id", how="left", maintain_order="left").with_columns(
         tail_is_there=pl.when(pl.col("tail_number").is_not_null()).then(1.0)
     )
@@ -146,27 +146,30 @@ def test_weather_of_the_departure_hour_is_not_used(world: World, finished: str) 
 
 
 def test_an_outcome_that_was_not_known_yet_is_not_used(world: World, finished: str) -> None:
-    """Where a flight number's last flight was still in the air, its last known outcome is an earlier flight's."""
+    """A destination's rate over 24 hours counts flights by when their outcome was known, not by when they flew."""
     lake = Lake(Settings(world.root, world.folder / finished))
+    last_day = "BETWEEN hour - INTERVAL 24 HOUR + INTERVAL 1 MICROSECOND AND hour"
     asked = rows(
         lake,
-        """
+        f"""
+        WITH asked AS (
+            SELECT *, date_trunc('hour', prediction_time) AS hour FROM train.training_set WHERE destination = 'ATL'
+        )
         SELECT
-            any_value(t.last_is_late) AS used,
-            max_by(o.is_late, o.label_known_at) FILTER (o.label_known_at <= t.prediction_time) AS known,
-            max_by(o.is_late, o.scheduled_departure_at) AS eager
-        FROM train.training_set t
-        JOIN labeled.flight_outcomes self USING (flight_id)
+            any_value(destination_late_rate_24h) AS used,
+            (sum(o.is_late) FILTER (o.label_known_at {last_day}) + 4.4)
+                / (count(*) FILTER (o.label_known_at {last_day}) + 20) AS known,
+            (sum(o.is_late) FILTER (o.scheduled_departure_at {last_day}) + 4.4)
+                / (count(*) FILTER (o.scheduled_departure_at {last_day}) + 20) AS eager
+        FROM asked
         JOIN labeled.flight_outcomes o
-            ON o.carrier = t.carrier AND o.flight_number = t.flight_number
-            AND o.scheduled_departure_at < self.scheduled_departure_at
-            AND o.label_known_at > t.prediction_time - INTERVAL 28 DAY
-        GROUP BY t.flight_id
-        HAVING max(o.label_known_at) > any_value(t.prediction_time)
+            ON o.destination = asked.destination
+            AND o.scheduled_departure_at BETWEEN hour - INTERVAL 60 HOUR AND hour
+        GROUP BY asked.flight_id
         """,
     )
-    assert asked.filter(pl.col("known") != pl.col("eager")).height > 50
-    assert asked.filter(pl.col("used").ne_missing(pl.col("known"))).is_empty()
+    assert asked.filter((pl.col("eager") - pl.col("known")).abs() > 0.001).height > 1_000
+    assert asked.filter((pl.col("used") - pl.col("known")).abs() > 1e-9).is_empty()
 
 
 def test_two_passes_and_an_open_reader_share_a_home(world: World, finished: str) -> None:
