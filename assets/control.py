@@ -6,10 +6,10 @@ from dagster import AssetExecutionContext, AssetKey, AssetSpec, Config, DataVers
 from pydantic import Field
 
 from assets.resources import HindcastResource
-from hindcast.control import ingested_until, instant_as_of, windows_as_of, write_control
 from hindcast.problem import load_problem
 from hindcast.settings import Settings
-from hindcast.sources import load_sources
+from hindcast.tables.control import ingested_until, instant_as_of, windows_as_of, write_control
+from hindcast.tables.sources import load_sources
 
 _INSTANTS, _WINDOWS = AssetKey(["control", "instants"]), AssetKey(["control", "windows"])
 

@@ -1,6 +1,6 @@
 """How the SQL runs in the graph: one step per stage, its models as assets and its tests as their checks.
 
-What the SQL says is in `dbt_project/`; how it is run, in `hindcast.transform`.
+What the SQL says is in `dbt_project/`; how it is run, in `hindcast.tables.transform`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,7 +25,7 @@ from dagster_dbt import DagsterDbtTranslator, dbt_assets
 from assets.resources import HindcastResource
 from hindcast.lake import Lake
 from hindcast.settings import Settings
-from hindcast.transform import NodeResult, build, manifest
+from hindcast.tables.transform import NodeResult, build, manifest
 
 _UNIQUE_ID = "dagster_dbt/unique_id"
 

@@ -1,6 +1,6 @@
 """Stage features: tables of what was known when, registered with Feast, joined for training and filled for serving.
 
-What a feature is stands in `dbt_project/` and `feature_repo/`; the joins are `hindcast.retrieval`'s work.
+What a feature is stands in `dbt_project/` and `feature_repo/`; the joins are `hindcast.features.retrieval`'s work.
 """
 
 from dagster import AssetCheckResult, AssetKey, DataVersion, MaterializeResult, asset, asset_check
@@ -22,7 +22,7 @@ feature_tables = dbt_stage("features", select="tag:features")
 @asset(deps=sorted(feature_tables.keys), kinds={"feast"})
 def feature_views(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
     """Feast's registry: the entities, views and feature services that the feature repository declares."""
-    from hindcast.features import apply
+    from hindcast.features.store import apply
 
     settings = hindcast.settings
     return MaterializeResult(
@@ -34,7 +34,7 @@ def feature_views(hindcast: HindcastResource) -> MaterializeResult:  # type: ign
 @asset(deps=[feature_views], kinds={"feast", "sqlite"})
 def online_store(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
     """Per key of each feature view the newest row known by now, for the service to read."""
-    from hindcast.features import materialise
+    from hindcast.features.store import materialise
 
     now = hindcast.clock.now()
     keys = materialise(hindcast.settings, None, now)
@@ -47,7 +47,7 @@ def online_store(hindcast: HindcastResource) -> MaterializeResult:  # type: igno
 @asset(key=TRAINING_SET, deps=[_SPLIT, feature_views], pool="lake", kinds={"feast", "duckdb"})
 def training_set(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
     """One row per split entity, with the features of the problem's service as known at its prediction time."""
-    from hindcast.training_set import build
+    from hindcast.models.training_set import build
 
     built = build(hindcast.settings, hindcast.problem, hindcast.lake)
     return MaterializeResult(
@@ -69,9 +69,9 @@ def training_set(hindcast: HindcastResource) -> MaterializeResult:  # type: igno
     blocking=True,
 )
 def can_be_trained_on(hindcast: HindcastResource) -> AssetCheckResult:
-    from hindcast.features import feature_names
-    from hindcast.schemas import faults_of
-    from hindcast.training_set import TABLE, training_schema
+    from hindcast.features.store import feature_names
+    from hindcast.models.training_set import TABLE, training_schema
+    from hindcast.tables.schemas import faults_of
 
     schema = training_schema(hindcast.problem, feature_names(hindcast.settings, hindcast.problem.feature_service))
     rows, faults = faults_of(hindcast.lake, hindcast.problem, TABLE, schema)

@@ -1,9 +1,9 @@
-"""Stage log: what the service wrote to its files, as rows. Writing and reading them is in `hindcast.request_log`."""
+"""Stage log: what the service wrote to its files, as rows. How is in `hindcast.serving.request_log`."""
 
 from dagster import AssetKey, DataVersion, MaterializeResult, asset
 
 from assets.resources import HindcastResource
-from hindcast.request_log import compact
+from hindcast.serving.request_log import compact
 
 
 @asset(key=AssetKey(["log", "requests"]), deps=["served_requests"], pool="lake", kinds={"duckdb"})

@@ -1,4 +1,4 @@
-"""Stage monitor: labels join what was served, and a report judges it. Judging is `hindcast.monitoring`'s work."""
+"""Stage monitor: labels join what was served, and a report judges it. Judging: `hindcast.monitoring.report`."""
 
 from dagster import (
     AssetCheckResult,
@@ -13,8 +13,8 @@ from dagster import (
 )
 
 from assets.resources import HindcastResource
-from hindcast.champion import champion_folder
 from hindcast.fingerprint import fingerprint
+from hindcast.models.champion import champion_folder
 from hindcast.problem import load_problem
 from hindcast.settings import Settings
 
@@ -29,7 +29,7 @@ LABELED_TABLE = load_problem(Settings.from_environment().problem_file).labeled_t
     kinds={"duckdb"},
 )
 def labeled_requests(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
-    from hindcast.periods import label_requests
+    from hindcast.monitoring.periods import label_requests
 
     counts = label_requests(hindcast.problem, hindcast.lake)
     return MaterializeResult(
@@ -53,10 +53,10 @@ def labeled_requests(hindcast: HindcastResource) -> MaterializeResult:  # type: 
     kinds={"evidently"},
 )
 def monitoring_report(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
-    from hindcast.evidently_report import write_page
-    from hindcast.model import ServedModel
-    from hindcast.monitoring import judge, performance_table, write
-    from hindcast.periods import load
+    from hindcast.models.model import ServedModel
+    from hindcast.monitoring.evidently_report import write_page
+    from hindcast.monitoring.periods import load
+    from hindcast.monitoring.report import judge, performance_table, write
 
     reports = hindcast.settings.reports
     model = ServedModel.load(champion_folder(hindcast.settings))

@@ -1,6 +1,6 @@
 """Stage package: the chosen candidate as a package, the gate's verdict on it, and the champion.
 
-Making a package is `hindcast.package`'s work, judging it `hindcast.gate`'s, putting it in use `hindcast.champion`'s.
+In `hindcast.models`, making one is `package`'s work, judging it `gate`'s, putting it in use `champion`'s.
 """
 
 import json
@@ -16,14 +16,14 @@ from dagster import (
 )
 
 from assets.resources import HindcastResource
-from hindcast.training_data import read_training_data
+from hindcast.models.training_data import read_training_data
 
 
 @asset(deps=["evaluation"], kinds={"onnx"})
 def model_package(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
     """The chosen candidate as ONNX graph, signature, numbers, card and checksums."""
-    from hindcast.package import build, request_columns
-    from hindcast.training import Candidates
+    from hindcast.models.package import build, request_columns
+    from hindcast.models.training import Candidates
 
     settings, problem = hindcast.settings, hindcast.problem
     candidates = Candidates.load(settings.candidates_file)
@@ -48,9 +48,9 @@ def model_package(hindcast: HindcastResource) -> MaterializeResult:  # type: ign
 )
 def verdict(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
     """Whether the package may be used: each check with its value and limit, kept as a file."""
-    from hindcast.gate import REFUSED, hold, shown_checks
-    from hindcast.package import challenger_folder
-    from hindcast.training import Candidates
+    from hindcast.models.gate import REFUSED, hold, shown_checks
+    from hindcast.models.package import challenger_folder
+    from hindcast.models.training import Candidates
 
     settings, problem = hindcast.settings, hindcast.problem
     data = read_training_data(hindcast.lake, problem, Candidates.load(settings.candidates_file).snapshot)
@@ -78,8 +78,8 @@ def verdict(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[ty
 @asset(deps=["verdict"])
 def champion(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
     """The package in use: the challenger if the gate promoted it, else the one before."""
-    from hindcast.champion import settle
-    from hindcast.package import challenger_folder
+    from hindcast.models.champion import settle
+    from hindcast.models.package import challenger_folder
 
     settings = hindcast.settings
     entry = settle(settings, challenger_folder(settings).name, hindcast.clock.now())

@@ -1,6 +1,6 @@
 """Stage profile: what is in the raw and the labeled tables, as a lake table and as a page.
 
-Measuring is `hindcast.profile`'s work, drawing `hindcast.profile_page`'s.
+Measuring is `hindcast.tables.profile`'s work, drawing `hindcast.tables.profile_page`'s.
 """
 
 from dagster import AssetKey, DataVersion, MaterializeResult, MetadataValue, TableRecord, asset
@@ -8,9 +8,9 @@ from dagster import AssetKey, DataVersion, MaterializeResult, MetadataValue, Tab
 from assets.resources import HindcastResource
 from hindcast.files import write_atomically
 from hindcast.problem import load_problem
-from hindcast.profile import keep, measure
 from hindcast.settings import Settings
-from hindcast.sources import load_sources
+from hindcast.tables.profile import keep, measure
+from hindcast.tables.sources import load_sources
 
 _SETTINGS = Settings.from_environment()
 _PROBLEM = load_problem(_SETTINGS.problem_file)
@@ -26,7 +26,7 @@ _TABLES.append(_PROBLEM.labeled_table)
 )
 def profile_columns(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
     """One row per column of each raw table and of the labeled table: what a reader should see before trusting them."""
-    from hindcast.profile_page import as_markdown, cells, page, pictures
+    from hindcast.tables.profile_page import as_markdown, cells, page, pictures
 
     profile = measure(hindcast.lake, hindcast.problem, _TABLES)
     version = keep(hindcast.lake, profile)

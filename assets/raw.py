@@ -1,4 +1,4 @@
-"""Stage raw: one asset per table that the sources file declares. Reading and rejecting is `hindcast.ingest`'s work."""
+"""Stage raw: one asset per table that the sources file declares. Reading them is `hindcast.tables.ingest`'s work."""
 
 import hashlib
 from datetime import date
@@ -18,10 +18,10 @@ from dagster import (
 )
 
 from assets.resources import HindcastResource
-from hindcast.ingest import IngestResult, ingest
 from hindcast.problem import load_problem
 from hindcast.settings import Settings
-from hindcast.sources import Sources, SourceTable, load_sources
+from hindcast.tables.ingest import IngestResult, ingest
+from hindcast.tables.sources import Sources, SourceTable, load_sources
 
 
 def build_assets(sources: Sources) -> list[AssetsDefinition]:

@@ -16,7 +16,7 @@ from dagster import (
 )
 
 from assets.resources import HindcastResource
-from hindcast.sources import load_sources
+from hindcast.tables.sources import load_sources
 
 REPORT = AssetKey("monitoring_report")
 INSTANTS = "control.instants"

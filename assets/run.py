@@ -23,8 +23,8 @@ from hindcast.fingerprint import fingerprint
 from hindcast.lake import Lake
 from hindcast.problem import Problem, load_problem
 from hindcast.settings import Settings
-from hindcast.sources import load_sources
 from hindcast.status import collect, keep_stage_seconds, render
+from hindcast.tables.sources import load_sources
 
 PHASE, FINGERPRINT = "hindcast/phase", "hindcast/fingerprint"
 

@@ -3,11 +3,11 @@
 from dagster import AssetExecutionContext, AssetKey, DataVersion, MaterializeResult, asset
 
 from assets.resources import HindcastResource
-from hindcast.bento import build_bento
 from hindcast.errors import HindcastError
 from hindcast.problem import load_problem
-from hindcast.replay import replay_requests
-from hindcast.serving import champion_tag, running
+from hindcast.serving.bento import build_bento
+from hindcast.serving.replay import replay_requests
+from hindcast.serving.server import champion_tag, running
 from hindcast.settings import Settings
 
 _LABELED = AssetKey(load_problem(Settings.from_environment().problem_file).labeled_table.split("."))
@@ -26,7 +26,7 @@ def bento(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type
 @asset(deps=["bento", "online_store", _LABELED], kinds={"bentoml"})
 def served_requests(context: AssetExecutionContext, hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
     """Every entity whose moment came since the champion was made, asked over HTTP as of that moment."""
-    from hindcast.features import materialise  # Feast takes seconds to import
+    from hindcast.features.store import materialise  # Feast takes seconds to import
 
     settings, problem, clock = hindcast.settings, hindcast.problem, hindcast.problem.clock
     if clock is None:  # requests come from outside, whenever they come

@@ -8,8 +8,8 @@ from dagster import AssetCheckResult, AssetChecksDefinition, AssetKey, asset_che
 from assets.dbt import dbt_stage
 from assets.resources import HindcastResource
 from hindcast.problem import Problem, load_problem
-from hindcast.schemas import faults_of, labeled_schema, split_schema
 from hindcast.settings import Settings
+from hindcast.tables.schemas import faults_of, labeled_schema, split_schema
 
 split_tables = dbt_stage("split", select="tag:split")
 

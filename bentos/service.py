@@ -1,4 +1,4 @@
-"""The champion over HTTP: routes, limits and words of errors. How a request is answered is in `hindcast.answering`.
+"""The champion over HTTP: routes, limits and words of errors. Answering is `hindcast.serving.answering`'s work.
 
 Started from its bento (`hindcast serve`), or from this folder (`bentoml serve service:Hindcast`).
 """
@@ -21,12 +21,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from hindcast.answering import Champions, Reader, Unavailable, answer
-from hindcast.champion import champion_folder, current
 from hindcast.clock import clock_of
-from hindcast.model import SIGNATURE, ServedModel, Signature
+from hindcast.models.champion import champion_folder, current
+from hindcast.models.model import SIGNATURE, ServedModel, Signature
 from hindcast.problem import load_problem
-from hindcast.request_form import (
+from hindcast.serving.answering import Champions, Reader, Unavailable, answer
+from hindcast.serving.request_form import (
     Answer,
     BatchAnswer,
     Fault,
@@ -35,8 +35,8 @@ from hindcast.request_form import (
     explain_faults,
     request_form,
 )
-from hindcast.request_log import RequestLog
-from hindcast.serving import MODEL_ALIAS, PACKAGE, TYPES, die_with_parent
+from hindcast.serving.request_log import RequestLog
+from hindcast.serving.server import MODEL_ALIAS, PACKAGE, TYPES, die_with_parent
 from hindcast.settings import Settings
 
 POLL_SECONDS = 0.5
@@ -70,7 +70,9 @@ def _types() -> dict[str, str]:
 
 def connect(model: ServedModel) -> Reader:
     """The reader of a model's features."""
-    from hindcast.online import FeatureReader  # seconds, which the process that only starts the workers can save
+    from hindcast.features.online import (
+        FeatureReader,  # seconds, which the process that only starts the workers can save
+    )
 
     return FeatureReader(SETTINGS, model.signature.feature_service)
 

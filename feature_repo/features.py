@@ -11,7 +11,7 @@ from feast import Entity, FeatureService, FeatureView, Field, ValueType
 from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Float64, String, from_value_type
 
-from hindcast.lake_source import LakeSource
+from hindcast.features.lake_source import LakeSource
 
 OWNER = "flight data team"
 

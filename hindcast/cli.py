@@ -81,7 +81,7 @@ def ui(port: int) -> None:
 @click.option("--port", default=3001, show_default=True)
 def serve(port: int) -> None:
     """Serve the champion over HTTP on the loopback address."""
-    from hindcast.serving import serve_forever
+    from hindcast.serving.server import serve_forever
 
     settings, _, _ = _start()
     serve_forever(settings, "127.0.0.1", port)
@@ -102,7 +102,7 @@ def docs() -> None:
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def evaluate(starts: datetime, ends: datetime, as_json: bool) -> None:
     """Score the champion on a period, features as known then, once its labels have come."""
-    from hindcast.hindsight import evaluate_champion
+    from hindcast.models.hindsight import evaluate_champion
 
     settings, problem, lake = _start()
     result = evaluate_champion(settings, problem, lake, starts.replace(tzinfo=UTC), ends.replace(tzinfo=UTC))

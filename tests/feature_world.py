@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
-from hindcast.features import apply
+from hindcast.features.store import apply
 from hindcast.lake import Lake
 from hindcast.problem import Problem, load_problem
 from hindcast.settings import Settings
@@ -21,7 +21,7 @@ from feast import Entity, FeatureService, FeatureView, Field, RequestSource, Val
 from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Float64, Int32, Int64, String
 
-from hindcast.lake_source import LakeSource
+from hindcast.features.lake_source import LakeSource
 
 gauge = Entity(name="gauge", value_type=ValueType.STRING)
 river = Entity(name="river", join_keys=["river_id"], value_type=ValueType.INT32)

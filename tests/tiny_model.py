@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from hindcast.model import (
+from hindcast.models.model import (
     CARD,
     CHECKSUMS,
     INPUT,

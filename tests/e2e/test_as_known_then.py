@@ -15,13 +15,13 @@ import duckdb
 import polars as pl
 import pytest
 
-from hindcast.control import write_control
-from hindcast.ingest import ingest
 from hindcast.lake import Lake
 from hindcast.problem import Problem, Splits, Window, load_problem
 from hindcast.settings import Settings
-from hindcast.sources import load_sources
-from hindcast.transform import build
+from hindcast.tables.control import write_control
+from hindcast.tables.ingest import ingest
+from hindcast.tables.sources import load_sources
+from hindcast.tables.transform import build
 from tests.brute_force import brute_force, flight_id, plausible_planes, raw_flights, unequal
 from tests.conftest import ROOT
 

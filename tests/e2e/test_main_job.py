@@ -9,10 +9,10 @@ import time
 import polars as pl
 
 from hindcast.lake import Lake
-from hindcast.leakage import check_training_set
+from hindcast.models.leakage import check_training_set
+from hindcast.models.training_data import read_training_data
 from hindcast.problem import load_problem
 from hindcast.settings import Settings
-from hindcast.training_data import read_training_data
 from tests.brute_force import brute_force, flight_id, plausible_planes, raw_flights, rows, unequal
 from tests.e2e.conftest import World
 

@@ -20,11 +20,12 @@ import psutil
 import pytest
 import yaml
 
-from hindcast import champion, features
-from hindcast.bento import build_bento
+from hindcast.features import store as features
 from hindcast.lake import Lake
+from hindcast.models import champion
 from hindcast.problem import load_problem
-from hindcast.request_log import compact
+from hindcast.serving.bento import build_bento
+from hindcast.serving.request_log import compact
 from hindcast.settings import Settings
 from tests.tiny_model import probability, write_package
 
@@ -34,7 +35,7 @@ FEATURES = """
 from datetime import timedelta
 from feast import Entity, FeatureService, FeatureView, Field, ValueType
 from feast.types import Float64, String
-from hindcast.lake_source import LakeSource
+from hindcast.features.lake_source import LakeSource
 
 parcel = Entity(name="parcel", value_type=ValueType.STRING)
 depot = Entity(name="depot", value_type=ValueType.INT32)
@@ -51,7 +52,7 @@ service = FeatureService(name="parcels", features=[parcels, depots])
 """
 START = """
 import sys, time
-from hindcast.serving import running
+from hindcast.serving.server import running
 from hindcast.settings import Settings
 with running(Settings.from_environment(), "parcels:v1") as url:
     print(url, flush=True)
@@ -59,7 +60,7 @@ with running(Settings.from_environment(), "parcels:v1") as url:
 """
 COMPACT = """
 from hindcast.lake import Lake
-from hindcast.request_log import compact
+from hindcast.serving.request_log import compact
 from hindcast.settings import Settings
 settings = Settings.from_environment()
 print("begin", flush=True)

@@ -13,7 +13,7 @@ from assets.resources import HindcastResource
 from assets.retrain import retrain_on_report
 from hindcast.files import write_atomically
 from hindcast.lake import Lake
-from hindcast.model import Feature, ServedModel
+from hindcast.models.model import Feature, ServedModel
 from hindcast.settings import Settings
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hindcast.champion import champion_folder, current, previous, promote, settle
 from hindcast.errors import HindcastError
+from hindcast.models.champion import champion_folder, current, previous, promote, settle
 from hindcast.settings import Settings
 from tests.tiny_model import write_package
 

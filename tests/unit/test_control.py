@@ -4,11 +4,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from hindcast.control import ingested_until, instant_as_of, read_instants, shift, windows_as_of, write_control
 from hindcast.errors import HindcastError
 from hindcast.lake import Lake
 from hindcast.problem import load_problem
 from hindcast.settings import Settings
+from hindcast.tables.control import ingested_until, instant_as_of, read_instants, shift, windows_as_of, write_control
 
 NOVEMBER = datetime(2013, 11, 1, tzinfo=UTC)
 

@@ -12,9 +12,9 @@ import yaml
 from feast import FeatureView
 
 from hindcast.errors import HindcastError
-from hindcast.features import apply, feature_names, historical_features, join_keys, materialise, open_store
+from hindcast.features.online import FeatureReader
+from hindcast.features.store import apply, feature_names, historical_features, join_keys, materialise, open_store
 from hindcast.lake import Lake
-from hindcast.online import FeatureReader
 from hindcast.problem import load_problem
 from hindcast.settings import Settings
 from tests.feature_world import REPOSITORY, ROOT, at, make_world, register, river_problem, shared_world

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hindcast.champion import promote
-from hindcast.evaluation import evaluate
-from hindcast.gate import (
+from hindcast.models.champion import promote
+from hindcast.models.evaluation import evaluate
+from hindcast.models.gate import (
     ALREADY,
     PROMOTED,
     REFUSED,
@@ -26,9 +26,9 @@ from hindcast.gate import (
     shown_checks,
     verdict_file,
 )
-from hindcast.leakage import Check
-from hindcast.model import ServedModel
-from hindcast.package import build
+from hindcast.models.leakage import Check
+from hindcast.models.model import ServedModel
+from hindcast.models.package import build
 from hindcast.settings import Settings
 from tests.made_up_problem import parcels_problem, trained_parcels
 from tests.tiny_model import write_package

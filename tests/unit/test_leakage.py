@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hindcast.leakage import check_models, check_training_set, feature_roc_auc, null_patterns
+from hindcast.models.leakage import check_models, check_training_set, feature_roc_auc, null_patterns
 from tests.made_up_problem import FEATURES, WINDOWS, parcels, parcels_problem
 
 PROBLEM = parcels_problem()

@@ -14,9 +14,9 @@ import polars as pl
 import pytest
 
 from hindcast.lake import Lake
-from hindcast.model import Feature
-from hindcast.monitoring import judge, performance_table, write
-from hindcast.periods import LabelCounts, Periods, label_requests, load
+from hindcast.models.model import Feature
+from hindcast.monitoring.periods import LabelCounts, Periods, label_requests, load
+from hindcast.monitoring.report import judge, performance_table, write
 from hindcast.problem import Monitoring, Problem, load_problem
 from hindcast.settings import Settings
 
@@ -292,7 +292,7 @@ def test_periods_before_anything_was_served(problem: Problem, settings: Settings
 
 def test_the_page_shows_the_verdicts_own_columns_and_asks_no_network(problem: Problem, tmp_path: Path) -> None:
     """A column without a value would fail Evidently as a whole: it is left out and named."""
-    from hindcast.evidently_report import write_page
+    from hindcast.monitoring.evidently_report import write_page
 
     compared = periods(week(shift=2.0).with_columns(depth=pl.lit(None, dtype=pl.Float64)))
     report = judge(problem, compared)
@@ -312,7 +312,7 @@ def test_the_page_shows_the_verdicts_own_columns_and_asks_no_network(problem: Pr
 
 
 def test_no_page_where_there_is_nothing_to_compare(problem: Problem, tmp_path: Path) -> None:
-    from hindcast.evidently_report import write_page
+    from hindcast.monitoring.evidently_report import write_page
 
     compared = periods(week().clear())
     stale = tmp_path / "monitoring.html"

@@ -22,11 +22,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from hindcast.errors import HindcastError
-from hindcast.features import open_store
+from hindcast.features.lake_source import LakeSource, SavedDatasetLakeStorage
+from hindcast.features.offline_store import LakeOfflineStore
+from hindcast.features.retrieval import Retrieval, to_arrow
+from hindcast.features.store import open_store
 from hindcast.lake import Lake
-from hindcast.lake_source import LakeSource, SavedDatasetLakeStorage
-from hindcast.offline_store import LakeOfflineStore
-from hindcast.retrieval import Retrieval, to_arrow
 from hindcast.settings import Settings
 from tests.feature_world import at, make_world, register, shared_world
 

@@ -17,9 +17,9 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 
 from hindcast.errors import HindcastError
-from hindcast.features import historical_features, materialise, open_store
+from hindcast.features.online import FeatureReader, FeatureRows
+from hindcast.features.store import historical_features, materialise, open_store
 from hindcast.lake import Lake
-from hindcast.online import FeatureReader, FeatureRows
 from hindcast.settings import Settings
 from tests.feature_world import at, make_world, register, river_problem
 

@@ -10,13 +10,21 @@ import polars as pl
 import pytest
 
 from hindcast.errors import HindcastError
-from hindcast.evaluation import evaluate
-from hindcast.model import CARD, CHECKSUMS, MODEL, ServedModel
-from hindcast.package import Package, build, challenger_folder, code_version, export, measure_parity, name_version
+from hindcast.models.evaluation import evaluate
+from hindcast.models.model import CARD, CHECKSUMS, MODEL, ServedModel
+from hindcast.models.package import (
+    Package,
+    build,
+    challenger_folder,
+    code_version,
+    export,
+    measure_parity,
+    name_version,
+)
+from hindcast.models.training import Candidates, probabilities
+from hindcast.models.training_data import TrainingData, columns, split_rows
 from hindcast.problem import Problem
 from hindcast.settings import Settings
-from hindcast.training import Candidates, probabilities
-from hindcast.training_data import TrainingData, columns, split_rows
 from tests.made_up_problem import trained_parcels
 
 Trained = tuple[Problem, TrainingData, Candidates]

@@ -8,9 +8,9 @@ import pytest
 
 from hindcast.lake import Lake
 from hindcast.problem import Problem, load_problem
-from hindcast.profile import Column, Profile, Table, keep, measure
-from hindcast.profile_page import page, pictures
 from hindcast.settings import Settings
+from hindcast.tables.profile import Column, Profile, Table, keep, measure
+from hindcast.tables.profile_page import page, pictures
 
 NOW = datetime(2024, 3, 1, tzinfo=UTC)
 

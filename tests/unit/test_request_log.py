@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from hindcast import request_log
 from hindcast.lake import Lake
-from hindcast.request_log import Compaction, RequestLog, compact, logged_ids
+from hindcast.serving import request_log
+from hindcast.serving.request_log import Compaction, RequestLog, compact, logged_ids
 from hindcast.settings import Settings
 
 

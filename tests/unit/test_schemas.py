@@ -5,8 +5,8 @@ import pytest
 from hindcast.errors import HindcastError
 from hindcast.lake import Lake
 from hindcast.problem import Problem, load_problem
-from hindcast.schemas import faults_of, labeled_schema, split_schema
 from hindcast.settings import Settings
+from hindcast.tables.schemas import faults_of, labeled_schema, split_schema
 
 GOOD = "('a', TIMESTAMP '2013-06-01 08:00', 0, TIMESTAMP '2013-06-01 12:00', 'train')"
 PENDING = "('b', TIMESTAMP '2013-06-01 08:00', NULL, NULL, 'train')"

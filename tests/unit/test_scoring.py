@@ -7,12 +7,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hindcast import scoring
 from hindcast.errors import HindcastError
 from hindcast.lake import Lake
-from hindcast.metrics import measure
-from hindcast.model import ServedModel
-from hindcast.scoring import evaluate_period, score, score_period, scoring_period, write_batch
+from hindcast.models import scoring
+from hindcast.models.metrics import measure
+from hindcast.models.model import ServedModel
+from hindcast.models.scoring import evaluate_period, score, score_period, scoring_period, write_batch
 from hindcast.settings import Settings
 from tests.made_up_problem import parcels_problem
 from tests.tiny_model import probability, write_package

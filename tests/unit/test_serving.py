@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from hindcast import champion
-from hindcast.answering import Champion, Champions, Unavailable, answer
-from hindcast.bento import _sources, locked
 from hindcast.clock import SimulatedClock
 from hindcast.errors import HindcastError
-from hindcast.model import ServedModel
-from hindcast.request_form import Fault, batch_form, explain, request_form
-from hindcast.request_log import RequestLog
-from hindcast.serving import serve_forever
+from hindcast.models import champion
+from hindcast.models.model import ServedModel
+from hindcast.serving.answering import Champion, Champions, Unavailable, answer
+from hindcast.serving.bento import _sources, locked
+from hindcast.serving.request_form import Fault, batch_form, explain, request_form
+from hindcast.serving.request_log import RequestLog
+from hindcast.serving.server import serve_forever
 from hindcast.settings import Settings
 from tests.tiny_model import SIGNATURE_OF_PARCELS, probability, write_package
 
@@ -262,8 +262,10 @@ def test_a_batch_keeps_the_rows_that_are_right() -> None:
 
 def test_the_service_carries_no_pipeline(settings: Settings) -> None:
     names = set(_sources(settings))
-    assert {"service.py", "hindcast/answering.py", "hindcast/online.py", "problems/flight_delay.yaml"} <= names
-    assert not {"hindcast/training.py", "hindcast/cli.py", "hindcast/monitoring.py", "hindcast/features.py"} & names
+    assert {"service.py", "hindcast/serving/answering.py", "hindcast/features/online.py"} <= names
+    assert {"hindcast/__init__.py", "hindcast/serving/__init__.py", "problems/flight_delay.yaml"} <= names
+    assert not {"hindcast/models/training.py", "hindcast/cli.py", "hindcast/features/store.py"} & names
+    assert not any(name.startswith("hindcast/monitoring/") for name in names)
 
 
 def test_locked_packages_are_whole_and_few(settings: Settings, tmp_path: Path) -> None:
@@ -287,7 +289,7 @@ def test_serving_without_a_champion_or_its_bento_says_what_to_do(home: Settings)
 
 PARENT = """
 import os, subprocess, sys
-child = subprocess.Popen([sys.executable, "-m", "hindcast.serving", str(os.getpid()), "/bin/sleep", "60"])
+child = subprocess.Popen([sys.executable, "-m", "hindcast.serving.server", str(os.getpid()), "/bin/sleep", "60"])
 print(child.pid, flush=True)
 child.wait()
 """

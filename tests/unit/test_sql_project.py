@@ -10,7 +10,7 @@ import pytest
 
 from hindcast.errors import HindcastError
 from hindcast.settings import Settings
-from hindcast.transform import manifest
+from hindcast.tables.transform import manifest
 from tests.conftest import ROOT
 
 MODELS = sorted((ROOT / "dbt_project" / "models").rglob("*.sql"))

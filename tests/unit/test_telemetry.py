@@ -11,7 +11,8 @@ from tests.tiny_model import write_package
 
 def test_loading_a_package_leaves_no_device_id(tmp_path: Path) -> None:
     package = write_package(tmp_path / "models", "v1")
-    code = f"from pathlib import Path; from hindcast.model import ServedModel; ServedModel.load(Path({str(package)!r}))"
+    imports = "from pathlib import Path; from hindcast.models.model import ServedModel"
+    code = f"{imports}; ServedModel.load(Path({str(package)!r}))"
     kept = {name: value for name, value in os.environ.items() if name not in {"CI", "ORT_DISABLE_TELEMETRY"}}
     home = tmp_path / "home"
     home.mkdir()

@@ -8,9 +8,8 @@ import polars as pl
 import pytest
 
 from hindcast.errors import HindcastError
-from hindcast.model import Feature
-from hindcast.problem import Candidate
-from hindcast.training import (
+from hindcast.models.model import Feature
+from hindcast.models.training import (
     Candidates,
     draw_parameters,
     fit,
@@ -20,7 +19,8 @@ from hindcast.training import (
     time_folds,
     train,
 )
-from hindcast.training_data import find_features, split_rows
+from hindcast.models.training_data import find_features, split_rows
+from hindcast.problem import Candidate
 from tests.made_up_problem import FEATURES, parcels_data, parcels_problem
 
 

@@ -1,0 +1,217 @@
+"""One historical retrieval: entity rows in, the same rows with their features out. Knows no configuration."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from feast import FeatureView, OnDemandFeatureView
+from feast.types import from_feast_to_pyarrow_type
+
+from hindcast.errors import HindcastError
+from hindcast.features.asof import AT, NO_LOOP_JOIN, ROW, FeatureTable, as_of_join, instant, name, table_name
+from hindcast.features.lake_source import LakeSource
+from hindcast.features.on_demand import compute, input_features, request_fields
+
+EVENT_TIMESTAMP = "event_timestamp"
+EntityRows = Any  # a Pandas or Polars frame, an Arrow table, or SQL over the lake
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """What to retrieve.
+
+    Attributes:
+        views: Each with its projection: alias, and join key -> column of the entity rows.
+        on_demand: On-demand views among those that `refs` names.
+        refs: `view:feature` in the order of the result.
+        full_names: Whether the result's names are `view__feature`.
+    """
+
+    views: Sequence[FeatureView]
+    on_demand: Sequence[OnDemandFeatureView]
+    refs: Sequence[str]
+    full_names: bool
+
+    def run(self, connection: duckdb.DuckDBPyConnection, entity_rows: pa.Table) -> pa.Table:
+        """Entity rows as they are, then the features.
+
+        Raises:
+            HindcastError: A join key or the instant is missing or of another type, or names collide.
+        """
+        self._register(connection, entity_rows)
+        features: dict[tuple[str, str], pa.ChunkedArray] = {}
+        for view in self.views:
+            wanted = [feature for source, feature in map(_parse, self.refs) if source == view.projection.name_to_use()]
+            table = feature_table(view, wanted)
+            if wanted:
+                found = connection.execute(as_of_join(table, "temp.entity_rows")).to_arrow_table()
+                features |= {(view.projection.name_to_use(), column): found[column] for column in found.column_names}
+        for computed in self.on_demand:
+            features |= _computed(computed, features, entity_rows)
+        return self._append(entity_rows, features)
+
+    def _register(self, connection: duckdb.DuckDBPyConnection, entity_rows: pa.Table) -> None:
+        """Makes the temporary table of keys, instant and order that the joins run on."""
+        at = instant_column(entity_rows)
+        keys: dict[str, pa.Field] = {}
+        for view in self.views:
+            keys |= _checked_keys(view, entity_rows)
+        columns = [entity_rows[key].cast(kind) if kind else entity_rows[key] for key, kind in keys.items()]
+        narrow = pa.table([pa.array(np.arange(len(entity_rows))), entity_rows[at], *columns], names=[ROW, AT, *keys])
+        connection.execute(NO_LOOP_JOIN)
+        connection.register("entity_rows_arrow", narrow)
+        listed = "".join(f", {name(key)}" for key in keys)
+        connection.execute(
+            f"CREATE TEMP TABLE entity_rows AS SELECT {ROW}, CAST({AT} AS TIMESTAMP) AS {AT}{listed} "
+            "FROM entity_rows_arrow"
+        )
+
+    def _append(self, entity_rows: pa.Table, features: dict[tuple[str, str], pa.ChunkedArray]) -> pa.Table:
+        aliases = {view.projection.name_to_use(): view.projection.name_alias or view.name for view in self.views}
+        result = entity_rows
+        for source, feature in map(_parse, self.refs):
+            column = f"{aliases.get(source, source)}__{feature}" if self.full_names else feature
+            if column in result.column_names:
+                raise HindcastError(
+                    f"Two columns would be named {column}: rename the entity rows' or ask for full feature names."
+                )
+            result = result.append_column(column, features[source, feature])
+        return result
+
+
+def feature_table(view: FeatureView, features: Sequence[str]) -> FeatureTable:
+    """A feature view over the lake as the SQL needs it; the names that its source's field mapping gives are undone.
+
+    Raises:
+        HindcastError: The view's source is no table of the lake.
+    """
+    source = view.batch_source
+    if not isinstance(source, LakeSource):
+        raise HindcastError(f"Feature view {view.name}: its source must be a LakeSource.")
+    columns = {mapped: column for column, mapped in source.field_mapping.items()}
+    aliases = view.projection.join_key_map
+    keys = [field.name for field in view.entity_columns]
+    created = source.created_timestamp_column
+    return FeatureTable(
+        table=source.table,
+        keys={columns.get(key, key): aliases.get(key, key) for key in keys},
+        timestamp=columns.get(source.timestamp_field, source.timestamp_field),
+        created=columns.get(created, created) or None,
+        ttl=view.ttl or None,
+        features={columns.get(feature, feature): feature for feature in features},
+    )
+
+
+def to_arrow(connection: duckdb.DuckDBPyConnection, entity_rows: EntityRows) -> pa.Table:
+    """Entity rows of any form as an Arrow table; SQL is run in the lake.
+
+    Raises:
+        HindcastError: They are of no known form.
+    """
+    if isinstance(entity_rows, str):
+        return connection.execute(entity_rows).to_arrow_table()
+    if isinstance(entity_rows, pd.DataFrame):
+        # Pandera sets this to 1 for Spark's sake; Arrow then takes datetimes of any zone for UTC ones.
+        os.environ["PYARROW_IGNORE_TIMEZONE"] = ""
+        return pa.Table.from_pandas(entity_rows, preserve_index=False).replace_schema_metadata()
+    if isinstance(entity_rows, pa.Table):
+        return entity_rows
+    if hasattr(entity_rows, "to_arrow"):
+        return entity_rows.to_arrow()
+    raise HindcastError(
+        f"Entity rows must be a Pandas or Polars frame, an Arrow table or SQL, not {type(entity_rows).__name__}."
+    )
+
+
+def instant_column(entity_rows: pa.Table) -> str:
+    """The column of the instants: `event_timestamp`, or the only timestamp.
+
+    Raises:
+        HindcastError: There is none, or `event_timestamp` is no timestamp.
+    """
+    found = [
+        field.name for field in entity_rows.schema if pa.types.is_timestamp(field.type) or pa.types.is_date(field.type)
+    ]
+    if EVENT_TIMESTAMP in found or (len(found) == 1 and EVENT_TIMESTAMP not in entity_rows.column_names):
+        return EVENT_TIMESTAMP if EVENT_TIMESTAMP in found else found[0]
+    listed = ", ".join(f"{field.name} ({field.type})" for field in entity_rows.schema)
+    raise HindcastError(
+        f"Entity rows need a timestamp {EVENT_TIMESTAMP} (UTC where it has no zone), not just {listed}."
+    )
+
+
+def span(entity_rows: pa.Table) -> tuple[datetime | None, datetime | None]:
+    """First and last instant of the entity rows."""
+    ends = pc.min_max(entity_rows[instant_column(entity_rows)]).as_py()
+    return ends["min"], ends["max"]
+
+
+def every_key(views: Sequence[FeatureView], start: datetime, end: datetime) -> str:
+    """SQL of entity rows: each key that any of the views saw from start to end, at end.
+
+    Raises:
+        HindcastError: The views have different keys.
+    """
+    tables = [feature_table(view, []) for view in views]
+    keys = {tuple(sorted(table.keys.values())) for table in tables}
+    if len(keys) != 1:
+        raise HindcastError("Without entity rows, all feature views must have the same join keys; pass entity rows.")
+    selects = [
+        f"SELECT {''.join(f'{name(column)} AS {name(key)}, ' for column, key in table.keys.items())}"
+        f"{instant(end)} AS {EVENT_TIMESTAMP} FROM {table_name(table.table)} "
+        f"WHERE CAST({name(table.timestamp)} AS TIMESTAMP) BETWEEN {instant(start)} AND {instant(end)}"
+        f"{''.join(f' AND {name(column)} IS NOT NULL' for column in table.keys)}"
+        for table in tables
+    ]
+    return f"SELECT DISTINCT * FROM ({' UNION ALL BY NAME '.join(selects)}) ORDER BY ALL"
+
+
+def _parse(ref: str) -> tuple[str, str]:
+    view, _, feature = ref.partition(":")
+    return view, feature
+
+
+def _checked_keys(view: FeatureView, entity_rows: pa.Table) -> dict[str, pa.DataType | None]:
+    """Entity columns that the view joins on, each with the type to cast it to where it is of nothing but nulls."""
+    keys: dict[str, pa.DataType | None] = {}
+    for field in view.entity_columns:
+        key = view.projection.join_key_map.get(field.name, field.name)
+        if key not in entity_rows.column_names:
+            raise HindcastError(
+                f"Entity rows have no column {key}, the join key of feature view {view.name}; "
+                f"they have {', '.join(entity_rows.column_names)}."
+            )
+        declared, given = from_feast_to_pyarrow_type(field.dtype), entity_rows.schema.field(key).type
+        if _is_text(declared) != _is_text(given) and not pa.types.is_null(given):
+            raise HindcastError(f"Entity rows: join key {key} of {view.name} must be {declared}, not {given}.")
+        keys[key] = declared if pa.types.is_null(given) else None
+    return keys
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def _computed(
+    view: OnDemandFeatureView, features: dict[tuple[str, str], pa.ChunkedArray], entity_rows: pa.Table
+) -> dict[tuple[str, str], pa.ChunkedArray]:
+    absent = [field for field in request_fields(view) if field not in entity_rows.column_names]
+    if absent:
+        raise HindcastError(f"Entity rows have no column {absent[0]}, which on-demand view {view.name} needs.")
+    inputs = {source: features[source].to_pylist() for source in input_features(view)}
+    outputs = compute(view, inputs, {field: entity_rows[field].to_pylist() for field in request_fields(view)})
+    return {
+        (view.projection.name_to_use(), field.name): pa.chunked_array(
+            [pa.array(outputs[field.name], from_feast_to_pyarrow_type(field.dtype))]
+        )
+        for field in view.features
+    }

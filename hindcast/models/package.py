@@ -1,0 +1,304 @@
+"""Makes a package of a fitted candidate: graph, signature, numbers, card, checksums. No pickle goes in.
+
+How a package is read is in `model`; whether it may be used is decided in `gate`.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import shutil
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from hindcast.errors import HindcastError
+from hindcast.files import write_atomically
+from hindcast.models.evaluation import WINDOWS, shown_metrics, shown_slices
+from hindcast.models.gate import PARITY_LIMIT
+from hindcast.models.model import (
+    CARD,
+    CHECKSUMS,
+    INPUT,
+    METADATA,
+    METRICS,
+    MODEL,
+    SAMPLE,
+    SIGNATURE,
+    Feature,
+    Matrix,
+    ServedModel,
+    Signature,
+    read_package,
+)
+from hindcast.models.training import Candidates, Fitted, probabilities, spread
+from hindcast.models.training_data import TrainingData, columns, split_rows
+from hindcast.problem import Problem
+from hindcast.settings import Settings
+
+_SAMPLE_ROWS = 20
+_LIBRARIES = ("scikit-learn", "skl2onnx", "onnx", "onnxruntime", "numpy")
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package on disk.
+
+    Attributes:
+        version: Its name: problem, as-of day, and 8 hex digits of its content. The same data and code give the
+            same name in any home; the snapshot's number, which differs between homes, has no part in it.
+        folder: Where it lies.
+        parity: `rows` and `max_difference` between the graph and scikit-learn on the test window.
+    """
+
+    version: str
+    folder: Path
+    parity: dict[str, Any]
+
+
+def build(
+    settings: Settings,
+    problem: Problem,
+    data: TrainingData,
+    candidates: Candidates,
+    report: dict[str, Any],
+    join_keys: Sequence[str],
+    request_fields: Sequence[str] = (),
+) -> Package:
+    """Packages the chosen candidate.
+
+    The folder is whole or absent. Where a whole one of this content is there already, it stays.
+
+    Args:
+        settings: Where packages lie.
+        problem: What is predicted.
+        data: The training set, read at the candidates' snapshot.
+        candidates: The fitted ones.
+        report: Of the evaluation, which chose one.
+        join_keys: What a request must name for the features to be found.
+        request_fields: What a request must bring besides.
+    """
+    chosen = next(each for each in report["candidates"] if each["chosen"])
+    fitted = next(each for each in candidates.fitted if each.name == chosen["name"])
+    signature = Signature(
+        problem=problem.name,
+        task=problem.task,
+        entity=problem.entity.name,
+        entity_key=problem.entity.key,
+        feature_service=problem.feature_service,
+        join_keys=tuple(join_keys),
+        request_fields=tuple(request_fields),
+        features=candidates.features,
+        label=problem.label.column,
+        label_description=problem.label.description,
+        label_rate=report["label_rate"],
+        threshold=chosen["threshold"],
+    )
+    graph = export(fitted, candidates.features)
+    matrix = split_rows(problem, data.frame, candidates.features, "test").matrix
+    parity = measure_parity(graph, signature, fitted, matrix)
+    numbers = {
+        "candidate": chosen,
+        "baselines": report["baselines"],
+        "slices": report["slices"],
+        "rows": report["rows"],
+        "label_rate": report["label_rate"],
+        "training_hash": candidates.training_hash,
+        "parity": parity,
+    }
+    content = {MODEL: graph, SIGNATURE: signature.to_json().encode(), METRICS: _json(numbers)}
+    version = name_version(problem.name, data.as_of, content)
+    metadata = {
+        "version": version,
+        "problem": problem.name,
+        "candidate": fitted.name,
+        "model": fitted.model,
+        "parameters": fitted.parameters,
+        "as_of": data.as_of.isoformat(),
+        "windows": {split: [start.isoformat(), end.isoformat()] for split, (start, end) in data.windows.items()},
+        "snapshot": candidates.snapshot,
+        "training_hash": candidates.training_hash,
+        "code_version": code_version(settings.root),
+        "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
+    }
+    files = content | {
+        METADATA: _json(metadata),
+        SAMPLE: _json(sample(problem, data.frame, fitted, candidates.features, matrix)),
+        CARD: card(problem, signature, metadata, numbers).encode(),
+    }
+    folder = write(settings, version, files)
+    write_atomically(settings.challenger_file, _json({"version": version}))
+    return Package(version, folder, parity)
+
+
+def request_columns(settings: Settings, service: str) -> tuple[list[str], list[str]]:
+    """What a request to a feature service must bring: the join keys, and what no table holds."""
+    from hindcast.features.feature_service import find_service, join_keys, open_store, service_views
+    from hindcast.features.on_demand import request_fields
+
+    store = open_store(settings)
+    views, on_demand = service_views(store, find_service(store, service))
+    return join_keys(views), [field for view in on_demand for field in request_fields(view)]
+
+
+def challenger_folder(settings: Settings) -> Path:
+    """The package that was made last.
+
+    Raises:
+        HindcastError: None has been made in this home yet.
+    """
+    if not settings.challenger_file.exists():
+        raise HindcastError(f"No package in {settings.home} yet: materialise `model_package` first.")
+    return settings.models / json.loads(settings.challenger_file.read_text())["version"]
+
+
+def export(fitted: Fitted, features: Sequence[Feature]) -> bytes:
+    """The fitted pipeline as an ONNX graph, preprocessing included: float32 (n, features) to float32 (n, 2)."""
+    from skl2onnx import to_onnx
+    from skl2onnx.common.data_types import FloatTensorType
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of what the converter itself asks of ONNX
+        graph = to_onnx(
+            fitted.estimator,
+            name=fitted.name,
+            initial_types=[(INPUT, FloatTensorType([None, len(features)]))],
+            options={id(fitted.estimator): {"zipmap": False}},
+        )
+    return graph.SerializeToString()
+
+
+def measure_parity(graph: bytes, signature: Signature, fitted: Fitted, matrix: Matrix) -> dict[str, Any]:
+    """Largest difference between the graph and scikit-learn over all rows of a matrix (n, features)."""
+    served = ServedModel(Path(), signature, {"version": "not packaged yet"}, graph).predict(matrix)
+    difference = float(np.abs(served - probabilities(fitted.estimator, matrix)).max())
+    return {"rows": len(matrix), "max_difference": float(f"{difference:.3g}"), "limit": PARITY_LIMIT}
+
+
+def sample(
+    problem: Problem, frame: pl.DataFrame, fitted: Fitted, features: Sequence[Feature], matrix: Matrix
+) -> dict[str, Any]:
+    """A few test rows, spread over the window, as a service would get them, and what scikit-learn says of them."""
+    part = frame.filter(pl.col("split") == "test").sort(problem.prediction_time.column, problem.entity.key)
+    rows = spread(np.arange(part.height), _SAMPLE_ROWS)
+    values = {
+        name: [None if value != value else value for value in list(column)]
+        for name, column in columns(part[rows], features).items()
+    }
+    return {"values": values, "probabilities": probabilities(fitted.estimator, matrix[rows]).tolist()}
+
+
+def name_version(problem: str, as_of: datetime, content: dict[str, bytes]) -> str:
+    """`<problem>-<as-of day>-<8 hex digits of the content>`."""
+    digest = hashlib.sha256()
+    for name in sorted(content):
+        digest.update(hashlib.sha256(content[name]).digest())
+    return f"{problem}-{as_of:%Y%m%d}-{digest.hexdigest()[:8]}"
+
+
+def write(settings: Settings, version: str, files: dict[str, bytes]) -> Path:
+    """Writes a folder of files with their checksums, whole or not at all."""
+    folder = settings.models / version
+    if folder.exists():
+        try:
+            read_package(folder)
+            return folder
+        except HindcastError:  # damaged: what is there goes aside and is written again
+            settings.scratch.mkdir(parents=True, exist_ok=True)
+            folder.rename(tempfile.mkdtemp(dir=settings.scratch, prefix=f"{version}."))
+    settings.models.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(dir=settings.models, prefix=f".{version}."))
+    try:
+        checksums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+        for name, data in (files | {CHECKSUMS: _json(checksums)}).items():
+            (made / name).write_bytes(data)
+        made.chmod(0o755)
+        made.rename(folder)
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+    return folder
+
+
+def code_version(root: Path) -> str:
+    """The checkout's commit, with a plus where files differ from it; the library's version where there is no git."""
+    try:
+        said = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=12", "--dirty=+"],
+            cwd=root, capture_output=True, text=True, check=True, timeout=10,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return importlib.metadata.version("hindcast")
+    return said.stdout.strip()
+
+
+def card(problem: Problem, signature: Signature, metadata: dict[str, Any], numbers: dict[str, Any]) -> str:
+    """The model card, in Markdown.
+
+    Source of the form: M. Mitchell et al., Model cards for model reporting, FAT* 2019.
+    """
+    chosen, baselines = numbers["candidate"], numbers["baselines"]
+    entries = [chosen, *({"name": name.replace("_", " ")} | values for name, values in baselines.items())]
+    windows = [
+        f"| {split} | {start[:16]} | {end[:16]} | {numbers['rows'][split]:,} |"
+        for split, (start, end) in metadata["windows"].items()
+    ]
+    confusion = chosen["test"]["confusion"]
+    found = confusion["true_positive"]
+    kinds = [
+        f"- `{each.name}`{': ' + ', '.join(each.categories) if each.kind == 'categorical' else ''}"
+        for each in signature.features
+    ]
+    lines = [
+        f"# {metadata['version']}",
+        problem.question,
+        "## What it says",
+        f"The probability that `{signature.label}` is 1: {signature.label_description}",
+        f"- One {problem.entity.name} (`{signature.entity_key}`): {problem.entity.description}\n"
+        f"- Prediction time: {problem.prediction_time.description}\n"
+        f"- Decision: 1 from {signature.threshold:.3f} on ({problem.metrics.threshold}, chosen on validation).",
+        "## What it was made from",
+        f"As of {metadata['as_of']}; a row counts only if its label was known when its window ended. Lake snapshot "
+        f"{metadata['snapshot']}, training set {metadata['training_hash']}, code {metadata['code_version']}, "
+        f"{', '.join(f'{name} {version}' for name, version in metadata['libraries'].items())}.",
+        "\n".join(["| window (UTC) | from | until | rows |", "|---|---|---|---|", *windows]),
+        f"Label rate in the training window: {signature.label_rate:.3f}.",
+        "## The model",
+        f"{metadata['candidate']} ({metadata['model']}), with "
+        + ", ".join(f"`{name}` {value}" for name, value in sorted(metadata["parameters"].items()))
+        + f". Best of {len(chosen['search'])} draws by {problem.metrics.primary} over {problem.budget.folds} folds in "
+        "time. Preprocessing is in the graph.",
+        f"The graph differs from scikit-learn by at most {numbers['parity']['max_difference']:.1e} on "
+        f"{numbers['parity']['rows']:,} test rows.",
+        "## How good it is",
+        shown_metrics(entries),
+        f"On the test window {found:,} of {found + confusion['false_negative']:,} with label 1 are decided so, and "
+        f"{confusion['false_positive']:,} of the others.",
+        "## Slices of the test window",
+        shown_slices(numbers["slices"]) if numbers["slices"] else f"None has {problem.slices.min_rows} rows.",
+        "## Limits and assumptions",
+        "\n".join(
+            f"- {each}"
+            for each in (
+                *problem.assumptions,
+                f"Chosen on {WINDOWS[0]} and judged on {WINDOWS[1]}, one period each: other seasons may differ.",
+                "A missing value and a category that was never seen are taken alike; the service names both.",
+                "Nothing is said about what causes the label: the probabilities forecast, they don't explain.",
+            )
+        ),
+        "## Features",
+        f"By feature service `{signature.feature_service}`, found by {', '.join(signature.join_keys)}:",
+        "\n".join(kinds),
+    ]  # fmt: skip
+    return "\n\n".join(lines) + "\n"
+
+
+def _json(content: Any) -> bytes:
+    return (json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()

@@ -1,0 +1,183 @@
+"""A packaged model on whole periods of the labeled table, every feature as it was known at the prediction time.
+
+Many users need no server: this is the same package, the same features and the same encoding. One entity at a time
+is the service's work (`answering`).
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from hindcast.errors import HindcastError
+from hindcast.lake import Lake
+from hindcast.models import training_set
+from hindcast.models.evaluation import historic_rate
+from hindcast.models.metrics import DIGITS, confusion, measure, roc_auc
+from hindcast.models.model import ServedModel
+from hindcast.models.training_data import columns
+from hindcast.problem import Problem
+from hindcast.settings import Settings
+
+TABLE = "predictions.batch"
+
+
+def score(model: ServedModel, frame: pl.DataFrame) -> pl.DataFrame:
+    """Adds `probability` (of the label 1), `decision` and `model_version` to rows that hold the model's features."""
+    missing = [name for name in model.signature.names if name not in frame.columns]
+    if missing:
+        raise HindcastError(f"{model.version} needs features that the rows don't have: {', '.join(missing)}.")
+    probability = model.predict(model.matrix(columns(frame, model.signature.features)))
+    return frame.with_columns(
+        probability=pl.Series(probability),
+        decision=pl.Series((probability >= model.signature.threshold).astype(np.int32)),
+        model_version=pl.lit(model.version),
+    )
+
+
+def score_period(
+    settings: Settings, problem: Problem, lake: Lake, model: ServedModel, starts_at: datetime, ends_at: datetime
+) -> pl.DataFrame:
+    """Scores every entity whose prediction time lies in a period.
+
+    Args:
+        settings: Where the feature store is.
+        problem: Names the labeled table and its columns.
+        lake: Holds the entities; read at its newest snapshot.
+        model: The package.
+        starts_at: First prediction time (UTC), included.
+        ends_at: Excluded.
+
+    Returns:
+        One row per entity, ordered by prediction time, then key: the key, the prediction time, `probability`,
+        `decision`, `model_version`.
+    """
+    with lake.reading() as connection:
+        snapshot = _snapshot(connection)
+        entities = read_entities(connection, problem, model, starts_at, ends_at)
+    scored = score(model, _features(settings, problem, entities, snapshot))
+    return scored.select(problem.entity.key, problem.prediction_time.column, "probability", "decision", "model_version")
+
+
+def evaluate_period(
+    settings: Settings,
+    problem: Problem,
+    lake: Lake,
+    model: ServedModel,
+    starts_at: datetime,
+    ends_at: datetime,
+    trained: pl.DataFrame | None = None,
+) -> dict[str, Any]:
+    """Measures a package on a period, on the entities whose label has come.
+
+    Args:
+        settings: Where the feature store is.
+        problem: Names the labeled table and its columns.
+        lake: Holds the entities and labels; read at its newest snapshot.
+        model: The package.
+        starts_at: First prediction time (UTC), included.
+        ends_at: Excluded.
+        trained: Rows of the model's training window, for the historic-rate baseline; None reads them from the lake.
+
+    Returns:
+        Every metric of `measure`, with `confusion`, `model_version`, `from`, `to`, `without_label`, and
+        `baseline_roc_auc` and `gain_over_baseline` (of the historic rate from the training window).
+
+    Raises:
+        HindcastError: No entity of the period has a label yet.
+    """
+    label = problem.label.column
+    more = [label, problem.label.known_at, *problem.baseline.columns]
+    with lake.reading() as connection:
+        snapshot = _snapshot(connection)
+        entities = read_entities(connection, problem, model, starts_at, ends_at, more)
+    labeled = entities.filter(pl.col(label).is_not_null())
+    if labeled.is_empty():
+        raise HindcastError(
+            f"No label of {starts_at:%Y-%m-%d %H:%M} to {ends_at:%Y-%m-%d %H:%M} UTC is known yet "
+            f"({entities.height} entities): let the clock go on, or choose an earlier period."
+        )
+    if trained is None:
+        trained = training_window(problem, lake, model)
+    scored = score(model, _features(settings, problem, labeled, snapshot))
+    labels, said = scored[label].cast(pl.Int64).to_numpy(), scored["probability"].to_numpy()
+    found = measure(labels, said)
+    baseline = roc_auc(labels, historic_rate(problem, trained, scored))
+    gain = None if found["roc_auc"] is None else round(found["roc_auc"] - baseline, DIGITS)
+    return found | {
+        "model_version": model.version,
+        "from": starts_at.isoformat(),
+        "to": ends_at.isoformat(),
+        "without_label": entities.height - labeled.height,
+        "baseline_roc_auc": None if np.isnan(baseline) else round(baseline, DIGITS),
+        "gain_over_baseline": gain,
+        "confusion": confusion(labels, said, model.signature.threshold),
+    }
+
+
+def training_window(problem: Problem, lake: Lake, model: ServedModel) -> pl.DataFrame:
+    """The label and the baseline's columns of the rows that a package was trained on, at its snapshot."""
+    names = ", ".join(f'"{name}"' for name in dict.fromkeys((problem.label.column, *problem.baseline.columns)))
+    with lake.reading(model.metadata.get("snapshot")) as connection:
+        return connection.execute(f"SELECT {names} FROM {training_set.TABLE} WHERE split = 'train'").pl()
+
+
+def read_entities(
+    connection: Any,
+    problem: Problem,
+    model: ServedModel,
+    starts_at: datetime,
+    ends_at: datetime,
+    more: list[str] | None = None,
+) -> pl.DataFrame:
+    """Entities with prediction times from `starts_at` to `ends_at` (excluded), ordered by that time, then by key.
+
+    Args:
+        connection: To the lake.
+        problem: Names the labeled table, its key and prediction time.
+        model: Its signature says which columns the features are found by.
+        starts_at: UTC.
+        ends_at: UTC.
+        more: Columns to bring besides.
+    """
+    signature, time = model.signature, problem.prediction_time.column
+    wanted = (signature.entity_key, time, *signature.join_keys, *signature.request_fields, *(more or ()))
+    names = ", ".join(f'"{name}"' for name in dict.fromkeys(wanted))
+    return connection.execute(
+        f'SELECT {names} FROM {problem.labeled_table} WHERE "{time}" >= ? AND "{time}" < ? '
+        f'ORDER BY "{time}", "{signature.entity_key}"',
+        [_naive(starts_at), _naive(ends_at)],
+    ).pl()
+
+
+def scoring_period(lake: Lake) -> tuple[datetime, datetime]:
+    """From the test window's first prediction time to the last instant (UTC) that the lake knows of."""
+    with lake.reading() as connection:
+        ((starts_at, ends_at),) = connection.execute(
+            "SELECT (SELECT starts_at FROM control.windows WHERE split = 'test'), "
+            "(SELECT i.at FROM control.instants i WHERE i.name = 'known_until')"
+        ).fetchall()
+    return starts_at.replace(tzinfo=UTC), ends_at.replace(tzinfo=UTC)
+
+
+def write_batch(lake: Lake, scored: pl.DataFrame) -> None:
+    """Replaces `predictions.batch`: one row per scored entity."""
+    with lake.writing() as connection:
+        connection.execute("CREATE SCHEMA IF NOT EXISTS predictions")
+        connection.register("scored", scored.to_arrow())
+        connection.execute(f"CREATE OR REPLACE TABLE {TABLE} AS SELECT * FROM scored")
+
+
+def _features(settings: Settings, problem: Problem, rows: pl.DataFrame, snapshot: int) -> pl.DataFrame:
+    from hindcast.features.store import historical_features  # Feast takes seconds to import
+
+    return historical_features(settings, problem, rows, snapshot)
+
+
+def _snapshot(connection: Any) -> int:
+    return int(connection.execute("SELECT id FROM lake.current_snapshot()").fetchall()[0][0])
+
+
+def _naive(instant: datetime) -> datetime:
+    return instant.astimezone(UTC).replace(tzinfo=None)

@@ -1,0 +1,126 @@
+"""What training, evaluation and packaging read: the training set at one snapshot of the lake, and its rows as arrays.
+
+How the training set is made is in `training_set`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from hindcast.errors import HindcastError
+from hindcast.lake import Lake
+from hindcast.models import training_set
+from hindcast.models.model import Feature, Matrix, encode
+from hindcast.problem import Problem
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The training set as it was at one snapshot.
+
+    Attributes:
+        frame: One row per labeled entity, in the order of prediction time, then of the key, with
+            keys, instants (UTC, without a zone), label, `split` and features.
+        windows: First (included) and last (excluded) prediction time (UTC) per split.
+        as_of: The instant (UTC) that the windows end at.
+        snapshot: Of the lake.
+    """
+
+    frame: pl.DataFrame
+    windows: dict[str, tuple[datetime, datetime]]
+    as_of: datetime
+    snapshot: int
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One split of the training set as arrays, in the order of prediction time, then of the key.
+
+    Attributes:
+        matrix: Features, shape (n, features).
+        labels: 0 or 1, shape (n,).
+        asked_at: Prediction times (UTC), shape (n,).
+        known_at: When the labels became known (UTC), shape (n,).
+    """
+
+    matrix: Matrix
+    labels: NDArray[np.int64]
+    asked_at: NDArray[np.datetime64]
+    known_at: NDArray[np.datetime64]
+
+
+def read_training_data(lake: Lake, problem: Problem, snapshot: int | None = None) -> TrainingData:
+    """Reads it at a snapshot, or at the newest one.
+
+    Raises:
+        HindcastError: There is no lake yet, or it has no such snapshot.
+    """
+    version = lake.snapshot() if snapshot is None else snapshot
+    frame = training_set.read(problem, lake, version)
+    with lake.reading(version) as connection:
+        windows = connection.execute("SELECT split, starts_at, ends_at FROM control.windows").fetchall()
+        ((as_of,),) = connection.execute("SELECT i.at FROM control.instants i WHERE i.name = 'as_of'").fetchall()
+    return TrainingData(
+        frame.sort(problem.prediction_time.column, problem.entity.key),
+        {split: (start.replace(tzinfo=UTC), end.replace(tzinfo=UTC)) for split, start, end in windows},
+        as_of.replace(tzinfo=UTC),
+        version,
+    )
+
+
+def find_features(frame: pl.DataFrame, names: Sequence[str]) -> tuple[Feature, ...]:
+    """Kinds of the feature columns: text is a category, all that counts is a number.
+
+    Categories are those of the training window; what only comes later is unknown to a model.
+
+    Raises:
+        HindcastError: A column is missing, or neither text nor a number.
+    """
+    features = []
+    trained = frame.filter(pl.col("split") == "train")
+    for name in names:
+        if name not in frame.columns:
+            raise HindcastError(f"The training set has no column for the feature {name}.")
+        dtype = frame[name].dtype
+        if dtype.is_numeric() or dtype == pl.Boolean:
+            features.append(Feature(name, "numeric"))
+        elif dtype in (pl.String, pl.Categorical, pl.Enum):
+            features.append(
+                Feature(name, "categorical", tuple(sorted(trained[name].cast(pl.String).unique().drop_nulls())))
+            )
+        else:
+            raise HindcastError(f"The feature {name} is {dtype}: give the model a number or a text.")
+    return tuple(features)
+
+
+def columns(frame: pl.DataFrame, features: Sequence[Feature]) -> dict[str, Any]:
+    """A frame's features in the form that `encode` takes."""
+    return {
+        feature.name: frame[feature.name].cast(pl.Float64).to_numpy()
+        if feature.kind == "numeric"
+        else frame[feature.name].cast(pl.String).to_list()
+        for feature in features
+    }
+
+
+def split_rows(problem: Problem, frame: pl.DataFrame, features: Sequence[Feature], split: str) -> Rows:
+    """Raises:
+    HindcastError: The split has no rows, or all of them have the same label.
+    """
+    part = frame.filter(pl.col("split") == split).sort(problem.prediction_time.column, problem.entity.key)
+    if part[problem.label.column].n_unique() < 2:
+        raise HindcastError(
+            f"The {split} window has {part.height} rows with {part[problem.label.column].n_unique()} different labels; "
+            "both labels must occur. Are its dates, and the data's, as meant?"
+        )
+    return Rows(
+        encode(columns(part, features), features),
+        part[problem.label.column].cast(pl.Int64).to_numpy(),
+        part[problem.prediction_time.column].to_numpy(),
+        part[problem.label.known_at].to_numpy(),
+    )

@@ -1,0 +1,1 @@
+"""What was served, held against what was promised: drift, realised performance, the report."""

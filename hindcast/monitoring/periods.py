@@ -1,0 +1,198 @@
+"""What was served beside what it is compared with: requests with their labels as they come, and the reference.
+
+What follows from the comparison is in `hindcast.monitoring.report`.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import duckdb
+import polars as pl
+
+from hindcast.errors import HindcastError
+from hindcast.lake import Lake
+from hindcast.models.model import ServedModel
+from hindcast.problem import Problem
+
+REQUESTS = "log.requests"
+LABELED = "monitor.labeled_requests"
+REFERENCE = "train.training_set"
+EMPTY = "empty"
+_TYPES = {"numeric": "DOUBLE", "categorical": "VARCHAR"}
+
+
+@dataclass(frozen=True)
+class LabelCounts:
+    """What `monitor.labeled_requests` holds.
+
+    Attributes:
+        requests: Logged requests.
+        labeled: Those whose label is known by now.
+        written: Whether the table had to be written.
+        version: Equal for equal rows.
+    """
+
+    requests: int
+    labeled: int
+    written: bool
+    version: str
+
+
+@dataclass(frozen=True)
+class Periods:
+    """What a report compares. Both frames hold `prediction_time`, `label`, `probability` and the model's features.
+
+    Attributes:
+        model_version: The champion, whose requests alone are compared.
+        threshold: From which probability on its decision is positive.
+        features: The features that are compared, in the model's order, and their kind: numeric or categorical.
+        reference: The held-out test period of the champion's training set, scored by the champion; all rows labeled.
+        current: The window's requests, and older ones where labels take long; `label` is null while unknown.
+        now: The clock: the window's end.
+        known_until: What became known later (UTC) isn't in the lake.
+        other_versions: Requests in the window that another version answered.
+    """
+
+    model_version: str
+    threshold: float
+    features: dict[str, str]
+    reference: pl.DataFrame
+    current: pl.DataFrame
+    now: datetime
+    known_until: datetime
+    other_versions: int
+
+    def in_window(self, problem: Problem) -> pl.DataFrame:
+        """The window's requests, labeled or not."""
+        return self.current.filter(pl.col("prediction_time") > _naive(self.now - problem.monitoring.window))
+
+    def matured(self, problem: Problem) -> tuple[pl.DataFrame, int, int]:
+        """The labeled requests of a window that ends where nearly every label has come; how many are too young for
+        it; how many in it have no label.
+
+        A younger request whose label is known is left out too: how early a label comes may depend on the label.
+        """
+        end = self.known_until - problem.label.matures_within
+        time = pl.col("prediction_time")
+        old = self.current.filter(time <= _naive(end), time > _naive(end - problem.monitoring.window))
+        labeled = old.filter(pl.col("label").is_not_null())
+        return labeled, len(self.current.filter(time > _naive(end))), len(old) - len(labeled)
+
+
+def label_requests(problem: Problem, lake: Lake) -> LabelCounts:
+    """Writes `monitor.labeled_requests`: one row per logged request, with its label and since when that is known.
+
+    Both are null while the label is unknown. Nothing is written, and no snapshot made, where nothing changed.
+    """
+    if not lake.exists(REQUESTS):
+        return LabelCounts(0, 0, False, EMPTY)
+    key, label, known_at = problem.entity.key, problem.label.column, problem.label.known_at
+    joined = (
+        f'SELECT request.*, truth."{label}", truth."{known_at}" FROM {REQUESTS} AS request '
+        f'LEFT JOIN {problem.labeled_table} AS truth ON request."{key}" = truth."{key}"'
+    )
+    present = lake.exists(LABELED)
+    with lake.writing() as connection:
+        changed = not present or _differ(connection, joined, f"FROM {LABELED}")
+        if changed:
+            connection.execute("CREATE SCHEMA IF NOT EXISTS monitor")
+            connection.execute(f"CREATE OR REPLACE TABLE {LABELED} AS {joined} ORDER BY prediction_time, id")
+        counts = connection.execute(
+            f'SELECT count(*), count("{label}"), bit_xor(hash(row)) FROM {LABELED} AS row'
+        ).fetchall()[0]
+    return LabelCounts(int(counts[0]), int(counts[1]), changed, f"{counts[2]:016x}" if counts[0] else EMPTY)
+
+
+def _differ(connection: Any, first: str, second: str) -> bool:
+    """Whether two queries give other columns or other rows (their order aside)."""
+    shapes = [connection.execute(f"DESCRIBE {query}").fetchall() for query in (first, second)]
+    if [row[:2] for row in shapes[0]] != [row[:2] for row in shapes[1]]:
+        return True
+    pairs = ((first, second), (second, first))
+    return any(connection.execute(f"({a}) EXCEPT ALL ({b}) LIMIT 1").fetchall() for a, b in pairs)
+
+
+def load(problem: Problem, lake: Lake, model: ServedModel, now: datetime) -> Periods:
+    """Reads the reference as the champion was trained on it, scores it, and reads the requests that may count.
+
+    Args:
+        problem: Names columns, window and maturity.
+        lake: Holds the training set, and `monitor.labeled_requests` once something was served.
+        model: The champion.
+        now: The clock, UTC.
+
+    Raises:
+        HindcastError: The training set that the champion was held against isn't in the lake.
+    """
+    features = {feature.name: str(feature.kind) for feature in model.signature.features}
+    reference = _reference(problem, lake, model, features)
+    values = reference.select(list(features)).to_dict(as_series=False)
+    probability = model.predict(model.matrix(values))
+    with lake.reading() as connection:
+        found = connection.execute("SELECT \"at\" FROM control.instants WHERE name = 'known_until'").fetchall()
+    known_until = found[0][0].replace(tzinfo=UTC)
+    current, others = _current(problem, lake, model.version, features, now, known_until)
+    return Periods(
+        model_version=model.version,
+        threshold=model.signature.threshold,
+        features=features,
+        reference=reference.with_columns(pl.Series("probability", probability)),
+        current=current,
+        now=now,
+        known_until=known_until,
+        other_versions=others,
+    )
+
+
+def _reference(problem: Problem, lake: Lake, model: ServedModel, features: dict[str, str]) -> pl.DataFrame:
+    names = ", ".join(f'"{name}"::{_TYPES[kind]} AS "{name}"' for name, kind in features.items())
+    time, label = problem.prediction_time.column, problem.label.column
+    snapshot = model.metadata.get("snapshot")
+    with lake.reading(snapshot) as connection:
+        try:
+            return connection.execute(
+                f'SELECT "{time}" AS prediction_time, "{label}"::BIGINT AS label, {names} FROM {REFERENCE} '
+                f"WHERE split = 'test' ORDER BY prediction_time, \"{problem.entity.key}\""
+            ).pl()
+        except duckdb.Error as error:
+            raise HindcastError(
+                f"{REFERENCE} can't be read as {model.version} was trained on it (snapshot {snapshot}): {error}"
+            ) from error
+
+
+def _current(
+    problem: Problem, lake: Lake, version: str, features: dict[str, str], now: datetime, known_until: datetime
+) -> tuple[pl.DataFrame, int]:
+    """The version's requests of the window and of the time before it whose labels have matured; count of others."""
+    if not lake.exists(LABELED):
+        kinds: dict[str, Any] = {
+            name: pl.Float64 if kind == "numeric" else pl.String for name, kind in features.items()
+        }
+        times_and_scores: dict[str, Any] = {
+            "prediction_time": pl.Datetime("us"),
+            "label": pl.Int64,
+            "probability": pl.Float64,
+        }
+        return pl.DataFrame(schema=times_and_scores | kinds), 0
+    shape = {name: _TYPES[kind] for name, kind in features.items()}
+    begins = min(now, known_until - problem.label.matures_within) - problem.monitoring.window
+    window = [_naive(begins), _naive(now)]
+    with lake.reading() as connection:
+        rows = connection.execute(
+            f'SELECT prediction_time, "{problem.label.column}"::BIGINT AS label, probability::DOUBLE AS probability, '
+            f"unnest(json_transform(features, '{json.dumps(shape)}')) FROM {LABELED} "
+            "WHERE model_version = ? AND prediction_time > ? AND prediction_time <= ? ORDER BY prediction_time, id",
+            [version, *window],
+        ).pl()
+        others = connection.execute(
+            f"SELECT count(*) FROM {LABELED} WHERE model_version <> ? AND prediction_time > ? AND prediction_time <= ?",
+            [version, _naive(now - problem.monitoring.window), window[1]],
+        ).fetchall()[0][0]
+    return rows, int(others)
+
+
+def _naive(instant: datetime) -> datetime:
+    """As the lake keeps instants: UTC without saying so."""
+    return instant.astimezone(UTC).replace(tzinfo=None)

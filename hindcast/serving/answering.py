@@ -1,0 +1,219 @@
+"""One answer to one request: read the features, ask the champion, write the record, say what came out.
+
+Knows no HTTP and no server (that is `bentos/service.py`), and needs only what a bento carries.
+"""
+
+import json
+import math
+import sqlite3
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from hindcast.clock import Clock, WallClock
+from hindcast.errors import HindcastError
+from hindcast.models.champion import current
+from hindcast.models.model import METRICS, ServedModel
+from hindcast.serving.request_log import RequestLog
+from hindcast.settings import Settings
+
+# By how much a probability may differ from the one that was stored when the model was packaged.
+_SMOKE_TOLERANCE = 1e-5
+
+
+class Unavailable(Exception):  # noqa: N818 - it says what is so, not what went wrong
+    """No answer can be given now, whatever the request says. The message is for the caller."""
+
+
+class FeatureRows(Protocol):
+    """What a reader found: feature values, the instants they became known, and views without a usable row."""
+
+    values: Mapping[str, Sequence[Any]]
+    known_at: Mapping[str, Sequence[datetime | None]]
+    stale: Sequence[Sequence[str]]
+
+
+class Reader(Protocol):
+    """Where the features come from: `hindcast.features.online.FeatureReader`, or a test's."""
+
+    def read(self, rows: list[dict[str, Any]], at: list[datetime]) -> FeatureRows: ...
+
+
+@dataclass(frozen=True)
+class Champion:
+    """Everything that an answer depends on, replaced as a whole.
+
+    Attributes:
+        model: The package.
+        reader: Of the model's feature service.
+        promoted_at: When it became the champion (UTC, ISO 8601); None for a model served as it was built in.
+    """
+
+    model: ServedModel
+    reader: Reader
+    promoted_at: str | None
+
+    def describe(self) -> dict[str, Any]:
+        """What a caller may know of it."""
+        metrics = self.model.folder / METRICS
+        return {
+            "version": self.model.version,
+            "snapshot": self.model.metadata.get("snapshot"),
+            "as_of": self.model.metadata.get("as_of"),
+            "promoted_at": self.promoted_at,
+            "threshold": self.model.signature.threshold,
+            "label": self.model.signature.label_description,
+            "feature_service": self.model.signature.feature_service,
+            "metrics": json.loads(metrics.read_text()) if metrics.exists() else {},
+        }
+
+
+class Champions:
+    """The model that serves, and its successor as soon as there is one that can.
+
+    Args:
+        settings: Where `champion.json` and the packages lie.
+        bundled: A package to serve while there is no `champion.json`.
+        connect: Makes the reader of a model's features.
+
+    Attributes:
+        serving: Read it once per answer: the next one may come from another model.
+        refused: Why the newest champion isn't served, or None.
+
+    Raises:
+        HindcastError: There is neither a champion nor a bundled model, or it can't be served.
+    """
+
+    def __init__(self, settings: Settings, bundled: Path | None, connect: Callable[[ServedModel], Reader]) -> None:
+        self._settings = settings
+        self._connect = connect
+        self._seen = self._state()
+        entry = current(settings)
+        if entry is not None:
+            folder, promoted_at = settings.models / entry["version"], entry.get("promoted_at")
+        elif bundled is not None:
+            folder, promoted_at = bundled, None
+        else:
+            raise HindcastError(f"There is no champion to serve in {settings.home}: `hindcast run` makes one.")
+        self.serving = self._load(folder, promoted_at)
+        self.refused: str | None = None
+
+    def refresh(self) -> bool:
+        """Swaps to a new champion if there is one and it passes the checks; says whether it swapped.
+
+        A champion that fails them is refused, and tried again only when `champion.json` changes.
+        """
+        state = self._state()
+        if state == self._seen:
+            return False
+        self._seen = state
+        try:
+            entry = current(self._settings)
+            if entry is None:
+                return False
+            successor = self._load(self._settings.models / entry["version"], entry.get("promoted_at"))
+            self._check_request_fields(successor.model)
+        except Exception as error:
+            self.refused = str(error) if isinstance(error, HindcastError) else f"{type(error).__name__}: {error}"
+            return False
+        self.serving, self.refused = successor, None
+        return True
+
+    def _state(self) -> tuple[int, int] | None:
+        try:
+            state = self._settings.champion_file.stat()
+        except FileNotFoundError:
+            return None
+        return state.st_ino, state.st_mtime_ns
+
+    def _load(self, folder: Path, promoted_at: str | None) -> Champion:
+        model = ServedModel.load(folder)
+        difference = model.smoke_test()
+        if not difference <= _SMOKE_TOLERANCE:  # NaN must fail too
+            raise HindcastError(
+                f"{folder} predicts otherwise here than when it was packaged (by {difference:.2g}); package it again."
+            )
+        return Champion(model, self._connect(model), promoted_at)
+
+    def _check_request_fields(self, model: ServedModel) -> None:
+        old, new = self.serving.model.signature, model.signature
+        for name in ("entity_key", "join_keys", "request_fields"):
+            if getattr(old, name) != getattr(new, name):
+                raise HindcastError(
+                    f"{model.version} wants other request fields ({name}) than the running service takes; "
+                    "start the service again with its bento."
+                )
+
+
+def answer(
+    champion: Champion, requests: Sequence[Mapping[str, Any]], log: RequestLog, clock: Clock
+) -> list[dict[str, Any]]:
+    """Answers requests by one model, each logged durably before this returns.
+
+    Args:
+        champion: Who answers.
+        requests: Checked by `request_form`'s form: the entity's fields, and `prediction_time` (aware; None for
+            the clock's now) and `request_id` (None for a new one).
+        log: Gets one record per request.
+        clock: The home's.
+
+    Raises:
+        Unavailable: Features can't be read, or the records can't be written.
+    """
+    began = time.perf_counter()
+    received_at = WallClock().now()
+    model, signature = champion.model, champion.model.signature
+    times = [(request["prediction_time"] or clock.now()).astimezone(UTC) for request in requests]
+    entities = [
+        {name: value for name, value in request.items() if name not in ("prediction_time", "request_id")}
+        for request in requests
+    ]
+    try:
+        found = champion.reader.read(entities, times)
+    except (HindcastError, OSError, sqlite3.Error) as error:
+        raise Unavailable(f"Features can't be read: {error}") from error
+    probabilities = model.predict(model.matrix(found.values)).tolist()
+    unknown = model.unknown_categories(found.values)
+    answers, records = [], []
+    for row, request in enumerate(requests):
+        said = {
+            "id": request["request_id"] or uuid.uuid4().hex,
+            "prediction_time": times[row].isoformat(),
+            "probability": probabilities[row],
+            "decision": int(probabilities[row] >= signature.threshold),
+            "model_version": model.version,
+            "snapshot": model.metadata.get("snapshot"),
+            "feature_times": {view: _text(instants[row]) for view, instants in found.known_at.items()},
+            "missing_or_stale": list(found.stale[row]),
+            "unknown_categories": unknown[row],
+        }
+        answers.append(said | {"threshold": signature.threshold})
+        records.append(
+            said
+            | {
+                "received_at": received_at.isoformat(),
+                "entity": entities[row],
+                "features": {name: _plain(found.values[name][row]) for name in signature.names},
+                "latency_ms": round((time.perf_counter() - began) * 1000, 3),
+            }
+        )
+    try:
+        log.append(records)
+    except OSError as error:
+        raise Unavailable(f"The request can't be logged, so it isn't answered: {error.strerror or error}.") from error
+    return answers
+
+
+def _text(instant: datetime | None) -> str | None:
+    return None if instant is None else instant.isoformat()
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON can hold it: what isn't a finite number is missing."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value.item() if hasattr(value, "item") else value

@@ -1,0 +1,174 @@
+"""The typed form of a request, made from a model's signature: another problem gets its own without new code.
+
+What is done with a request is in `answering`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    create_model,
+)
+
+from hindcast.models.model import Signature
+
+_TEXT = Annotated[str, Field(max_length=1000)]
+
+
+def _only_text(value: Any) -> Any:
+    if isinstance(value, str):
+        return value
+    raise ValueError("should be text, an instant as in 2024-05-01T12:00:00Z")
+
+
+# Not strict, for a batch's rows are no longer JSON when they are checked, one by one.
+_INSTANT = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_only_text)]
+_NUMBER = Annotated[float, Field(allow_inf_nan=False)]
+_WHOLE_BITS = {"TINYINT": 8, "SMALLINT": 16, "INTEGER": 32, "BIGINT": 64}
+_FORMS: dict[str, Any] = {
+    "VARCHAR": _TEXT,
+    "DOUBLE": _NUMBER,
+    "FLOAT": _NUMBER,
+    "BOOLEAN": bool,
+    **{
+        name: Annotated[int, Field(ge=-(2 ** (bits - 1)), le=2 ** (bits - 1) - 1)] for name, bits in _WHOLE_BITS.items()
+    },
+}
+_ANY = _TEXT | _FORMS["BIGINT"] | _NUMBER | bool
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A request of a batch that can't be answered, and why."""
+
+    detail: str
+
+
+def request_form(signature: Signature, types: Mapping[str, str]) -> type[BaseModel]:
+    """The form of one request.
+
+    Args:
+        signature: Of the model that serves.
+        types: By field, the type of its column in the lake (`VARCHAR`, `INTEGER`, …); a field without one takes any.
+
+    Returns:
+        A strict form that forbids unknown fields: the entity's key, the join keys and the request fields, all
+        of which must be there (all but the entity's key may be null, where the fact isn't known), then
+        `prediction_time` and `request_id`.
+    """
+    fields: dict[str, Any] = {}
+    for name in dict.fromkeys((signature.entity_key, *signature.join_keys, *signature.request_fields)):
+        kind = _FORMS.get(types.get(name, ""), _ANY)
+        if name == signature.entity_key:
+            fields[name] = (kind, Field(description=f"Names the {signature.entity}."))
+        else:
+            fields[name] = (kind | None, Field(description="Null where it isn't known."))
+    fields["prediction_time"] = (
+        _INSTANT | None,
+        Field(
+            default=None,
+            description="When the question is asked, with a time zone: nothing known later is used. "
+            "Left out: the home's clock, which isn't the machine's where time is simulated.",
+            examples=["2024-05-01T12:00:00Z"],
+        ),
+    )
+    fields["request_id"] = (
+        Annotated[str, Field(min_length=1, max_length=100)] | None,
+        Field(default=None, description="Asking again with the same id makes no second row in the log."),
+    )
+    return create_model(
+        "Request", __config__=ConfigDict(strict=True, extra="forbid", protected_namespaces=()), **fields
+    )
+
+
+def batch_form(form: type[BaseModel], max_batch: int) -> type[BaseModel]:
+    """The form of many requests: a row that breaks the form becomes a `Fault`, and the others stand."""
+
+    def keep_fault(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return check(value)
+        except ValidationError as error:
+            return Fault(explain(error))
+
+    rows = Annotated[list[Annotated[form, WrapValidator(keep_fault)]], Field(json_schema_extra={"maxItems": max_batch})]  # type: ignore[valid-type]
+    return create_model(
+        "Batch",
+        __config__=ConfigDict(strict=True, extra="forbid"),
+        requests=(rows, Field(description="Each is answered by itself; the order is kept.")),
+    )
+
+
+def explain(error: ValidationError) -> str:
+    """What is wrong with a request, in one line that names each field."""
+    return explain_faults(error.errors(include_url=False, include_context=False, include_input=False))
+
+
+def explain_faults(faults: Any) -> str:
+    """As `explain`, from the list of faults that pydantic gives."""
+    return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'body'}: {_plain(fault)}" for fault in faults)
+
+
+def _plain(fault: Mapping[str, Any]) -> str:
+    known = {"missing": "missing field", "extra_forbidden": "unknown field"}
+    return known.get(fault["type"]) or str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+
+
+class Answer(BaseModel):
+    """What comes out of one request."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    id: str = Field(description="Of the record in the log.")
+    prediction_time: AwareDatetime = Field(description="As asked, in UTC.")
+    probability: float = Field(ge=0, le=1, description="Of the label being 1.")
+    decision: int = Field(description="1 where the probability reaches the threshold, else 0.")
+    threshold: float
+    model_version: str
+    snapshot: int | None = Field(description="Of the lake, from which the model was trained.")
+    feature_times: dict[str, AwareDatetime | None] = Field(
+        description="Per feature view: since when the values that were used have been known."
+    )
+    missing_or_stale: list[str] = Field(description="Feature views without a row that is recent enough.")
+    unknown_categories: list[str] = Field(description="Features whose value the model has never seen.")
+
+
+class ProblemDetails(BaseModel):
+    """Why there is no answer (RFC 9457)."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+
+
+class BatchAnswer(BaseModel):
+    """What comes out of a batch."""
+
+    answers: list[Answer | ProblemDetails] = Field(description="In the order of the requests.")
+    failed: int = Field(description="How many of them are problems.")
+
+
+class Model(BaseModel):
+    """The model that serves."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    version: str
+    snapshot: int | None
+    as_of: str | None = Field(description="The instant that it was made as of: nothing known later was used.")
+    promoted_at: str | None = Field(description="Null for the model that was built into the bento.")
+    threshold: float
+    label: str
+    feature_service: str
+    request_fields: list[str]
+    metrics: dict[str, Any]
+    refused: str | None = Field(description="Why a newer champion isn't served.")

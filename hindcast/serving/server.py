@@ -1,0 +1,166 @@
+"""The service as a process: start it on the loopback address, wait until it answers, stop it, leave no orphan.
+
+How a bento comes to be is in `bento`; what the service does in `bentos/service.py`.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NoReturn
+
+from hindcast.errors import HindcastError
+from hindcast.models.champion import champion_folder
+from hindcast.problem import Problem, load_problem
+from hindcast.settings import Settings
+
+MODEL_ALIAS = "champion"
+"""By this name the service finds the model that is in its bento."""
+PACKAGE = "package"
+"""Folder of the package inside the bento's model."""
+TYPES = "request_types.json"
+"""File in the bento: the types of a request's fields, as the lake has them."""
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+@contextmanager
+def running(settings: Settings, tag: str, ready_within: float = 120.0) -> Iterator[str]:
+    """Serves a bento on a free loopback port while the block runs; gives its URL.
+
+    The server also ends when this process does, however that happens (on Linux; call it from a thread that
+    lives as long as the block).
+
+    Args:
+        settings: The home that it serves.
+        tag: Of a bento in the home's store.
+        ready_within: Seconds that it may take to answer.
+
+    Raises:
+        HindcastError: It ended or wasn't ready in time; with the last lines of its log.
+    """
+    port = _free_port()
+    settings.scratch.mkdir(parents=True, exist_ok=True)
+    log = settings.scratch / f"service-{port}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "hindcast.serving.server", str(os.getpid()), *_command(tag, "127.0.0.1", port)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=settings.root,
+            env=_environment(settings),
+            start_new_session=True,
+        )
+    try:
+        _wait_until_ready(process, port, log, ready_within)
+        yield f"http://127.0.0.1:{port}"
+        log.unlink()
+    finally:
+        _stop(process)
+
+
+def serve_forever(settings: Settings, host: str, port: int) -> NoReturn:
+    """Becomes the server of the champion's bento: signals and the exit status are its own.
+
+    Raises:
+        HindcastError: There is no champion, or its bento hasn't been built.
+    """
+    tag = champion_tag(settings, load_problem(settings.problem_file))
+    if not (bento_folder(settings, tag) / "bento.yaml").exists():
+        raise HindcastError(f"The champion's bento {tag} isn't in {settings.bento_store}: `hindcast run` builds it.")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise HindcastError(f"Can't listen on {host}:{port}: {error.strerror}. Choose another --port.") from error
+    os.environ.update(_environment(settings))
+    print(f"{tag} on http://{host}:{port} (Ctrl-C ends it)", flush=True)
+    command = _command(tag, host, port)
+    os.execv(command[0], command)
+
+
+def champion_tag(settings: Settings, problem: Problem) -> str:
+    """Tag of the champion's bento, `problem:version`.
+
+    Raises:
+        HindcastError: There is no champion.
+    """
+    return f"{problem.name}:{champion_folder(settings).name}".lower()
+
+
+def bento_folder(settings: Settings, tag: str) -> Path:
+    """Where a bento lies in the home's store."""
+    return settings.bento_store / "bentos" / tag.replace(":", "/")
+
+
+def die_with_parent(parent: int) -> None:
+    """Has the kernel end this process when the one that started it is gone, even by `kill -9`. Linux alone can.
+
+    Args:
+        parent: Process id of who started this; if it is gone already, this process ends now.
+    """
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+def _command(tag: str, host: str, port: int) -> list[str]:
+    return [sys.executable, "-m", "bentoml", "serve", tag, "--host", host, "--port", str(port)]
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    # BentoML leaves folders behind when it is killed: let them lie where they may be deleted.
+    return os.environ | settings.environment() | {"TMPDIR": str(settings.scratch), "PYTHONUNBUFFERED": "1"}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path, seconds: float) -> None:
+    import httpx
+
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise HindcastError(f"The service ended while it started (status {process.returncode}):\n{_tail(log)}")
+        try:
+            if httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=1.0, trust_env=False).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.05)
+    raise HindcastError(f"The service wasn't ready within {seconds:.0f} s:\n{_tail(log)}")
+
+
+def _tail(log: Path, lines: int = 20) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Asks the server to end, then makes its whole process group end."""
+    process.terminate()
+    try:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+if __name__ == "__main__":
+    die_with_parent(int(sys.argv[1]))
+    os.execv(sys.argv[2], sys.argv[2:])
