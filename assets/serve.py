@@ -31,7 +31,7 @@ def served_requests(context: AssetExecutionContext, hindcast: HindcastResource) 
     settings, problem, clock = hindcast.settings, hindcast.problem, hindcast.problem.clock
     if clock is None:  # requests come from outside, whenever they come
         return MaterializeResult(metadata={"sent": 0})
-    with running(settings, champion_tag(settings, problem)) as url:
+    with running(settings, champion_tag(settings)) as url:
         replayed = replay_requests(
             settings,
             problem,

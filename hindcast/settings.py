@@ -111,6 +111,11 @@ class Settings:
         return self.home / "bentoml"
 
     @property
+    def built_bentos(self) -> Path:
+        """Which bentos in the store are whole."""
+        return self.bento_store / "built.json"
+
+    @property
     def request_log(self) -> Path:
         return self.home / "request_log"
 

@@ -22,7 +22,7 @@ from hindcast.fingerprint import fingerprint
 from hindcast.lake import Lake
 from hindcast.models.champion import champion_folder
 from hindcast.problem import Problem
-from hindcast.serving.server import MODEL_ALIAS, PACKAGE, TYPES, bento_folder, champion_tag
+from hindcast.serving.server import MODEL_ALIAS, PACKAGE, TYPES, bento_folder, built_bentos
 from hindcast.settings import Settings
 
 
@@ -31,7 +31,7 @@ class Built:
     """A bento in the home's store.
 
     Attributes:
-        tag: `problem:version`.
+        tag: `problem:version-fingerprint`.
         path: Its folder.
         built: False where it was there already, of the same model and code.
         packages: Python packages that it asks for, each with its locked version.
@@ -57,18 +57,19 @@ def build_bento(settings: Settings, problem: Problem, lake: Lake) -> Built:
         HindcastError: There is no champion, or BentoML can't build (with what it said).
     """
     package = champion_folder(settings)
-    tag = champion_tag(settings, problem)
-    path = bento_folder(settings, tag)
     config = yaml.safe_load((settings.bentos / "bentofile.yaml").read_text())
     packages = locked(settings.root / "requirements.lock", config["python"].pop("packages"))
     files = _sources(settings)
     types = _column_types(problem, lake)
-    wanted = fingerprint([*files.values(), *package.iterdir()], [tag, config, packages, types, *files])
-    built = settings.bento_store / "built.json"
+    wanted = fingerprint([*files.values(), *package.iterdir()], [package.name, config, packages, types, *files])
+    # A server may be running from the folder of an earlier build: other content, other tag, other folder.
+    tag = f"{problem.name}:{package.name}-{wanted[:8]}".lower()
+    path = bento_folder(settings, tag)
     with exclusive(settings.locks / "bento"):
-        if path.exists() and built.exists() and json.loads(built.read_text()) == {tag: wanted}:
+        others = built_bentos(settings)
+        if others.pop(tag, None) and path.exists():
+            write_atomically(settings.built_bentos, json.dumps(others | {tag: package.name}))  # it is the newest again
             return Built(tag, path, False, packages, wanted)
-        built.unlink(missing_ok=True)  # a kill from here on leaves nothing that is taken for whole
         for store in ("bentos", "models"):
             shutil.rmtree(settings.bento_store / store / tag.replace(":", "/"), ignore_errors=True)
         # Not in the home: BentoML takes no file from below a hidden folder, and the default home is one.
@@ -84,7 +85,7 @@ def build_bento(settings: Settings, problem: Problem, lake: Lake) -> Built:
             config["models"] = [{"tag": tag, "alias": MODEL_ALIAS}]
             Path(folder, "bentofile.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
             _run(settings, tag, folder, str(package))
-        write_atomically(built, json.dumps({tag: wanted}))
+        write_atomically(settings.built_bentos, json.dumps(others | {tag: package.name}))
     return Built(tag, path, True, packages, wanted)
 
 

@@ -3,6 +3,7 @@
 How a bento comes to be is in `bento`; what the service does in `bentos/service.py`.
 """
 
+import json
 import os
 import signal
 import socket
@@ -16,7 +17,6 @@ from typing import NoReturn
 
 from hindcast.errors import HindcastError
 from hindcast.models.champion import champion_folder
-from hindcast.problem import Problem, load_problem
 from hindcast.settings import Settings
 
 MODEL_ALIAS = "champion"
@@ -71,28 +71,29 @@ def serve_forever(settings: Settings, host: str, port: int) -> NoReturn:
     Raises:
         HindcastError: There is no champion, or its bento hasn't been built.
     """
-    tag = champion_tag(settings, load_problem(settings.problem_file))
-    if not (bento_folder(settings, tag) / "bento.yaml").exists():
-        raise HindcastError(f"The champion's bento {tag} isn't in {settings.bento_store}: `hindcast run` builds it.")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise HindcastError(f"Can't listen on {host}:{port}: {error.strerror}. Choose another --port.") from error
-    os.environ.update(_environment(settings))
+    tag = champion_tag(settings)
     print(f"{tag} on http://{host}:{port} (Ctrl-C ends it)", flush=True)
     command = _command(tag, host, port)
     os.execv(command[0], command)
 
 
-def champion_tag(settings: Settings, problem: Problem) -> str:
-    """Tag of the champion's bento, `problem:version`.
+def champion_tag(settings: Settings) -> str:
+    """Tag of the champion's newest bento, `problem:version-fingerprint`.
 
     Raises:
-        HindcastError: There is no champion.
+        HindcastError: There is no champion, or its bento hasn't been built.
     """
-    return f"{problem.name}:{champion_folder(settings).name}".lower()
+    version = champion_folder(settings).name
+    tags = [tag for tag, built in built_bentos(settings).items() if built == version]
+    if not tags:
+        raise HindcastError(f"The bento of champion {version} hasn't been built: `hindcast run` does.")
+    return tags[-1]
+
+
+def built_bentos(settings: Settings) -> dict[str, str]:
+    """The version of the model in each bento that was built to its end, by tag, oldest first."""
+    path = settings.built_bentos
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def bento_folder(settings: Settings, tag: str) -> Path:

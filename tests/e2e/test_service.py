@@ -26,6 +26,7 @@ from hindcast.models import champion
 from hindcast.problem import load_problem
 from hindcast.serving.bento import build_bento
 from hindcast.serving.request_log import compact
+from hindcast.serving.server import champion_tag
 from hindcast.settings import Settings
 from tests.tiny_model import probability, write_package
 
@@ -52,9 +53,10 @@ service = FeatureService(name="parcels", features=[parcels, depots])
 """
 START = """
 import sys, time
-from hindcast.serving.server import running
+from hindcast.serving.server import built_bentos, running
 from hindcast.settings import Settings
-with running(Settings.from_environment(), "parcels:v1") as url:
+settings = Settings.from_environment()
+with running(settings, next(iter(built_bentos(settings)))) as url:
     print(url, flush=True)
     time.sleep(600)
 """
@@ -288,6 +290,26 @@ def test_champions_are_swapped_under_load_without_a_failed_request(client: httpx
     model = client.get("/model").json()
     assert (model["version"], "checksum" in model["refused"]) == ("v3", True)
     assert model["promoted_at"] == NOON.isoformat()
+
+
+def test_a_bento_that_is_built_anew_leaves_the_running_one_alone(home: Settings, client: httpx.Client) -> None:
+    """A server that runs from a folder needs it for its next champion, and for a worker that is started again."""
+    problem, lake = load_problem(home.problem_file), Lake(home)
+    champion.promote(home, "v1", NOON, home.verdicts / "verdict.json")
+    first = build_bento(home, problem, lake)
+    assert not first.built
+    with lake.writing() as connection:
+        connection.execute("ALTER TABLE labeled.parcels ALTER depot TYPE BIGINT")
+    second = build_bento(home, problem, lake)
+    assert second.built
+    assert second.tag != first.tag
+    assert (first.path / "bento.yaml").exists()
+    assert champion_tag(home) == second.tag
+    promote(home, "v1b", 0.5)
+    deadline = time.monotonic() + 5
+    while (described := client.get("/model").json())["version"] != "v1b":
+        assert time.monotonic() < deadline, described["refused"]
+        time.sleep(0.1)
 
 
 def wait_for(condition: Any, seconds: float) -> None:

@@ -281,7 +281,7 @@ def test_serving_without_a_champion_or_its_bento_says_what_to_do(home: Settings)
     with pytest.raises(HindcastError, match="There is no champion yet"):
         serve_forever(home, "127.0.0.1", 3001)
     promote(home, "v1")
-    with pytest.raises(HindcastError, match="flight_delay:v1 isn't in"):
+    with pytest.raises(HindcastError, match="The bento of champion v1 hasn't been built"):
         serve_forever(home, "127.0.0.1", 3001)
 
 
