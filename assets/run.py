@@ -14,12 +14,12 @@ from typing import Any
 
 from dagster import AssetKey, DagsterInstance, DagsterRunStatus, RunsFilter
 
-from assets.definitions import build_definitions
 from assets.progress import failure_of
 from hindcast.clock import SimulatedClock
 from hindcast.errors import HindcastError
 from hindcast.files import exclusive
 from hindcast.fingerprint import fingerprint
+from hindcast.home import prepare
 from hindcast.lake import Lake
 from hindcast.problem import Problem, load_problem
 from hindcast.settings import Settings
@@ -36,7 +36,7 @@ class Pass:
     settings: Settings
     problem: Problem
     instance: DagsterInstance
-    definitions: Any = field(default_factory=build_definitions)
+    definitions: Any
     seconds: dict[str, float] = field(default_factory=dict)
     ran: int = 0
 
@@ -176,6 +176,7 @@ def main() -> int:
     began = time.monotonic()
     try:
         problem = load_problem(settings.problem_file)
+        prepare(settings)
         print(f"\n{problem.name}: {problem.question}\nhome: {settings.home}\n", flush=True)
 
         def waiting() -> None:
@@ -183,7 +184,9 @@ def main() -> int:
 
         with exclusive(settings.locks / "run", on_wait=waiting), DagsterInstance.get() as instance:
             _clear_after_a_kill(instance)
-            work = Pass(settings, problem, instance)
+            from assets.definitions import build_definitions  # reads the problem's files, in which mistakes may be
+
+            work = Pass(settings, problem, instance, build_definitions())
             until = arguments.until
             if arguments.days and problem.clock:
                 until = SimulatedClock(settings.clock_file, problem.clock.start).now() + timedelta(days=arguments.days)
