@@ -235,14 +235,18 @@ def load_problem(path: Path) -> Problem:
     Raises:
         HindcastError: The file is missing, isn't YAML, or breaks the schema; each broken key is named.
     """
-    if not path.exists():
-        known = sorted(file.stem for file in path.parent.glob("*.yaml"))
-        raise HindcastError(f"No problem file {path}; there are: {', '.join(known) or 'none'}.")
     return load_strict(path, Problem)
 
 
 def load_strict(path: Path, form: type[Form]) -> Form:
-    """Reads a YAML file into a strict form, with every broken key named in one message."""
+    """Reads a YAML file into a strict form, with every broken key named in one message.
+
+    Raises:
+        HindcastError: The file is missing, isn't YAML, or breaks the form.
+    """
+    if not path.exists():
+        known = sorted(file.stem for file in path.parent.glob("*.yaml"))
+        raise HindcastError(f"No {form.__name__.lower()} file {path}; there are: {', '.join(known) or 'none'}.")
     try:
         content = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:

@@ -94,9 +94,12 @@ def evaluate_period(
         entities = read_entities(connection, problem, model, starts_at, ends_at, more)
     labeled = entities.filter(pl.col(label).is_not_null())
     if labeled.is_empty():
+        hint = (
+            "let the clock go on, or choose an earlier period" if entities.height else "choose one that the data covers"
+        )
         raise HindcastError(
             f"No label of {starts_at:%Y-%m-%d %H:%M} to {ends_at:%Y-%m-%d %H:%M} UTC is known yet "
-            f"({entities.height} entities): let the clock go on, or choose an earlier period."
+            f"({entities.height} entities): {hint}."
         )
     if trained is None:
         trained = training_window(problem, lake, model)

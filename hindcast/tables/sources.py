@@ -164,7 +164,4 @@ def load_sources(path: Path) -> Sources:
     Raises:
         HindcastError: The file is missing, isn't YAML, or breaks the schema; each broken key is named.
     """
-    if not path.exists():
-        known = sorted(file.stem for file in path.parent.glob("*.yaml"))
-        raise HindcastError(f"No sources file {path}; there are: {', '.join(known) or 'none'}.")
     return load_strict(path, Sources)

@@ -52,10 +52,23 @@ def test_the_graph_is_as_it_was_last_agreed() -> None:
     assert picture() == SNAPSHOT.read_text()
 
 
-def test_checks_that_guard_what_goes_on_are_blocking() -> None:
-    checks = graph().asset_checks_defs_by_key if hasattr(graph(), "asset_checks_defs_by_key") else {}
-    specs = [spec for definition in set(checks.values()) for spec in definition.check_specs]
-    assert all(spec.blocking for spec in specs if spec.asset_key.path[0] in {"labeled", "split", "train"})
+def test_every_check_blocks_but_two() -> None:
+    """What is wrong goes no further. A refused challenger and an alarm are news, not faults: they only warn."""
+    specs = [spec for definition in graph().assets_defs for spec in definition.check_specs]
+    assert {(spec.asset_key.to_user_string(), spec.name) for spec in specs if not spec.blocking} == {
+        ("verdict", "gate"),
+        ("monitoring_report", "no_alarm"),
+    }
+    assert {(spec.asset_key.to_user_string(), spec.name) for spec in specs if spec.blocking} >= {
+        ("raw/flights", "rejected_share"),
+        ("labeled/flight_outcomes", "holds_what_python_takes_for_granted"),
+        ("split/flight_splits", "holds_what_python_takes_for_granted"),
+        ("train/training_set", "can_be_trained_on"),
+        ("train/training_set", "single_feature_roc_auc"),
+        ("train/training_set", "null_pattern_label_rate"),
+        ("train/training_set", "known_at_violations"),
+        ("evaluation", "model_roc_auc"),
+    }
 
 
 def test_every_job_sensor_and_schedule_is_there() -> None:

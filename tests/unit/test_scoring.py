@@ -131,7 +131,7 @@ def test_a_period_is_judged_by_the_labels_that_have_come(settings: Settings, lak
 
 
 def test_without_labels_there_is_nothing_to_judge(settings: Settings, lake: Lake, model: ServedModel) -> None:
-    with pytest.raises(HindcastError, match=r"No label of 2024-06-01 00:00 .* is known yet \(0 entities\)"):
+    with pytest.raises(HindcastError, match=r"No label of 2024-06-01 00:00 .* is known yet \(0 entities\): choose one"):
         evaluate_period(
             settings, PROBLEM, lake, model, datetime(2024, 6, 1, tzinfo=UTC), datetime(2024, 6, 2, tzinfo=UTC)
         )
