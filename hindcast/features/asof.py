@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 # Names inside the queries; no table's own column is likely to have them.
-ROW, AT = "__row", "__at"
+ROW, AT, KNOWN, KNOWN_BY = "__row", "__at", "__known", "__known_by"
 
 # To be run once before `as_of_join`. DuckDB joins few rows by a nested loop, and takes rows that have just come in for
 # few: with it, joins of 300,000 rows take minutes; without it, they take a second, and those of one row 30 ms.
@@ -18,13 +18,17 @@ NO_LOOP_JOIN = "SET asof_loop_join_threshold = 0"
 class FeatureTable:
     """A feature table as a join sees it: keys, when a row became known, and what is taken from it.
 
+    A row is known from its timestamp on, or from when it was created where that is later. Of the rows known by an
+    instant, the one of the newest timestamp counts, and of several of that timestamp the one created last: a late or
+    corrected value is used from when it came in, and a correction of something old doesn't hide what is newer.
+
     Attributes:
         table: `schema.table`.
         keys: Key column of the table -> column of the entity rows that must equal it.
-        timestamp: Column of the instant at which a row became known.
-        created: Column that decides between rows of the same keys and instant (the newest wins). Where it is None,
-            keys and timestamp must be unique in the table.
-        ttl: Age past which a row is no longer used (its edge still is); None for no limit.
+        timestamp: Column of the instant that a row tells of; where there is no `created`, of when it became known.
+        created: Column of the instant at which a row came in. Where it is None, keys and timestamp must be unique in
+            the table; else, keys, timestamp and created.
+        ttl: Age (since `timestamp`) past which a row is no longer used (its edge still is); None for no limit.
         features: Column of the table -> name in the result.
     """
 
@@ -35,27 +39,49 @@ class FeatureTable:
     ttl: timedelta | None = None
     features: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def known(self) -> str:
+        """SQL of the instant at which a row became known; null where its timestamp is."""
+        at = _utc(self.timestamp)
+        return f"CASE WHEN {at} IS NOT NULL THEN greatest({at}, {_utc(self.created)}) END" if self.created else at
 
-def as_of_join(view: FeatureTable, entity_rows: str) -> str:
-    """For each entity row, the features of the row known last at or before its instant; one row each, in order.
+    def history(self) -> str:
+        """SQL of the rows that ever count: keys, features, `__at` (timestamp) and `__known`, from when on they do."""
+        listed = "".join(f"{name(column)}, " for column in dict.fromkeys([*self.keys, *self.features]))
+        at = _utc(self.timestamp)
+        rows = f"SELECT {listed}{at} AS {AT}, {self.known} AS {KNOWN} FROM {table_name(self.table)}"
+        if self.created is None:
+            return rows
+        # What comes in behind something newer never counts.
+        version = f"row({at}, ifnull({_utc(self.created)}, {at}))"
+        each = f"PARTITION BY {', '.join(map(name, self.keys))} " if self.keys else ""
+        newest = f"max({version}) OVER ({each}ORDER BY {self.known} RANGE UNBOUNDED PRECEDING)"
+        return f"{rows} WHERE {at} IS NOT NULL QUALIFY {version} = {newest}"
+
+
+def as_of_join(view: FeatureTable, entity_rows: str, known_by: str = AT) -> str:
+    """For each entity row, the features of the row that counts at its instant; one row each, in order.
 
     Args:
         view: The feature table.
         entity_rows: Relation with the entity columns, `__at` (the instant, UTC) and `__row` (the order).
+        known_by: Its column of the instant (UTC) past which nothing that became known is used.
     """
-    columns = [*view.keys, *view.features]
     # Without a TTL as well: to an ASOF join, two nulls are instants that match.
-    fresh = f"v.{AT} >= e.{AT} - {_interval(view.ttl)}" if view.ttl else f"v.{AT} <= e.{AT}"
+    fresh = f"v.{AT} >= e.{AT} - {_interval(view.ttl)}" if view.ttl else f"v.{KNOWN} <= e.{known_by}"
     taken = [f"CASE WHEN {fresh} THEN v.{name(c)} END AS {name(out)}" for c, out in view.features.items()]
     same_keys = "".join(f"e.{name(entity)} = v.{name(key)} AND " for key, entity in view.keys.items())
     return (
-        f"SELECT {', '.join(taken)} FROM {entity_rows} e ASOF LEFT JOIN ({_unique_rows(view, columns)}) v "
-        f"ON {same_keys}e.{AT} >= v.{AT} ORDER BY e.{ROW}"
+        f"SELECT {', '.join(taken)} FROM {entity_rows} e ASOF LEFT JOIN ({view.history()}) v "
+        f"ON {same_keys}e.{known_by} >= v.{KNOWN} ORDER BY e.{ROW}"
     )
 
 
 def latest_rows(view: FeatureTable, start: datetime | None, end: datetime | None) -> str:
-    """Per key the row known last from `start` to `end` (both included): keys, features, timestamp, created."""
+    """Per key the row that counts of those known from `start` to `end` (both included).
+
+    Its columns: keys, features, timestamp, created.
+    """
     rows = all_rows(view, start, end)
     rows += "".join(f" AND {name(column)} IS NOT NULL" for column in [*view.keys, view.timestamp])
     newest_first = ", ".join(f"{name(column)} DESC" for column in [view.timestamp, view.created] if column)
@@ -68,21 +94,10 @@ def latest_rows(view: FeatureTable, start: datetime | None, end: datetime | None
 def all_rows(view: FeatureTable, start: datetime | None, end: datetime | None) -> str:
     """All rows known from `start` to `end` (both included): keys, features, timestamp, created."""
     columns = [*view.keys, *view.features, view.timestamp, *([view.created] if view.created else [])]
-    bounds = [f"CAST({name(view.timestamp)} AS TIMESTAMP) >= {instant(start)}"] if start else []
-    bounds += [f"CAST({name(view.timestamp)} AS TIMESTAMP) <= {instant(end)}"] if end else []
+    bounds = [f"{view.known} >= {instant(start)}"] if start else []
+    bounds += [f"{view.known} <= {instant(end)}"] if end else []
     listed = ", ".join(name(column) for column in dict.fromkeys(columns))
     return f"SELECT {listed} FROM {table_name(view.table)} WHERE {' AND '.join(bounds) or 'true'}"
-
-
-def _unique_rows(view: FeatureTable, columns: list[str]) -> str:
-    """The table with one row per keys and instant: an ASOF join takes any one of several."""
-    listed = ", ".join(name(column) for column in dict.fromkeys(columns))
-    rows = f"SELECT {listed}{', ' if listed else ''}CAST({name(view.timestamp)} AS TIMESTAMP) AS {AT}"
-    rows += f" FROM {table_name(view.table)}"
-    if view.created is None:
-        return rows
-    partition = ", ".join(name(column) for column in [*view.keys, AT])
-    return f"{rows} QUALIFY row_number() OVER (PARTITION BY {partition} ORDER BY {name(view.created)} DESC) = 1"
 
 
 def name(identifier: str) -> str:
@@ -99,6 +114,10 @@ def instant(at: datetime) -> str:
     """An instant as a timestamp in UTC; one without a zone is UTC."""
     utc = at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo else at
     return f"TIMESTAMP '{utc.isoformat(sep=' ')}'"
+
+
+def _utc(column: str) -> str:
+    return f"CAST({name(column)} AS TIMESTAMP)"
 
 
 def _interval(age: timedelta) -> str:

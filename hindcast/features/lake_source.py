@@ -50,8 +50,9 @@ class LakeSource(DataSource):
     Args:
         name: Unique in the project.
         table: `schema.table`.
-        timestamp_field: Column of the instant at which a row became known (UTC where it has no zone).
-        created_timestamp_column: Decides between rows of the same keys and instant; without it they must be unique.
+        timestamp_field: Column of the instant (UTC where it has no zone) that a row tells of; without
+            `created_timestamp_column`, of when it became known, and unique per key.
+        created_timestamp_column: Column of the instant at which a row came in: it isn't used before.
         more: As of Feast's data sources: `field_mapping`, `description`, `tags`, `owner`.
     """
 

@@ -93,6 +93,8 @@ class LakeRetrievalJob(RetrievalJob):
 class LakeOfflineStore(OfflineStore):
     """Features from the lake, each entity row with what was known at its instant."""
 
+    supports_filter_by_created_timestamp = True
+
     @staticmethod
     def get_historical_features(
         config: RepoConfig,
@@ -104,6 +106,7 @@ class LakeOfflineStore(OfflineStore):
         full_feature_names: bool = False,
         start_date: datetime | None = None,
         end_date: datetime | None = None,
+        filter_by_created_timestamp: bool = True,
     ) -> LakeRetrievalJob:
         """Features of the rows known last at or before each entity row's instant and no older than the view's TTL.
 
@@ -119,6 +122,7 @@ class LakeOfflineStore(OfflineStore):
             full_feature_names: Whether names are `view__feature`.
             start_date: Only without entity_df; left out, the longest TTL before end_date.
             end_date: Only without entity_df.
+            filter_by_created_timestamp: Makes no difference: a row that came in later is never used here.
 
         Raises:
             HindcastError: A join key or the instant is missing or of another type, or names collide.

@@ -15,7 +15,7 @@ from feast import FeatureView, OnDemandFeatureView
 from feast.types import from_feast_to_pyarrow_type
 
 from hindcast.errors import HindcastError
-from hindcast.features.asof import AT, NO_LOOP_JOIN, ROW, FeatureTable, as_of_join, instant, name, table_name
+from hindcast.features.asof import AT, KNOWN_BY, NO_LOOP_JOIN, ROW, FeatureTable, as_of_join, instant, name, table_name
 from hindcast.features.lake_source import LakeSource
 from hindcast.features.on_demand import compute, input_features, request_fields
 
@@ -32,12 +32,15 @@ class Retrieval:
         on_demand: On-demand views among those that `refs` names.
         refs: `view:feature` in the order of the result.
         full_names: Whether the result's names are `view__feature`.
+        known_by: Column of the entity rows: the instant (UTC) past which nothing that became known is used, while
+            a view's TTL counts from the row's own instant. None where both are the same.
     """
 
     views: Sequence[FeatureView]
     on_demand: Sequence[OnDemandFeatureView]
     refs: Sequence[str]
     full_names: bool
+    known_by: str | None = None
 
     def run(self, connection: duckdb.DuckDBPyConnection, entity_rows: pa.Table) -> pa.Table:
         """Entity rows as they are, then the features.
@@ -51,26 +54,29 @@ class Retrieval:
             wanted = [feature for source, feature in map(_parse, self.refs) if source == view.projection.name_to_use()]
             table = feature_table(view, wanted)
             if wanted:
-                found = connection.execute(as_of_join(table, "temp.entity_rows")).to_arrow_table()
+                join = as_of_join(table, "temp.entity_rows", KNOWN_BY if self.known_by else AT)
+                found = connection.execute(join).to_arrow_table()
                 features |= {(view.projection.name_to_use(), column): found[column] for column in found.column_names}
         for computed in self.on_demand:
             features |= _computed(computed, features, entity_rows)
         return self._append(entity_rows, features)
 
     def _register(self, connection: duckdb.DuckDBPyConnection, entity_rows: pa.Table) -> None:
-        """Makes the temporary table of keys, instant and order that the joins run on."""
-        at = instant_column(entity_rows)
+        """Makes the temporary table of keys, instants and order that the joins run on."""
+        instants = {AT: instant_column(entity_rows)} | ({KNOWN_BY: self.known_by} if self.known_by else {})
         keys: dict[str, pa.Field] = {}
         for view in self.views:
             keys |= _checked_keys(view, entity_rows)
         columns = [entity_rows[key].cast(kind) if kind else entity_rows[key] for key, kind in keys.items()]
-        narrow = pa.table([pa.array(np.arange(len(entity_rows))), entity_rows[at], *columns], names=[ROW, AT, *keys])
+        narrow = pa.table(
+            [pa.array(np.arange(len(entity_rows))), *(entity_rows[column] for column in instants.values()), *columns],
+            names=[ROW, *instants, *keys],
+        )
         connection.execute(NO_LOOP_JOIN)
         connection.register("entity_rows_arrow", narrow)
-        listed = "".join(f", {name(key)}" for key in keys)
+        listed = [f"CAST({column} AS TIMESTAMP) AS {column}" for column in instants] + [name(key) for key in keys]
         connection.execute(
-            f"CREATE TEMP TABLE entity_rows AS SELECT {ROW}, CAST({AT} AS TIMESTAMP) AS {AT}{listed} "
-            "FROM entity_rows_arrow"
+            f"CREATE TEMP TABLE entity_rows AS SELECT {', '.join([ROW, *listed])} FROM entity_rows_arrow"
         )
 
     def _append(self, entity_rows: pa.Table, features: dict[tuple[str, str], pa.ChunkedArray]) -> pa.Table:
@@ -166,7 +172,7 @@ def every_key(views: Sequence[FeatureView], start: datetime, end: datetime) -> s
     selects = [
         f"SELECT {''.join(f'{name(column)} AS {name(key)}, ' for column, key in table.keys.items())}"
         f"{instant(end)} AS {EVENT_TIMESTAMP} FROM {table_name(table.table)} "
-        f"WHERE CAST({name(table.timestamp)} AS TIMESTAMP) BETWEEN {instant(start)} AND {instant(end)}"
+        f"WHERE {table.known} BETWEEN {instant(start)} AND {instant(end)}"
         f"{''.join(f' AND {name(column)} IS NOT NULL' for column in table.keys)}"
         for table in tables
     ]

@@ -30,7 +30,7 @@ from hindcast.lake import Lake
 from hindcast.settings import Settings
 from tests.feature_world import at, make_world, register, shared_world
 
-Row = tuple[str | None, datetime | None, int | None, int | None]  # key, known at, created (any order), value
+Row = tuple[str | None, datetime | None, datetime | None, int | None]  # key, timestamp, created, value
 
 
 def view(ttl: timedelta | None = None, created: bool = False, table: str = "features.history") -> FeatureView:
@@ -49,9 +49,9 @@ def connect(history: Sequence[Row], kind: str = "TIMESTAMP") -> duckdb.DuckDBPyC
     connection.execute(
         f"CREATE TABLE features.history (k VARCHAR, event_timestamp {kind}, created TIMESTAMP, value INTEGER)"
     )
-    for key, known, created, value in history:
-        minutes = None if created is None else datetime(2020, 1, 1) + timedelta(minutes=created)
-        connection.execute("INSERT INTO features.history VALUES (?, ?, ?, ?)", [key, known, minutes, value])
+    for key, told, created, value in history:
+        naive = created and created.replace(tzinfo=None)
+        connection.execute("INSERT INTO features.history VALUES (?, ?, ?, ?)", [key, told, naive, value])
     return connection
 
 
@@ -111,8 +111,61 @@ def test_a_ttl_of_zero_is_none() -> None:
 
 def test_of_rows_known_at_one_instant_the_one_created_last_counts() -> None:
     same = at("05 10:00")
-    history = [("A", same, 3, 30), ("A", same, 9, 90), ("A", same, None, 0), ("A", same, 5, 50)]
-    assert values(history, [("A", same)], created=True) == [90]
+    history = [("A", same, at("05 09:00"), 9), ("A", same, None, 10), ("A", same, at("05 07:00"), 7)]
+    assert values(history, [("A", same)], created=True) == [10]  # without a word on it, created when it says
+
+
+# The level of 06:00 came in at once, that of 07:00 two hours late; at 10:00 that of 06:00 was corrected, at 11:00
+# that of 07:00.
+CORRECTED = [
+    ("A", at("05 06:00"), at("05 06:00"), 6),
+    ("A", at("05 07:00"), at("05 09:00"), 7),
+    ("A", at("05 06:00"), at("05 10:00"), 60),
+    ("A", at("05 07:00"), at("05 11:00"), 70),
+]
+
+
+@pytest.mark.parametrize(
+    ("instant", "expected"),
+    [
+        ("05 05:59", None),
+        ("05 08:59", 6),  # that of 07:00 isn't known yet
+        ("05 09:00", 7),
+        ("05 10:30", 7),  # what was corrected is older than what is known
+        ("05 10:59", 7),
+        ("05 11:00", 70),
+    ],
+)
+def test_a_value_counts_from_when_it_was_created(instant: str, expected: int | None) -> None:
+    assert values(CORRECTED, [("A", at(instant))], created=True) == [expected]
+
+
+def test_a_correction_of_the_newest_row_counts_at_once_though_the_row_is_old() -> None:
+    history = [CORRECTED[0], CORRECTED[2]]
+    assert values(history, [("A", at(f"05 {clock}")) for clock in ("09:59", "10:00")], created=True) == [6, 60]
+
+
+def test_the_ttl_counts_from_what_a_row_tells_of_and_not_from_when_it_came_in() -> None:
+    asked = [("A", at(f"05 {clock}")) for clock in ("08:59", "09:00", "10:00", "10:01")]
+    assert values(CORRECTED, asked, created=True, ttl=timedelta(hours=3)) == [6, 7, 7, None]
+
+
+def test_created_in_another_zone_is_the_same_instant() -> None:
+    connection = connect([])
+    connection.execute("ALTER TABLE features.history ALTER created TYPE TIMESTAMPTZ")
+    connection.execute("INSERT INTO features.history VALUES ('A', '2020-01-05 06:00', '2020-01-05 17:00:00+09', 6)")
+    rows = pa.table({"k": ["A", "A"], "event_timestamp": [at("05 07:59"), at("05 08:00")]})
+    found = Retrieval([view(created=True)], [], ["history:value"], False).run(connection, rows)
+    assert found["value"].to_pylist() == [None, 6]
+
+
+def test_what_became_known_past_a_given_instant_is_not_used_while_the_ttl_counts_from_the_rows_own() -> None:
+    # Asked at noon of a store that was filled at 11:00 with a reading each of 10:00 and 11:30.
+    history = [("A", at("05 10:00"), None, 10), ("A", at("05 11:30"), None, 11)]
+    rows = pa.table({"k": ["A"] * 3, "event_timestamp": [at("05 12:00"), at("05 12:01"), at("05 12:00")]})
+    rows = rows.append_column("filled", pa.array([at("05 11:00"), at("05 11:00"), at("05 11:30")]))
+    retrieval = Retrieval([view(timedelta(hours=2))], [], ["history:value"], False, known_by="filled")
+    assert retrieval.run(connect(history), rows)["value"].to_pylist() == [10, None, 11]
 
 
 def test_null_keys_match_nothing() -> None:
@@ -215,20 +268,20 @@ def known_then(history: Sequence[Row], key: str | None, instant: datetime, ttl: 
     """The rule in plain Python, row by row: nothing of the SQL's way of doing it."""
     last: Row | None = None
     for row in history:
-        if key is None or row[0] != key or row[1] > instant or (ttl and instant - row[1] > ttl):
+        if key is None or row[0] != key or row[1] > instant or row[2] > instant:
             continue
         if last is None or (row[1], row[2]) > (last[1], last[2]):
             last = row
-    return last[3] if last else None
+    return None if last is None or (ttl and instant - last[1] > ttl) else last[3]
 
 
 MINUTES = st.integers(0, 30)
 KEYS = st.sampled_from(["A", "B", None])
 
 
-@hypothesis_settings(max_examples=60, deadline=None, derandomize=True)
+@hypothesis_settings(max_examples=100, deadline=None, derandomize=True)
 @given(
-    history=st.dictionaries(st.tuples(KEYS, MINUTES, st.integers(0, 2)), st.integers(0, 99), max_size=12),
+    history=st.dictionaries(st.tuples(KEYS, MINUTES, MINUTES), st.integers(0, 99), max_size=12),
     asked=st.lists(st.tuples(KEYS, MINUTES), min_size=1, max_size=8),
     ttl=st.one_of(st.none(), st.integers(1, 10)),
 )
@@ -236,8 +289,12 @@ def test_any_history_is_read_as_plain_python_reads_it(
     history: dict[tuple[str | None, int, int], int], asked: list[tuple[str | None, int]], ttl: int | None
 ) -> None:
     start, age = at("05 00:00"), timedelta(minutes=ttl) if ttl else None
-    rows = [(key, start + timedelta(minutes=known), created, value) for (key, known, created), value in history.items()]
-    asks = [(key, start + timedelta(minutes=minute)) for key, minute in asked]
+
+    def minute(number: int) -> datetime:
+        return start + timedelta(minutes=number)
+
+    rows = [(key, minute(told), minute(created), value) for (key, told, created), value in history.items()]
+    asks = [(key, minute(number)) for key, number in asked]
     expected = [known_then(rows, key, instant, age) for key, instant in asks]
     assert values(rows, asks, ttl=age, created=True) == expected
 
@@ -327,8 +384,10 @@ def test_pulling_rows_for_materialising(world: Settings) -> None:
     config = open_store(world).config
     source: DataSource = LakeSource(name="levels", table="features.levels", created_timestamp_column="created")
     arguments = (config, source, ["gauge"], ["level"], "event_timestamp", "created")
-    latest = LakeOfflineStore.pull_latest_from_table_or_query(*arguments, at("05 06:00"), at("05 09:00")).to_arrow()
+    latest = LakeOfflineStore.pull_latest_from_table_or_query(*arguments, at("05 06:00"), at("05 09:05")).to_arrow()
     assert sorted(zip(latest["gauge"].to_pylist(), latest["level"].to_pylist(), strict=True)) == [("A", 31), ("B", 7)]
+    before = LakeOfflineStore.pull_latest_from_table_or_query(*arguments, at("05 06:00"), at("05 09:04")).to_arrow()
+    assert sorted(before["level"].to_pylist()) == [7, 30]  # what came in at 09:05 isn't known yet
     every = LakeOfflineStore.pull_all_from_table_or_query(*arguments, None, at("05 08:00")).to_arrow()
     assert sorted(every["level"].to_pylist()) == [7, 10, 99]
 
