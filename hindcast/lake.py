@@ -4,6 +4,7 @@ What a table holds is not known here; where the files lie is known only to `sett
 """
 
 import importlib.util
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,19 +40,12 @@ class Lake:
             snapshot: Reads every table as it was at this snapshot; None reads the newest.
 
         Raises:
-            HindcastError: There is no lake yet, or it has no such snapshot.
+            HindcastError: There is no lake yet, it is of another format, or it has no such snapshot.
         """
         if not self.settings.lake_catalogue.exists():
             raise HindcastError(f"No lake at {self.settings.lake_catalogue} yet: `hindcast run` makes it.")
         options = ["READ_ONLY"] + ([f"SNAPSHOT_VERSION {int(snapshot)}"] if snapshot is not None else [])
-        try:
-            connection = self._attach(options)
-        except duckdb.Error as error:
-            if snapshot is not None and "snapshot" in str(error).lower():
-                raise HindcastError(
-                    f"The lake at {self.settings.lake_catalogue} has no snapshot {snapshot}."
-                ) from error
-            raise
+        connection = self._attach(options)
         try:
             yield connection
         finally:
@@ -134,6 +128,22 @@ class Lake:
             "META_BUSY_TIMEOUT 10000",
         ]
         connection.execute("LOAD sqlite; LOAD ducklake; LOAD icu; SET TimeZone = 'UTC'")
-        connection.execute(f"ATTACH 'ducklake:sqlite:{self.settings.lake_catalogue}' AS lake ({', '.join(every)})")
+        try:
+            connection.execute(f"ATTACH 'ducklake:sqlite:{self.settings.lake_catalogue}' AS lake ({', '.join(every)})")
+        except duckdb.Error as error:
+            connection.close()
+            raise HindcastError(_why_not(str(error), self.settings.lake_catalogue)) from error
         connection.execute("USE lake")
         return connection
+
+
+def _why_not(message: str, catalogue: Path) -> str:
+    """Why a lake can't be opened, in one sentence."""
+    if found := re.search(r"catalog version is (\S+), but the extension requires version (\S+?)\.?\s", message):
+        return (
+            f"The lake at {catalogue} is of format {found[1]}, and this version of DuckLake reads {found[2]}: work in a "
+            "new HINDCAST_HOME, or with the version that made it."
+        )
+    if found := re.search(r"[Nn]o snapshot found at version (\d+)", message):
+        return f"The lake at {catalogue} has no snapshot {found[1]}."
+    return f"The lake at {catalogue} can't be opened: {message.splitlines()[0]}"

@@ -1,0 +1,90 @@
+"""The lake: what is said where it can't be opened, and that large joins spill to disk."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from hindcast.errors import HindcastError
+from hindcast.features.asof import NO_LOOP_JOIN, FeatureTable, as_of_join
+from hindcast.lake import Lake
+from hindcast.settings import Settings
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    settings = Settings(tmp_path / "checkout", tmp_path / "home")
+    settings.lake_catalogue.parent.mkdir(parents=True)
+    lake = Lake(settings)
+    with lake.writing() as connection:
+        connection.execute("CREATE TABLE main.numbers AS SELECT 1 AS number")
+    return lake
+
+
+def why_not(lake: Lake, snapshot: int | None = None) -> str:
+    with pytest.raises(HindcastError) as error, lake.reading(snapshot):
+        pass
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_a_lake_of_another_format_is_named_with_what_was_expected(lake: Lake) -> None:
+    with sqlite3.connect(lake.settings.lake_catalogue) as catalogue:
+        (ours,) = catalogue.execute("SELECT value FROM ducklake_metadata WHERE key = 'version'").fetchone()
+        catalogue.execute("UPDATE ducklake_metadata SET value = '0.3' WHERE key = 'version'")
+    said = why_not(lake)
+    assert f"{lake.settings.lake_catalogue} is of format 0.3" in said
+    assert f"reads {ours}" in said
+    with pytest.raises(HindcastError, match=r"is of format 0\.3"), lake.writing():
+        pass
+
+
+def test_what_is_no_lake_is_said_to_be_none(lake: Lake) -> None:
+    lake.settings.lake_catalogue.write_text("a shopping list")
+    assert "can't be opened" in why_not(lake)
+    assert "file is not a database" in why_not(lake)
+
+
+def test_a_snapshot_that_there_is_not_is_named(lake: Lake) -> None:
+    assert why_not(lake, snapshot=999).endswith("has no snapshot 999.")
+
+
+def test_a_home_without_a_lake_is_told_how_to_make_one(tmp_path: Path) -> None:
+    assert "`hindcast run` makes it" in why_not(Lake(Settings(tmp_path, tmp_path / "home")))
+
+
+ROWS = 400_000
+
+
+def joined(memory_limit: str, **more: Any) -> pa.Table:
+    """Entity rows joined to a history of as many rows and eight features, within so much memory."""
+    connection = duckdb.connect(config={"memory_limit": memory_limit, "threads": 1} | more)
+    connection.execute(NO_LOOP_JOIN)
+    minute = "TIMESTAMP '2020-01-01' + to_minutes(i * 7919 % 100_003)"
+    features = ", ".join(f"CAST(i * {n} AS DOUBLE) AS f{n}" for n in range(8))
+    connection.execute(
+        f"CREATE SCHEMA features; CREATE TABLE features.history AS "
+        f"SELECT i % 1000 AS k, {minute} AS event_timestamp, {features} FROM range({ROWS}) t(i)"
+    )
+    connection.execute(
+        f"CREATE TABLE asked AS SELECT i AS __row, i % 1000 AS k, {minute} + to_minutes(i % 60) AS __at "
+        f"FROM range({ROWS}) t(i)"
+    )
+    table = FeatureTable(
+        "features.history", {"k": "k"}, "event_timestamp", features={f"f{n}": f"f{n}" for n in range(8)}
+    )
+    return connection.execute(as_of_join(table, "asked")).to_arrow_table()
+
+
+def test_a_join_that_does_not_fit_in_memory_spills_and_gives_the_same(tmp_path: Path) -> None:
+    tight = "70MB"
+    with pytest.raises(duckdb.OutOfMemoryException):
+        joined(tight, temp_directory="")
+    spilled = joined(tight, temp_directory=str(tmp_path / "spilled"))
+    assert spilled.num_rows == ROWS
+    assert spilled.equals(joined("4GB"))
+    assert np.asarray(spilled["f1"]).max() == ROWS - 1
