@@ -141,8 +141,8 @@ def _why_not(message: str, catalogue: Path) -> str:
     """Why a lake can't be opened, in one sentence."""
     if found := re.search(r"catalog version is (\S+), but the extension requires version (\S+?)\.?\s", message):
         return (
-            f"The lake at {catalogue} is of format {found[1]}, and this version of DuckLake reads {found[2]}: work in a "
-            "new HINDCAST_HOME, or with the version that made it."
+            f"The lake at {catalogue} is of format {found[1]}, and this version of DuckLake reads {found[2]}: "
+            "work in a new HINDCAST_HOME, or with the version that made it."
         )
     if found := re.search(r"[Nn]o snapshot found at version (\d+)", message):
         return f"The lake at {catalogue} has no snapshot {found[1]}."
