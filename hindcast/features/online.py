@@ -37,12 +37,14 @@ class FeatureRows:
         known_at: View -> per row the instant (UTC) at which what was used became known, or None.
         stale: Per row the views without a usable row: no such key, too old, or known only later.
         as_of: Until when what was known was in the store as it was read; None where the store doesn't say.
+        snapshot: The lake's, which the store was last filled from; None where the store doesn't say.
     """
 
     values: dict[str, list[Any]]
     known_at: dict[str, list[datetime | None]]
     stale: list[list[str]]
     as_of: datetime | None
+    snapshot: int | None
 
 
 class FeatureReader:
@@ -91,13 +93,14 @@ class FeatureReader:
         with ours.transaction(self._config) if ours else nullcontext():
             for view in self._views:
                 known_at[view.projection.name_to_use()] = self._read_view(store, view, rows, at, values)
-            as_of = ours.known_until(self._config) if ours else None
+            as_of, snapshot = ours.known_until(self._config) if ours else (None, None)
         for computed in self._on_demand:
             request = {field: [row[field] for row in rows] for field in request_fields(computed)}
             for name, column in compute(computed, values, request).items():
                 values[computed.projection.name_to_use(), name] = column
         stale = [[view for view, instants in known_at.items() if instants[row] is None] for row in range(len(rows))]
-        return FeatureRows({name: values[view, name] for view, name in self._features}, known_at, stale, as_of)
+        ordered = {name: values[view, name] for view, name in self._features}
+        return FeatureRows(ordered, known_at, stale, as_of, snapshot)
 
     def _read_view(
         self,

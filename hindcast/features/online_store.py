@@ -117,26 +117,36 @@ class NewestSqliteOnlineStore(SqliteOnlineStore):
                     found[key][1][feature] = Value.FromString(value)
         return [found.get(key, (None, None)) for key in keys]
 
-    def mark_known_until(self, config: RepoConfig, instant: datetime) -> None:
-        """Notes that the store holds what was known until this instant; never takes that back."""
-        connection = self._get_conn(config)
-        connection.execute("CREATE TABLE IF NOT EXISTS known_until (at INTEGER)")
-        connection.execute("INSERT INTO known_until VALUES (?)", [_microseconds(instant)])
-        connection.execute("DELETE FROM known_until WHERE at < (SELECT max(at) FROM known_until)")
+    def mark_known_until(self, config: RepoConfig, instant: datetime, snapshot: int) -> None:
+        """Notes that the store holds what was known until this instant (never less than before), and from where.
 
-    def known_until(self, config: RepoConfig) -> datetime | None:
-        """Until when what was known is in the store; None before it was first filled."""
+        Args:
+            config: Of the repository.
+            instant: Until when what was known has been written.
+            snapshot: Of the lake that it was read from.
+        """
+        connection = self._get_conn(config)
+        connection.execute("CREATE TABLE IF NOT EXISTS filled (known_until INTEGER, snapshot INTEGER)")
+        found = connection.execute("SELECT max(known_until) FROM filled").fetchall()[0][0]
+        connection.execute("DELETE FROM filled")
+        connection.execute("INSERT INTO filled VALUES (?, ?)", [max(_microseconds(instant), found or 0), snapshot])
+
+    def known_until(self, config: RepoConfig) -> tuple[datetime | None, int | None]:
+        """Until when what was known is in the store, and the lake's snapshot it was last filled from.
+
+        None and None before it was first filled.
+        """
         try:
-            rows = self._get_conn(config).execute("SELECT max(at) FROM known_until").fetchall()
+            rows = self._get_conn(config).execute("SELECT known_until, snapshot FROM filled").fetchall()
         except sqlite3.OperationalError:  # no such table yet
-            return None
-        return None if rows[0][0] is None else _EPOCH + timedelta(microseconds=rows[0][0])
+            return None, None
+        return _EPOCH + timedelta(microseconds=rows[0][0]), rows[0][1]
 
     def clear(self, config: RepoConfig, tables: Sequence[FeatureView]) -> None:
         """Takes out all that is known of the views."""
         for table in tables:
             self._get_conn(config).execute(f"DELETE FROM {_table(config, table)}")
-        self._get_conn(config).execute("DROP TABLE IF EXISTS known_until")
+        self._get_conn(config).execute("DROP TABLE IF EXISTS filled")
 
 
 def entity_keys(view: FeatureView, rows: Sequence[Sequence[Any]]) -> list[EntityKey]:

@@ -171,6 +171,7 @@ def materialise(settings: Settings, start: datetime | None, end: datetime) -> di
             useful = [bound for bound in (start, end - view.ttl if view.ttl else None) if bound is not None]
             sql = latest_rows(table, max(useful, default=None), end)
             found[view.name] = table, connection.execute(sql).to_arrow_table()
+        snapshot = connection.execute("SELECT id FROM lake.current_snapshot()").fetchall()[0][0]
     online = get_online_store_from_config(store.config.online_store)
     ours = online if isinstance(online, NewestSqliteOnlineStore) else None
     with ours.transaction(store.config, write=True) if ours else nullcontext():
@@ -180,7 +181,7 @@ def materialise(settings: Settings, start: datetime | None, end: datetime) -> di
             if rows := online_rows(view, *found[view.name]):
                 online.online_write_batch(store.config, view, rows, None)
         if ours:
-            ours.mark_known_until(store.config, end)
+            ours.mark_known_until(store.config, end, snapshot)
     return {name: rows.num_rows for name, (_, rows) in found.items()}
 
 

@@ -83,8 +83,8 @@ def test_history_keeps_rows_order_and_columns_and_appends_the_service(world: Set
     found = historical_features(world, river_problem(), rows)
     assert found.select(rows.columns).equals(rows)
     assert found.columns == [*rows.columns, "level", "state", "boats", "share", "dry", "phase"]
-    assert found["level"].to_list() == [7, 10, 31]
-    assert found["share"].to_list() == [0.56, 0.4, 31 * 4 / 120]
+    assert found["level"].to_list() == [7, 10, 30]  # 31 came in at 09:05
+    assert found["share"].to_list() == [0.56, 0.4, 1.0]
     assert found.schema["level"] == pl.Int32
     with pytest.raises(HindcastError, match="names of features: level"):
         historical_features(world, river_problem(), rows.with_columns(level=pl.lit(1)))
@@ -123,6 +123,26 @@ def test_filling_afresh_forgets_what_became_known_later(tmp_path: Path) -> None:
     materialise(settings, None, at("05 07:00"))
     found = reader.read(row, [at("05 10:00")])
     assert (found.values["level"], found.as_of) == ([10], at("05 07:00"))
+
+
+def test_what_is_read_says_until_when_it_was_known_and_from_which_snapshot(tmp_path: Path) -> None:
+    settings = register(make_world(tmp_path))
+    reader, row = FeatureReader(settings, "floods"), [{"gauge": "A", "river_id": 1, "reach": 4}]
+
+    def filled() -> tuple[datetime | None, int | None]:
+        found = reader.read(row, [at("05 10:00")])
+        return found.as_of, found.snapshot
+
+    assert filled() == (None, None)
+    first = Lake(settings).snapshot()
+    materialise(settings, None, at("05 09:00"))
+    with Lake(settings).writing() as connection:
+        connection.execute("UPDATE features.moon SET phase = 0.5")
+    assert filled() == (at("05 09:00"), first)
+    materialise(settings, at("05 05:00"), at("05 07:00"))  # brings older rows of a newer snapshot
+    assert filled() == (at("05 09:00"), first + 1)
+    materialise(settings, None, at("05 07:00"))
+    assert filled() == (at("05 07:00"), first + 1)
 
 
 def test_feasts_own_materialisation_fills_the_store_alike(tmp_path: Path) -> None:
