@@ -30,11 +30,17 @@ class Unavailable(Exception):  # noqa: N818 - it says what is so, not what went 
 
 
 class FeatureRows(Protocol):
-    """What a reader found: feature values, the instants they became known, and views without a usable row."""
+    """What a reader found: feature values, the instants they became known, and views without a usable row.
+
+    And which state of the online store it was: until when what was known was in it, and the lake's snapshot that it
+    was filled from (None where it doesn't say).
+    """
 
     values: Mapping[str, Sequence[Any]]
     known_at: Mapping[str, Sequence[datetime | None]]
     stale: Sequence[Sequence[str]]
+    as_of: datetime | None
+    snapshot: int | None
 
 
 class Reader(Protocol):
@@ -198,6 +204,8 @@ def answer(
                 "received_at": received_at.isoformat(),
                 "entity": entities[row],
                 "features": {name: _plain(found.values[name][row]) for name in signature.names},
+                "features_as_of": _text(found.as_of),
+                "features_snapshot": found.snapshot,
                 "latency_ms": round((time.perf_counter() - began) * 1000, 3),
             }
         )

@@ -38,8 +38,12 @@ _COLUMNS = {
     "probability": "DOUBLE",
     "decision": "INTEGER",
     "latency_ms": "DOUBLE",
+    "features_as_of": "TIMESTAMP",
+    "features_snapshot": "BIGINT",
 }
-_INSTANTS = ("received_at", "prediction_time")
+# What a record may lack: services of earlier versions didn't say it, and some online stores can't.
+_OPTIONAL = ("features_as_of", "features_snapshot")
+_INSTANTS = ("received_at", "prediction_time", "features_as_of")
 _NESTED = ("entity", "features", "feature_times")
 
 
@@ -181,6 +185,8 @@ def _create_tables(connection: "duckdb.DuckDBPyConnection", entity_key: str) -> 
     columns = ", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
     connection.execute("CREATE SCHEMA IF NOT EXISTS log")
     connection.execute(f'CREATE TABLE IF NOT EXISTS log.requests ("{entity_key}" VARCHAR, {columns})')
+    for name in _OPTIONAL:  # a table of an earlier version lacks them
+        connection.execute(f"ALTER TABLE log.requests ADD COLUMN IF NOT EXISTS {name} {_COLUMNS[name]}")
     connection.execute('CREATE TABLE IF NOT EXISTS log.consumed (file VARCHAR, "offset" BIGINT, torn BIGINT)')
 
 
@@ -210,7 +216,7 @@ def _parse(lines: bytes, entity_key: str | None = None) -> tuple[list[dict[str, 
     rows, torn = [], 0
     for line in filter(None, lines.splitlines()):
         try:
-            record = json.loads(line)
+            record = dict.fromkeys(_OPTIONAL) | json.loads(line)
             row = {name: _cell(name, record[name]) for name in _COLUMNS}
             if entity_key is not None:
                 row[entity_key] = str(record["entity"][entity_key])
@@ -221,6 +227,8 @@ def _parse(lines: bytes, entity_key: str | None = None) -> tuple[list[dict[str, 
 
 
 def _cell(name: str, value: Any) -> Any:
+    if value is None and name in _OPTIONAL:
+        return None
     if name in _INSTANTS:
         return datetime.fromisoformat(value).astimezone(UTC).replace(tzinfo=None)
     return json.dumps(value) if name in _NESTED else value

@@ -22,6 +22,8 @@ def record(number: int, **changes: Any) -> dict[str, Any]:
         "model_version": "v1",
         "snapshot": 7,
         "features": {"weight": 1.5, "kind": "box", "age": None},
+        "features_as_of": "2024-05-01T13:30:00+02:00",
+        "features_snapshot": 12,
         "feature_times": {"depots": "2024-05-01T11:00:00+00:00", "parcels": None},
         "missing_or_stale": ["parcels"],
         "unknown_categories": [],
@@ -73,11 +75,30 @@ def test_records_become_typed_rows(folder: Path, lake: Lake) -> None:
         lake,
         "SELECT parcel, received_at::VARCHAR, prediction_time::VARCHAR, snapshot, probability, decision, latency_ms, "
         "(features->>'weight')::DOUBLE, features->>'kind', features->>'age', entity->>'parcel', "
-        "feature_times->>'depots', missing_or_stale, unknown_categories FROM log.requests",
+        "feature_times->>'depots', missing_or_stale, unknown_categories, features_as_of::VARCHAR, features_snapshot "
+        "FROM log.requests",
     )
     times = ("2024-05-01 12:00:00.25", "2024-05-01 12:00:00")
     depots = "2024-05-01T11:00:00+00:00"
-    assert row == ("P1", *times, 7, 0.25, 0, 0.5, 1.5, "box", None, "P1", depots, ["parcels"], [])
+    as_of = "2024-05-01 11:30:00"
+    assert row == ("P1", *times, 7, 0.25, 0, 0.5, 1.5, "box", None, "P1", depots, ["parcels"], [], as_of, 12)
+
+
+def test_records_and_a_table_of_before_the_features_state_was_logged_go_on(folder: Path, lake: Lake) -> None:
+    log, asked = (
+        RequestLog(folder),
+        "SELECT id, features_as_of IS NULL, features_snapshot FROM log.requests ORDER BY id",
+    )
+    log.append([record(1)])
+    compact(folder, lake, "parcel")
+    with lake.writing() as connection:  # as the earlier version made it
+        connection.execute("ALTER TABLE log.requests DROP COLUMN features_as_of")
+        connection.execute("ALTER TABLE log.requests DROP COLUMN features_snapshot")
+    earlier = record(2)
+    del earlier["features_as_of"], earlier["features_snapshot"]
+    log.append([earlier, record(3), record(4, features_as_of=None, features_snapshot=None)])
+    assert compact(folder, lake, "parcel") == Compaction(added=3, duplicates=0, torn=0, rows=4)
+    assert rows(lake, asked) == [("id-1", True, None), ("id-2", True, None), ("id-3", False, 12), ("id-4", True, None)]
 
 
 def test_compacting_again_adds_only_what_is_new(folder: Path, lake: Lake) -> None:

@@ -36,10 +36,16 @@ class Found:
     values: dict[str, list[Any]]
     known_at: dict[str, list[datetime | None]]
     stale: list[list[str]]
+    as_of: datetime | None
+    snapshot: int | None
 
 
+@dataclass
 class Shelf:
     """A reader of three made-up parcels, known since an hour before they are asked for."""
+
+    as_of: datetime | None = NOON - timedelta(minutes=30)
+    snapshot: int | None = 12
 
     def read(self, rows: list[dict[str, Any]], at: list[datetime]) -> Found:
         found = [PARCELS.get(row["parcel"], (None, None)) for row in rows]
@@ -47,6 +53,8 @@ class Shelf:
             {"weight": [weight for weight, _ in found], "kind": [kind for _, kind in found]},
             {"parcels": [at[n] - timedelta(hours=1) if found[n][1] else None for n in range(len(rows))]},
             [[] if kind else ["parcels"] for _, kind in found],
+            self.as_of,
+            self.snapshot,
         )
 
 
@@ -118,9 +126,18 @@ def test_the_record_holds_what_was_asked_used_and_said(
     assert record["entity"] == {"depot": "D", "parcel": "P2"}
     assert record["features"] == {"weight": -1.0, "kind": "crate"}
     assert record["feature_times"] == said["feature_times"]
+    assert (record["features_as_of"], record["features_snapshot"]) == ("2024-05-01T11:30:00+00:00", 12)
     assert (record["model_version"], record["snapshot"], record["probability"]) == ("v1", 7, said["probability"])
     assert record["latency_ms"] > 0
     assert datetime.fromisoformat(record["received_at"]).utcoffset() == timedelta(0)
+
+
+def test_an_online_store_that_cannot_say_its_state_is_logged_as_such(
+    served: Champion, log: RequestLog, clock: SimulatedClock, tmp_path: Path
+) -> None:
+    answer(replace(served, reader=Shelf(None, None)), [request("P1")], log, clock)
+    (record,) = lines(tmp_path)
+    assert (record["features_as_of"], record["features_snapshot"]) == (None, None)
 
 
 def test_without_a_prediction_time_the_homes_clock_counts_not_the_machines(
