@@ -1,4 +1,4 @@
-"""The champion over HTTP: routes, limits and words of errors. Answering is `hindcast.serving.answering`'s work.
+"""The champion over HTTP: its routes. Answering is `hindcast.serving.answering`'s work, refusing `guard`'s.
 
 Started from its bento (`hindcast serve`), or from this folder (`bentoml serve service:Hindcast`).
 """
@@ -9,13 +9,12 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import bentoml
 from bentoml.exceptions import NotFound
+from guard import Guard, problem, reply
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -25,6 +24,7 @@ from hindcast.clock import clock_of
 from hindcast.models.champion import champion_folder, current
 from hindcast.models.model import SIGNATURE, ServedModel, Signature
 from hindcast.problem import load_problem
+from hindcast.serving.access import known_tokens
 from hindcast.serving.answering import Champions, Reader, Unavailable, answer
 from hindcast.serving.request_form import (
     Answer,
@@ -32,7 +32,6 @@ from hindcast.serving.request_form import (
     Fault,
     Model,
     batch_form,
-    explain_faults,
     request_form,
 )
 from hindcast.serving.request_log import RequestLog
@@ -40,14 +39,12 @@ from hindcast.serving.server import MODEL_ALIAS, PACKAGE, TYPES, die_with_parent
 from hindcast.settings import Settings
 
 POLL_SECONDS = 0.5
-MAX_BODY_BYTES = 1024 * 1024
 BATCH_STEP = 64  # rows answered before other requests get their turn
-
-AS_JSON = json.JSONEncoder(separators=(",", ":")).encode
 
 SETTINGS = Settings.from_environment()
 LOG = logging.getLogger("bentoml.hindcast")
 PROBLEM = load_problem(SETTINGS.problem_file)
+TIMEOUT = PROBLEM.serving.timeout.total_seconds()
 
 
 def _bundled() -> Path | None:
@@ -81,17 +78,6 @@ RequestForm = request_form(_signature(), _types())
 BatchForm = batch_form(RequestForm, PROBLEM.serving.max_batch)
 
 
-def problem(status: int, title: str, detail: str) -> dict[str, Any]:
-    """Problem details (RFC 9457)."""
-    return {"type": "about:blank", "title": title, "status": status, "detail": detail}
-
-
-def reply(content: Mapping[str, Any], status: int = 200) -> Response:
-    """A JSON answer; problems say so in their media type."""
-    kind = "application/json" if status < 400 else "application/problem+json"
-    return Response(AS_JSON(content), status, media_type=kind)
-
-
 async def get_model(request: Request) -> Response:
     return reply(describe(request.app.state.champions))
 
@@ -109,7 +95,7 @@ GETTABLE = Starlette(routes=[Route("/model", get_model, methods=["GET"])])  # Be
 @bentoml.service(
     name=PROBLEM.name,
     workers=1,
-    traffic={"timeout": 30},
+    traffic={"timeout": int(TIMEOUT) + 5},  # the guard is first
     tracing={"excluded_urls": ".*"},
     logging={"access": {"enabled": False}},
 )
@@ -170,103 +156,10 @@ class Hindcast:
                 LOG.error("The new champion is refused: %s", self.champions.refused)
 
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-
-
-class Guard:
-    """Refuses bodies that are too large or no JSON, and gives every error the form of problem details.
-
-    It must never raise: BentoML would hold such a request until it times out.
-    """
-
-    def __init__(self, app: Callable[..., Awaitable[None]], max_bytes: int) -> None:
-        self._app = app
-        self._max_bytes = max_bytes
-
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        headers = dict(scope["headers"])
-        kind = headers.get(b"content-type", b"application/json").split(b";")[0].strip().lower()
-        if scope["method"] == "POST" and kind != b"application/json":  # BentoML would read forms, too
-            detail = "Send JSON, with the header content-type: application/json."
-            await reply(problem(415, "Unsupported Media Type", detail), 415)(scope, receive, send)
-            return
-        length = headers.get(b"content-length", b"")
-        if length.isdigit() and int(length) <= self._max_bytes:
-            await self._app(scope, receive, _as_problems(send))
-            return
-        if not length and b"transfer-encoding" not in headers:
-            await self._app(scope, receive, _as_problems(send))
-            return
-        body = await self._read(receive)
-        if body is None:
-            detail = f"The body is longer than {self._max_bytes} bytes."
-            response = reply(problem(413, "Content Too Large", detail), 413)
-            response.headers["connection"] = "close"
-            await response(scope, receive, send)
-            return
-
-        parts: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-        async def replay() -> Message:
-            return parts.pop() if parts else await receive()
-
-        await self._app(scope, replay, _as_problems(send))
-
-    async def _read(self, receive: Receive) -> bytes | None:
-        """The body, or None where it is too long. Reads on a little, so that the caller hears the answer."""
-        body, size = bytearray(), 0
-        while size <= 8 * self._max_bytes:
-            message = await receive()
-            chunk = message.get("body", b"")
-            size += len(chunk)
-            if size <= self._max_bytes:
-                body += chunk
-            if not message.get("more_body", False):
-                break
-        return bytes(body) if size <= self._max_bytes else None
-
-
-def _as_problems(send: Send) -> Send:
-    """A `send` that turns errors of BentoML and Starlette into problem details."""
-    start: Message | None = None
-    body = b""
-
-    async def send_on(message: Message) -> None:
-        nonlocal start, body
-        if message["type"] == "http.response.start" and message["status"] >= 400:
-            kinds = [value for name, value in message["headers"] if name == b"content-type"]
-            if kinds != [b"application/problem+json"]:
-                start = message
-                return
-        if start is None:
-            await send(message)
-            return
-        body += message.get("body", b"")
-        if not message.get("more_body", False):
-            status = start["status"]
-            response = reply(problem(status, HTTPStatus(status).phrase, _detail(status, body)), status)
-            kept = [pair for pair in start["headers"] if pair[0] not in (b"content-type", b"content-length")]
-            await send({**start, "headers": [*kept, *response.raw_headers]})
-            await send({"type": "http.response.body", "body": response.body})
-
-    return send_on
-
-
-def _detail(status: int, body: bytes) -> str:
-    if status >= 500:
-        return "The service failed; its log says why."
-    try:
-        content = json.loads(body)
-        content = content[0] if isinstance(content, list) else content
-        faults = content.get("detail")
-        return explain_faults(faults) if isinstance(faults, list) else str(content["error"])
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-        return body[:500].decode(errors="replace")
-
-
-Hindcast.add_asgi_middleware(Guard, max_bytes=MAX_BODY_BYTES)
+Hindcast.add_asgi_middleware(
+    Guard,
+    tokens=known_tokens(os.environ),
+    max_bytes=PROBLEM.serving.max_body_bytes,
+    max_concurrency=PROBLEM.serving.max_concurrency,
+    seconds=TIMEOUT,
+)

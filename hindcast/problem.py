@@ -23,15 +23,15 @@ def _in_utc(value: datetime) -> datetime:
     return value.astimezone(UTC)
 
 
-_UNITS = {"minute": "minutes", "hour": "hours", "day": "days", "week": "weeks"}
+_UNITS = {"second": "seconds", "minute": "minutes", "hour": "hours", "day": "days", "week": "weeks"}
 
 
 def _duration(value: object) -> object:
-    if isinstance(value, str) and (match := re.fullmatch(r"(\d+) (minute|hour|day|week)s?", value)):
+    if isinstance(value, str) and (match := re.fullmatch(r"(\d+) (second|minute|hour|day|week)s?", value)):
         return timedelta(**{_UNITS[match[2]]: int(match[1])})
     if isinstance(value, timedelta):
         return value
-    raise ValueError("write a number and minutes, hours, days or weeks, as in '2 hours'")
+    raise ValueError("write a number and seconds, minutes, hours, days or weeks, as in '2 hours'")
 
 
 def _offset(value: str) -> str:
@@ -183,7 +183,10 @@ class Monitoring(Strict):
 class Serving(Strict):
     """What the service answers at most."""
 
-    max_batch: int = Field(gt=0)
+    max_batch: int = Field(gt=0, description="Requests in one batch.")
+    max_body_bytes: int = Field(default=1024 * 1024, gt=0, description="Of a request; past it, the answer is 413.")
+    max_concurrency: int = Field(default=64, gt=0, description="Requests answered at once; past it, 429.")
+    timeout: Duration = Field(default=timedelta(seconds=30), description="For one request; past it, 504.")
 
 
 class SimulatedTime(Strict):

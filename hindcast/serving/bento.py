@@ -123,12 +123,12 @@ def locked(lock: Path, names: list[str]) -> tuple[str, ...]:
 
 def _sources(settings: Settings) -> dict[str, Path]:
     """What goes into the bento, by path in it: the service, the modules of the library that it needs, the problem."""
-    files = {"service.py": settings.bentos / "service.py"}
+    files = {path.name: path for path in settings.bentos.glob("*.py")}
+    wanted = set().union(*map(_imports, files.values()))
     files[f"problems/{settings.problem}.yaml"] = settings.problem_file
     files["feature_repo/feature_store.yaml"] = settings.feature_repo / "feature_store.yaml"
     library = settings.root / "hindcast"
     modules: set[Path] = {library / "__init__.py"}
-    wanted = _imports(files["service.py"])
     while wanted:
         module = library.joinpath(*wanted.pop().split(".")).with_suffix(".py")
         if module not in modules and module.exists():  # else it is a name in a module, or a package

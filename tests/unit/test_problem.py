@@ -33,7 +33,7 @@ def test_the_flights_own_file_is_read() -> None:
         ("  primary: log_loss", "  primry: log_loss", "metrics.primary: missing key; metrics.primry: unknown key"),
         ("  folds: 3", "  folds: one", "budget.folds: Input should be a valid integer"),
         ("start: 2013-11-01T00:00:00Z", "start: 2013-11-01T00:00:00", "clock.start: needs a time zone"),
-        ("cool_down: 7 days", "cool_down: a week", "monitoring.cool_down: write a number and minutes, hours"),
+        ("cool_down: 7 days", "cool_down: a week", "monitoring.cool_down: write a number and seconds, minutes, hours"),
         ("start: -10 months", "start: 10 months", "splits.train.start: write how long before"),
         ("name: gradient_boosting", "name: logistic_regression", "candidates: names must differ"),
     ],

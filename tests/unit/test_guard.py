@@ -1,0 +1,242 @@
+"""What is refused before the service sees it, and how what it holds is let go: the guard around a made-up service."""
+
+import asyncio
+import importlib.util
+import json
+import secrets
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from hindcast.errors import HindcastError
+from hindcast.serving.access import known_tokens
+
+TOKEN, OTHER = secrets.token_hex(16), secrets.token_hex(16)
+LIMITS: dict[str, Any] = {"tokens": (), "max_bytes": 100, "max_concurrency": 2, "seconds": 5.0}
+
+
+@pytest.fixture(scope="module")
+def guard() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("guard", Path(__file__).parents[2] / "bentos" / "guard.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Service:
+    """Answers with the length of the body, after `work`; counts what it is asked."""
+
+    def __init__(self, work: Callable[[], Any] | None = None, status: int = 200, body: bytes | None = None) -> None:
+        self.asked = 0
+        self.let_go = 0
+        self._work, self._status, self._body = work, status, body
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.asked += 1
+        body = (await receive())["body"] if scope["method"] == "POST" else b""
+        try:
+            if self._work:
+                await self._work()
+        except asyncio.CancelledError:
+            self.let_go += 1
+            raise
+        headers = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": self._status, "headers": headers})
+        await send({"type": "http.response.body", "body": self._body or str(len(body)).encode()})
+
+
+async def ask(
+    app: Any,
+    parts: list[bytes] | AsyncIterator[bytes] | None = None,
+    method: str = "POST",
+    path: str = "/predict",
+    server: str = "127.0.0.1",
+    **headers: str,
+) -> tuple[int, dict[str, str], Any]:
+    """One request, its body in parts; a caller who leaves where parts end early. Status, headers and content."""
+    sent: list[Any] = []
+    pieces = [b"{}"] if parts is None else parts
+
+    async def messages() -> AsyncIterator[Any]:
+        if isinstance(pieces, list):
+            for number, piece in enumerate(pieces, 1):
+                yield {"type": "http.request", "body": piece, "more_body": number < len(pieces)}
+        else:
+            async for piece in pieces:
+                yield {"type": "http.request", "body": piece, "more_body": True}
+        yield {"type": "http.disconnect"}
+
+    coming = messages()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    named = {"host": "localhost:3001", "content-type": "application/json"} | {
+        name.replace("_", "-"): value for name, value in headers.items()
+    }
+    scope = {
+        "type": "http", "method": method, "path": path, "server": (server, 3001),
+        "headers": [(name.encode(), value.encode()) for name, value in named.items()],
+    }  # fmt: skip
+    await app(scope, lambda: anext(coming), send)
+    if not sent:
+        return 0, {}, None
+    answered = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    return sent[0]["status"], answered, json.loads(b"".join(each.get("body", b"") for each in sent[1:]))
+
+
+def test_a_body_goes_through_whole_in_however_many_parts(guard: ModuleType) -> None:
+    service = Service()
+    assert asyncio.run(ask(guard.Guard(service, **LIMITS), [b"12345", b"", b"678"]))[::2] == (200, 8)
+
+
+@pytest.mark.parametrize("parts", [[b"x" * 101], [b"x" * 60, b"x" * 41], [b"x" * 30] * 100])
+def test_a_body_past_the_limit_is_refused_and_the_service_never_sees_it(guard: ModuleType, parts: list[bytes]) -> None:
+    service = Service()
+    status, headers, said = asyncio.run(ask(guard.Guard(service, **LIMITS), parts))
+    assert (status, said["title"], headers["connection"]) == (413, "Content Too Large", "close")
+    assert service.asked == 0
+    assert asyncio.run(ask(guard.Guard(service, **LIMITS), [b"x" * 100]))[0] == 200
+
+
+def test_past_so_many_at_once_one_more_is_told_to_come_again_and_a_place_is_free_after(guard: ModuleType) -> None:
+    async def scene() -> None:
+        gate = asyncio.Event()
+        app = guard.Guard(Service(gate.wait), **LIMITS)
+        first = [asyncio.create_task(ask(app)) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        status, headers, said = await ask(app)
+        assert (status, headers["retry-after"]) == (429, "1")
+        assert said["detail"].startswith("2 requests are being answered")
+        gate.set()
+        assert [status for status, _, _ in await asyncio.gather(*first)] == [200, 200]
+        assert (await ask(app))[0] == 200
+
+    asyncio.run(scene())
+
+
+def test_whoever_only_looks_is_answered_however_many_are_at_work(guard: ModuleType) -> None:
+    async def scene() -> None:
+        gate = asyncio.Event()
+        app = guard.Guard(Service(gate.wait), **LIMITS)
+        first = [asyncio.create_task(ask(app)) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        look = asyncio.create_task(ask(app, method="GET", path="/readyz"))
+        gate.set()
+        assert (await look)[0] == 200
+        await asyncio.gather(*first)
+
+    asyncio.run(scene())
+
+
+def test_what_takes_too_long_is_ended_and_its_place_is_free(guard: ModuleType) -> None:
+    async def scene() -> None:
+        service = Service(asyncio.Event().wait)
+        app = guard.Guard(service, **LIMITS | {"seconds": 0.05, "max_concurrency": 1})
+        for turn in (1, 2):
+            status, _, said = await ask(app)
+            assert (status, said["detail"]) == (504, "There was no answer within 0.05 seconds.")
+            assert service.let_go == turn
+
+    asyncio.run(scene())
+
+
+def test_a_slow_caller_holds_no_place_for_ever(guard: ModuleType) -> None:
+    async def drip() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x"
+            await asyncio.sleep(0.02)
+
+    async def scene() -> None:
+        service = Service()
+        app = guard.Guard(service, **LIMITS | {"seconds": 0.1, "max_concurrency": 1})
+        status, _, said = await ask(app, drip())
+        assert (status, said["detail"]) == (408, "The request didn't come in within 0.1 seconds.")
+        assert service.asked == 0
+        assert (await ask(app))[0] == 200
+
+    asyncio.run(scene())
+
+
+def test_a_caller_who_leaves_half_way_frees_the_place(guard: ModuleType) -> None:
+    async def leave() -> AsyncIterator[bytes]:
+        yield b"x"
+
+    async def scene() -> None:
+        service = Service()
+        app = guard.Guard(service, **LIMITS | {"max_concurrency": 1})
+        assert (await ask(app, leave()))[0] == 0  # nobody is there to hear an answer
+        assert service.asked == 0
+        assert (await ask(app))[0] == 200
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    ("authorization", "status"),
+    [
+        (f"Bearer {TOKEN}", 200),
+        (f"bearer  {OTHER}", 200),
+        (f"Bearer {TOKEN[:-1]}", 401),
+        (f"Basic {TOKEN}", 401),
+        (TOKEN, 401),
+        ("Bearer ", 401),
+        ("", 401),
+    ],
+)
+def test_with_tokens_only_who_bears_one_is_answered(guard: ModuleType, authorization: str, status: int) -> None:
+    tokens = known_tokens({"HINDCAST_TOKENS": f"{TOKEN} {OTHER}"})
+    app = guard.Guard(Service(), **LIMITS | {"tokens": tokens})
+    for asked in ({"path": "/predict"}, {"path": "/model", "method": "GET"}, {"path": "/docs.json", "method": "GET"}):
+        for server in ("127.0.0.1", "10.0.0.7"):
+            found, headers, _ = asyncio.run(ask(app, server=server, authorization=authorization, **asked))
+            assert found == status
+            assert headers.get("www-authenticate") == ("Bearer" if status == 401 else None)
+    assert asyncio.run(ask(app, path="/readyz", method="GET"))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("server", "host", "status"),
+    [
+        ("127.0.0.1", "127.0.0.1:3001", 200),
+        ("127.0.0.1", "localhost", 200),
+        ("::1", "[::1]:3001", 200),
+        ("10.0.0.7", "localhost:3001", 403),
+        ("127.0.0.1", "rebound.example:3001", 403),
+        ("10.0.0.7", "10.0.0.7:3001", 403),
+    ],
+)
+def test_without_tokens_only_this_machine_is_answered(guard: ModuleType, server: str, host: str, status: int) -> None:
+    service = Service()
+    assert asyncio.run(ask(guard.Guard(service, **LIMITS), server=server, host=host))[0] == status
+    assert service.asked == (status == 200)
+
+
+def test_tokens_come_from_a_file_too(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    file.write_text(f"{TOKEN}\n{OTHER}\n")
+    from_file = known_tokens({"HINDCAST_TOKENS_FILE": str(file), "HINDCAST_TOKENS": "x" * 20})
+    assert from_file == known_tokens({"HINDCAST_TOKENS": f"{TOKEN} {OTHER}"})
+    assert known_tokens({}) == known_tokens({"HINDCAST_TOKENS": ""}) == ()
+
+
+def test_tokens_that_protect_nothing_are_refused_and_never_shown(tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text("\n")
+    with pytest.raises(HindcastError, match="holds no token"):
+        known_tokens({"HINDCAST_TOKENS_FILE": str(tmp_path / "empty")})
+    with pytest.raises(HindcastError, match="can't be read"):
+        known_tokens({"HINDCAST_TOKENS_FILE": str(tmp_path / "nothing")})
+    with pytest.raises(HindcastError, match="fewer than 16 characters") as error:
+        known_tokens({"HINDCAST_TOKENS": f"{TOKEN} hunter2"})
+    assert "hunter2" not in str(error.value)
+
+
+def test_what_went_wrong_inside_is_not_told(guard: ModuleType) -> None:
+    app = guard.Guard(Service(status=500, body=b'{"error": "Traceback: secret"}'), **LIMITS)
+    status, headers, said = asyncio.run(ask(app))
+    assert (status, headers["content-type"]) == (500, "application/problem+json")
+    assert said["detail"] == "The service failed; its log says why."
