@@ -11,16 +11,13 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import psutil
 import pytest
-import yaml
 
-from hindcast.features import store as features
 from hindcast.lake import Lake
 from hindcast.models import champion
 from hindcast.problem import load_problem
@@ -28,29 +25,9 @@ from hindcast.serving.bento import build_bento
 from hindcast.serving.request_log import compact
 from hindcast.serving.server import champion_tag
 from hindcast.settings import Settings
+from tests.served_world import NOON, promote, served_world
 from tests.tiny_model import probability, write_package
 
-ROOT = Path(__file__).parents[2]
-NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
-FEATURES = """
-from datetime import timedelta
-from feast import Entity, FeatureService, FeatureView, Field, ValueType
-from feast.types import Float64, String
-from hindcast.features.lake_source import LakeSource
-
-parcel = Entity(name="parcel", value_type=ValueType.STRING)
-depot = Entity(name="depot", value_type=ValueType.INT32)
-parcels = FeatureView(
-    name="parcels", entities=[parcel], ttl=timedelta(days=30),
-    source=LakeSource(name="parcels", table="features.parcels"),
-    schema=[Field(name="parcel", dtype=String), Field(name="weight", dtype=Float64), Field(name="kind", dtype=String)],
-)
-depots = FeatureView(
-    name="depots", entities=[depot], ttl=timedelta(hours=2), source=LakeSource(name="depots", table="features.depots"),
-    schema=[Field(name="queue", dtype=Float64)],
-)
-service = FeatureService(name="parcels", features=[parcels, depots])
-"""
 START = """
 import sys, time
 from hindcast.serving.server import built_bentos, running
@@ -72,45 +49,7 @@ compact(settings.request_log, Lake(settings), "parcel")
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """A checkout with another problem, its features known and its champion in a bento."""
-    root = tmp_path_factory.mktemp("service")
-    for name in ("hindcast", "bentos", "requirements.lock"):
-        (root / name).symlink_to(ROOT / name)
-    for folder in ("problems", "feature_repo"):
-        (root / folder).mkdir()
-    (root / "feature_repo" / "features.py").write_text(FEATURES)
-    (root / "feature_repo" / "feature_store.yaml").symlink_to(ROOT / "feature_repo" / "feature_store.yaml")
-    problem = yaml.safe_load((ROOT / "problems" / "flight_delay.yaml").read_text())
-    problem |= {"name": "parcels", "labeled_table": "labeled.parcels", "entity": {"name": "parcel", "key": "parcel"}}
-    problem |= {"serving": {"max_batch": 200}}
-    (root / "problems" / "parcels.yaml").write_text(yaml.safe_dump(problem))
-    settings = Settings(root, root / "home", "parcels")
-    os.environ.update(settings.environment())
-    lake = Lake(settings)
-    with lake.writing() as connection:
-        connection.execute("CREATE SCHEMA labeled; CREATE SCHEMA features")
-        connection.execute("CREATE TABLE labeled.parcels (parcel VARCHAR, depot INTEGER, prediction_time TIMESTAMP)")
-        connection.execute(
-            "CREATE TABLE features.parcels AS FROM (VALUES ('P1', TIMESTAMP '2024-05-01 10:00', 2.0, 'box'), "
-            "('P2', '2024-05-01 10:30', -1.0, 'crate')) AS t(parcel, event_timestamp, weight, kind)"
-        )
-        connection.execute("ALTER TABLE features.parcels ALTER weight TYPE DOUBLE")
-        connection.execute(
-            "CREATE TABLE features.depots AS FROM (VALUES (1, TIMESTAMP '2024-05-01 11:00', 5.0), "
-            "(2, '2024-05-01 09:00', 7.0)) AS t(depot, event_timestamp, queue)"
-        )
-        connection.execute("ALTER TABLE features.depots ALTER queue TYPE DOUBLE")
-    features.apply(settings)
-    features.materialise(settings, None, NOON)
-    promote(settings, "v1", 0.0)
-    build_bento(settings, load_problem(settings.problem_file), lake)
-    return settings
-
-
-def promote(settings: Settings, version: str, bias: float) -> Path:
-    package = write_package(settings.models, version, bias)
-    champion.promote(settings, version, NOON, settings.verdicts / "verdict.json")
-    return package
+    return served_world(tmp_path_factory.mktemp("service"))
 
 
 @contextmanager
