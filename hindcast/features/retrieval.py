@@ -55,7 +55,8 @@ class Retrieval:
             table = feature_table(view, wanted)
             if wanted:
                 join = as_of_join(table, "temp.entity_rows", KNOWN_BY if self.known_by else AT)
-                found = connection.execute(join).to_arrow_table()
+                # As one piece: what comes in several is copied once more when it is put together.
+                found = connection.execute(join).to_arrow_table(max(1, len(entity_rows)))
                 features |= {(view.projection.name_to_use(), column): found[column] for column in found.column_names}
         for computed in self.on_demand:
             features |= _computed(computed, features, entity_rows)
@@ -122,7 +123,7 @@ def to_arrow(connection: duckdb.DuckDBPyConnection, entity_rows: EntityRows) -> 
         HindcastError: They are of no known form.
     """
     if isinstance(entity_rows, str):
-        return connection.execute(entity_rows).to_arrow_table()
+        return connection.execute(entity_rows).to_arrow_table().combine_chunks()
     if isinstance(entity_rows, pd.DataFrame):
         # Pandera sets this to 1 for Spark's sake; Arrow then takes datetimes of any zone for UTC ones.
         os.environ["PYARROW_IGNORE_TIMEZONE"] = ""
