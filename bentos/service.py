@@ -103,7 +103,14 @@ class Hindcast:
     """Answers by the champion, and logs each request before it answers."""
 
     def __init__(self) -> None:
+        from prometheus_client import Counter, Gauge  # not before BentoML has said where workers keep their counts
+
         die_with_parent(os.getppid())
+        self.swapped = Counter("hindcast_champions_swapped", "New champions taken since the start.")
+        self.refused = Gauge(
+            "hindcast_champion_refused", "1 while a newer champion isn't served.", multiprocess_mode="livemax"
+        )
+        self.refused.set(0)
         self.champions = GETTABLE.state.champions = Champions(SETTINGS, _bundled(), connect)
         self.log = RequestLog(SETTINGS.request_log)
         self.clock = clock_of(SETTINGS, PROBLEM)
@@ -151,9 +158,11 @@ class Hindcast:
             time.sleep(POLL_SECONDS)
             before = self.champions.refused
             if self.champions.refresh():
+                self.swapped.inc()
                 LOG.info("Now serving %s", self.champions.serving.model.version)
             elif self.champions.refused != before:
                 LOG.error("The new champion is refused: %s", self.champions.refused)
+            self.refused.set(self.champions.refused is not None)
 
 
 Hindcast.add_asgi_middleware(

@@ -228,6 +228,9 @@ def test_champions_are_swapped_under_load_without_a_failed_request(client: httpx
         assert one["probability"] == pytest.approx(probability(biases[one["model_version"]], 2.0), abs=1e-6)
     model = client.get("/model").json()
     assert (model["version"], "checksum" in model["refused"]) == ("v3", True)
+    metrics = client.get("/metrics").text.splitlines()
+    assert any(line.startswith("hindcast_champion_refused") and line.endswith(" 1.0") for line in metrics)
+    assert any(line.startswith("hindcast_champions_swapped_total") and line.endswith(" 2.0") for line in metrics)
     assert model["promoted_at"] == NOON.isoformat()
 
 
