@@ -5,9 +5,11 @@ from typing import Any
 
 import yaml
 from feast import FeatureService, FeatureStore, FeatureView, OnDemandFeatureView, RepoConfig
+from feast.infra.online_stores.helpers import get_online_store_from_config
 from feast.utils import _get_feature_views_to_use
 
 from hindcast.errors import HindcastError
+from hindcast.features.online_store import NewestOnlineStore
 from hindcast.settings import Settings
 
 
@@ -51,6 +53,22 @@ def open_store(settings: Settings, **changes: Any) -> FeatureStore:
     if "registry" not in changes and not settings.feast_registry.exists():
         raise HindcastError(f"No Feast registry {settings.feast_registry} yet: `hindcast run` makes it.")
     return FeatureStore(config=config)
+
+
+def open_online_store(config: RepoConfig) -> NewestOnlineStore:
+    """A new connection to the online store that the configuration names; not for several threads at once.
+
+    Raises:
+        HindcastError: It is a store that lets older rows overwrite newer.
+    """
+    store = get_online_store_from_config(config.online_store)
+    if not isinstance(store, NewestOnlineStore):
+        raise HindcastError(
+            f"An online store of type {config.online_store.type} lets older rows overwrite newer: let it be "
+            "hindcast.features.online_store.NewestSqliteOnlineStore or "
+            "hindcast.features.redis_online_store.NewestRedisOnlineStore in feature_store.yaml."
+        )
+    return store
 
 
 def find_service(store: FeatureStore, name: str) -> FeatureService:

@@ -1,28 +1,34 @@
 """Features for the service: read by entity key, with the same rule of time as in training. Writes nothing.
 
-A row is used if it was known at the request's instant and isn't older then than its view's TTL (edge included), as the
-as-of join does; Feast's own online reads know no TTL. On-demand features are computed from what passed that rule.
+A row is used if it was known at the request's instant (neither its event nor when it came in is later) and its event
+isn't older then than the view's TTL (edge included), as in the as-of join; Feast's own online reads know no TTL.
+On-demand features are computed from what passed that rule.
 """
 
-import sqlite3
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from feast import FeatureView
-from feast.infra.online_stores.helpers import get_online_store_from_config
-from feast.infra.online_stores.online_store import OnlineStore
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.type_map import feast_value_type_to_python_type
 
 from hindcast.errors import HindcastError
-from hindcast.features import lake_source  # noqa: F401 - the registry names its classes
-from hindcast.features.feature_service import find_service, join_keys, open_store, service_features, service_views
+
+# The registry and the configuration name the classes of the first two.
+from hindcast.features import lake_source, redis_online_store  # noqa: F401
+from hindcast.features.feature_service import (
+    find_service,
+    join_keys,
+    open_online_store,
+    open_store,
+    service_features,
+    service_views,
+)
 from hindcast.features.on_demand import compute, request_fields
-from hindcast.features.online_store import NewestSqliteOnlineStore, entity_keys
+from hindcast.features.online_store import HeldRow, NewestOnlineStore, entity_keys
 from hindcast.settings import Settings
 
 _SCALARS = {"int32_val", "int64_val", "double_val", "float_val", "string_val", "bool_val", "bytes_val"}
@@ -83,66 +89,33 @@ class FeatureReader:
 
         Raises:
             HindcastError: A row lacks a join key or request field or holds one of another type, an instant has no
-                time zone, or the store hasn't been filled yet.
+                time zone, or the store can't be reached or hasn't been filled yet.
         """
         self._check(rows, at)
-        store = self._store()
-        ours = store if isinstance(store, NewestSqliteOnlineStore) else None
+        keys = [_keys(view, rows) for view in self._views]
+        asked = [list(dict.fromkeys(key for key in each if None not in key)) for each in keys]
+        held = self._store().read_views(
+            self._config,
+            [
+                (view, entity_keys(view, each), [field.name for field in view.projection.features])
+                for view, each in zip(self._views, asked, strict=True)
+            ],
+        )
         values: dict[tuple[str, str], list[Any]] = {}
         known_at: dict[str, list[datetime | None]] = {}
-        with ours.transaction(self._config) if ours else nullcontext():
-            for view in self._views:
-                known_at[view.projection.name_to_use()] = self._read_view(store, view, rows, at, values)
-            as_of, snapshot = ours.known_until(self._config) if ours else (None, None)
+        for view, wanted, each, found in zip(self._views, keys, asked, held.rows, strict=True):
+            taken = _take(view, wanted, dict(zip(each, found, strict=True)), at)
+            name = view.projection.name_to_use()
+            known_at[name] = [instant for instant, _ in taken]
+            for position, field in enumerate(view.projection.features):
+                values[name, field.name] = [cells[position] for _, cells in taken]
         for computed in self._on_demand:
             request = {field: [row[field] for row in rows] for field in request_fields(computed)}
             for name, column in compute(computed, values, request).items():
                 values[computed.projection.name_to_use(), name] = column
         stale = [[view for view, instants in known_at.items() if instants[row] is None] for row in range(len(rows))]
         ordered = {name: values[view, name] for view, name in self._features}
-        return FeatureRows(ordered, known_at, stale, as_of, snapshot)
-
-    def _read_view(
-        self,
-        store: OnlineStore,
-        view: FeatureView,
-        rows: Sequence[Mapping[str, Any]],
-        at: Sequence[datetime],
-        values: dict[tuple[str, str], list[Any]],
-    ) -> list[datetime | None]:
-        """Adds a view's columns to `values`; says per row when what it holds became known."""
-        aliases = view.projection.join_key_map
-        columns = [aliases.get(field.name, field.name) for field in view.entity_columns]
-        keys = [tuple(row[column] for column in columns) for row in rows]
-        asked = list(dict.fromkeys(key for key in keys if None not in key))
-        features = [field.name for field in view.projection.features]
-        found: dict[tuple[Any, ...], tuple[datetime | None, tuple[Any, ...]]] = dict.fromkeys(keys, (None, ()))
-        if asked:
-            keyed = entity_keys(view, asked)
-            try:
-                answers = store.online_read(self._config, view, keyed, features)
-            except sqlite3.OperationalError as error:
-                if "no such table" not in str(error):
-                    raise
-                raise HindcastError(
-                    f"The online store holds nothing of {view.name} yet: `hindcast run` fills it."
-                ) from error
-            for key, (instant, cells) in zip(asked, answers, strict=True):
-                if instant is not None and cells is not None:
-                    held = tuple(_plain(cells[name]) if name in cells else None for name in features)
-                    found[key] = (instant if instant.tzinfo else instant.replace(tzinfo=UTC), held)
-        nothing = (None,) * len(features)
-        known_at: list[datetime | None] = []
-        taken = []
-        for key, now in zip(keys, at, strict=True):
-            instant, held = found[key]
-            usable = instant is not None and instant <= now and not (view.ttl and now - instant > view.ttl)
-            known_at.append(instant if usable else None)
-            taken.append(held if usable else nothing)
-        name = view.projection.name_to_use()
-        for position, feature in enumerate(features):
-            values[name, feature] = [held[position] for held in taken]
-        return known_at
+        return FeatureRows(ordered, known_at, stale, held.known_until, held.snapshot)
 
     def _check(self, rows: Sequence[Mapping[str, Any]], at: Sequence[datetime]) -> None:
         for number, (row, instant) in enumerate(zip(rows, at, strict=True)):
@@ -154,15 +127,39 @@ class FeatureReader:
                     f"Row {number}: the instant {instant.isoformat()} has no time zone; write …Z for UTC."
                 )
 
-    def _store(self) -> OnlineStore:
-        """This thread's store: a connection of SQLite's isn't for several threads."""
+    def _store(self) -> NewestOnlineStore:
+        """This thread's own."""
         if not hasattr(self._local, "store"):
-            self._local.store = get_online_store_from_config(self._config.online_store)
+            self._local.store = open_online_store(self._config)
         return self._local.store
 
 
-def _plain(value: Value) -> Any:
-    kind = value.WhichOneof("val")
-    if kind is None:
+def _keys(view: FeatureView, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    aliases = view.projection.join_key_map
+    columns = [aliases.get(field.name, field.name) for field in view.entity_columns]
+    return [tuple(row[column] for column in columns) for row in rows]
+
+
+def _take(
+    view: FeatureView,
+    keys: Sequence[tuple[Any, ...]],
+    held: Mapping[tuple[Any, ...], HeldRow | None],
+    at: Sequence[datetime],
+) -> list[tuple[datetime | None, Sequence[Any]]]:
+    """Per key what may be used of its row at its instant: when that became known, and the view's features."""
+    names = [field.name for field in view.projection.features]
+    nothing = (None, [None] * len(names))
+    cells = {key: [_plain(row.values.get(name)) for name in names] for key, row in held.items() if row}
+    taken: list[tuple[datetime | None, Sequence[Any]]] = []
+    for key, now in zip(keys, at, strict=True):
+        row = held.get(key)
+        fresh = row and not (view.ttl and now - row.event_timestamp > view.ttl)
+        taken.append((row.known_at, cells[key]) if row and fresh and row.known_at <= now else nothing)
+    return taken
+
+
+def _plain(value: Value | None) -> Any:
+    kind = value.WhichOneof("val") if value is not None else None
+    if value is None or kind is None:
         return None
     return getattr(value, kind) if kind in _SCALARS else feast_value_type_to_python_type(value)

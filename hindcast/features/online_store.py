@@ -1,21 +1,24 @@
-"""Feast's SQLite online store, mended: newer rows stay, instants are exact, and readers never wait.
+"""Online stores that keep what is newest: what they promise, and the one over SQLite (Redis: `redis_online_store`).
 
-What is written into it and when is `store`'s work; reading for the service is `online`'s.
+What is written into them and when is `store`'s work; reading for the service is `online`'s.
 """
 
 import itertools
 import sqlite3
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from feast import FeatureView, ValueType
 from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.infra.online_stores.helpers import compute_table_id, extract_text_and_num
+from feast.infra.online_stores.online_store import OnlineStore
 from feast.infra.online_stores.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
@@ -34,7 +37,86 @@ _KEY_KINDS: dict[ValueType, tuple[type, str]] = {
     ValueType.INT64: (int, "int64_val"),
 }
 
-Row = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
+Row = tuple[EntityKey, dict[str, Value], datetime, datetime | None]  # with its event and its created timestamp
+
+
+class HeldRow(NamedTuple):
+    """What a store holds of one key of a view; both timestamps are exact to the microsecond and in UTC."""
+
+    event_timestamp: datetime
+    created: datetime | None
+    values: dict[str, Value]
+
+    @property
+    def known_at(self) -> datetime:
+        """From when on it may be used."""
+        return max(self.event_timestamp, self.created or self.event_timestamp)
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a store held at one moment.
+
+    Attributes:
+        rows: For each view that was asked for, per key its row or None.
+        known_until: Until when what was known is in the store; None where nobody said.
+        snapshot: The lake's, which the store was last filled from; None where nobody said.
+    """
+
+    rows: list[list[HeldRow | None]]
+    known_until: datetime | None
+    snapshot: int | None
+
+
+class NewestOnlineStore(OnlineStore):
+    """Holds per key the row of the newest event timestamp (of several, the one created last) in any order of writing.
+
+    A row without a created timestamp counts as created at its event.
+    """
+
+    @abstractmethod
+    def fill(
+        self,
+        config: RepoConfig,
+        rows: Sequence[tuple[FeatureView, Sequence[Row]]],
+        known_until: datetime,
+        snapshot: int,
+        afresh: bool,
+    ) -> None:
+        """Brings rows of all views in, at once or not at all: a reader sees the state before or the one after.
+
+        Args:
+            config: Of the repository.
+            rows: By view; rows that are older than what is held change nothing.
+            known_until: Until when what was known is in the store from now on, unless it was later before.
+            snapshot: Of the lake that the rows were read from.
+            afresh: Whether all that is held of the views, and how far it went, is forgotten first.
+
+        Raises:
+            HindcastError: The store can't be reached or written.
+        """
+
+    @abstractmethod
+    def read_views(
+        self, config: RepoConfig, asked: Sequence[tuple[FeatureView, Sequence[EntityKey], Sequence[str]]]
+    ) -> Held:
+        """Rows by view, keys and features, all of one state of the store.
+
+        Raises:
+            HindcastError: The store can't be reached, or has never been filled.
+        """
+
+    def online_read(
+        self,
+        config: RepoConfig,
+        table: FeatureView,
+        entity_keys: list[EntityKey],
+        requested_features: list[str] | None = None,
+    ) -> list[tuple[datetime | None, dict[str, Value] | None]]:
+        """As Feast asks: per key the event timestamp of its row and its features, or (None, None)."""
+        names = [field.name for field in table.features] if requested_features is None else requested_features
+        found = self.read_views(config, [(table, entity_keys, names)]).rows[0]
+        return [(row.event_timestamp, row.values) if row else (None, None) for row in found]
 
 
 class NewestSqliteOnlineStoreConfig(SqliteOnlineStoreConfig):
@@ -43,12 +125,56 @@ class NewestSqliteOnlineStoreConfig(SqliteOnlineStoreConfig):
     type: Any = "hindcast.features.online_store.NewestSqliteOnlineStore"
 
 
-class NewestSqliteOnlineStore(SqliteOnlineStore):
-    """Per key the row known last, whatever the order of writing.
+class NewestSqliteOnlineStore(NewestOnlineStore, SqliteOnlineStore):
+    """Feast's SQLite store, mended. Its readers never wait for a writer.
 
     Tables are Feast's. Their instants are microseconds since 1970 (UTC): Feast's own are whole seconds of the
     machine's time zone, an hour off where its clock is put forward.
     """
+
+    def fill(
+        self,
+        config: RepoConfig,
+        rows: Sequence[tuple[FeatureView, Sequence[Row]]],
+        known_until: datetime,
+        snapshot: int,
+        afresh: bool,
+    ) -> None:
+        """See `NewestOnlineStore.fill`: one transaction."""
+        with self._transaction(config, "BEGIN IMMEDIATE") as connection:
+            connection.execute("CREATE TABLE IF NOT EXISTS filled (known_until INTEGER, snapshot INTEGER)")
+            if afresh:
+                connection.execute("DELETE FROM filled")
+            for view, new in rows:
+                if afresh:
+                    connection.execute(f"DELETE FROM {_table(config, view)}")
+                _write(connection, config, view, new)
+            before = connection.execute("SELECT max(known_until) FROM filled").fetchall()[0][0]
+            connection.execute("DELETE FROM filled")
+            latest = max(_microseconds(known_until), before or 0)
+            connection.execute("INSERT INTO filled VALUES (?, ?)", [latest, snapshot])
+
+    def online_write_batch(
+        self, config: RepoConfig, table: FeatureView, data: list[Row], progress: Callable[[int], Any] | None
+    ) -> None:
+        """Feast's own way in: writes rows, except where the store holds something newer."""
+        with self._transaction(config, "BEGIN IMMEDIATE") as connection:
+            _write(connection, config, table, data)
+        if progress:
+            progress(len(data))
+
+    def read_views(
+        self, config: RepoConfig, asked: Sequence[tuple[FeatureView, Sequence[EntityKey], Sequence[str]]]
+    ) -> Held:
+        """See `NewestOnlineStore.read_views`: one transaction, one query per view."""
+        with self._transaction(config, "BEGIN") as connection:
+            rows = [_rows(connection, config, *each) for each in asked]
+            try:
+                filled = connection.execute("SELECT known_until, snapshot FROM filled").fetchall()
+            except sqlite3.OperationalError:  # no such table: only Feast's own way in was used
+                filled = []
+        known_until, snapshot = filled[0] if filled else (None, None)
+        return Held(rows, None if known_until is None else _instant(known_until), snapshot)
 
     def _get_conn(self, config: RepoConfig) -> sqlite3.Connection:
         if not self._conn:
@@ -62,91 +188,24 @@ class NewestSqliteOnlineStore(SqliteOnlineStore):
         return self._conn
 
     @contextmanager
-    def transaction(self, config: RepoConfig, write: bool = False) -> Iterator[None]:
-        """All that is read inside is of one state of the store; all that is written appears at once, or not at all."""
-        connection = self._get_conn(config)
-        if connection.in_transaction:
-            yield
-            return
-        connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+    def _transaction(self, config: RepoConfig, begin: str) -> Iterator[sqlite3.Connection]:
         try:
-            yield
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
-
-    def online_write_batch(
-        self, config: RepoConfig, table: FeatureView, data: list[Row], progress: Callable[[int], Any] | None
-    ) -> None:
-        """Writes rows, except where the store knows something newer for a key (by event, then created timestamp)."""
-        statement = (
-            f"INSERT INTO {_table(config, table)} AS held (entity_key, feature_name, value, value_text, event_ts, "
-            "created_ts) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (entity_key, feature_name) DO UPDATE SET "
-            "value = excluded.value, value_text = excluded.value_text, event_ts = excluded.event_ts, "
-            "created_ts = excluded.created_ts WHERE excluded.event_ts > held.event_ts "
-            "OR (excluded.event_ts = held.event_ts AND ifnull(excluded.created_ts, 0) >= ifnull(held.created_ts, 0))"
-        )
-        cells = itertools.chain.from_iterable(_cells(config, row) for row in data)
-        with self.transaction(config, write=True):
-            self._get_conn(config).executemany(statement, cells)
-        if progress:
-            progress(len(data))
-
-    def online_read(
-        self,
-        config: RepoConfig,
-        table: FeatureView,
-        entity_keys: list[EntityKey],
-        requested_features: list[str] | None = None,
-    ) -> list[tuple[datetime | None, dict[str, Value] | None]]:
-        """Per key the instant of its row and its features, or (None, None)."""
-        keys = [_key(config, key) for key in entity_keys]
-        found: dict[bytes, tuple[datetime, dict[str, Value]]] = {}
-        for start in range(0, len(keys), _KEYS_PER_QUERY):
-            chunk = keys[start : start + _KEYS_PER_QUERY]
-            for key, feature, value, event_ts in self._get_conn(config).execute(
-                # The cast hides the column's type, which Feast reads as seconds.
-                f"SELECT entity_key, feature_name, value, CAST(event_ts AS INTEGER) FROM {_table(config, table)} "
-                f"WHERE entity_key IN ({', '.join('?' * len(chunk))})",
-                chunk,
-            ):
-                if key not in found:
-                    found[key] = (_EPOCH + timedelta(microseconds=event_ts), {})
-                if requested_features is None or feature in requested_features:
-                    found[key][1][feature] = Value.FromString(value)
-        return [found.get(key, (None, None)) for key in keys]
-
-    def mark_known_until(self, config: RepoConfig, instant: datetime, snapshot: int) -> None:
-        """Notes that the store holds what was known until this instant (never less than before), and from where.
-
-        Args:
-            config: Of the repository.
-            instant: Until when what was known has been written.
-            snapshot: Of the lake that it was read from.
-        """
-        connection = self._get_conn(config)
-        connection.execute("CREATE TABLE IF NOT EXISTS filled (known_until INTEGER, snapshot INTEGER)")
-        found = connection.execute("SELECT max(known_until) FROM filled").fetchall()[0][0]
-        connection.execute("DELETE FROM filled")
-        connection.execute("INSERT INTO filled VALUES (?, ?)", [max(_microseconds(instant), found or 0), snapshot])
-
-    def known_until(self, config: RepoConfig) -> tuple[datetime | None, int | None]:
-        """Until when what was known is in the store, and the lake's snapshot it was last filled from.
-
-        None and None before it was first filled.
-        """
-        try:
-            rows = self._get_conn(config).execute("SELECT known_until, snapshot FROM filled").fetchall()
-        except sqlite3.OperationalError:  # no such table yet
-            return None, None
-        return _EPOCH + timedelta(microseconds=rows[0][0]), rows[0][1]
-
-    def clear(self, config: RepoConfig, tables: Sequence[FeatureView]) -> None:
-        """Takes out all that is known of the views."""
-        for table in tables:
-            self._get_conn(config).execute(f"DELETE FROM {_table(config, table)}")
-        self._get_conn(config).execute("DROP TABLE IF EXISTS filled")
+            connection = self._get_conn(config)
+            connection.execute(begin)
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            _, missing, table = str(error).partition("no such table: ")
+            if missing:
+                view = table.removeprefix(f"{config.project}_")
+                raise HindcastError(
+                    f"The online store holds nothing of {view} yet: `hindcast run` fills it."
+                ) from error
+            raise HindcastError(f"The online store {self._get_db_path(config)} can't be used: {error}.") from error
 
 
 def entity_keys(view: FeatureView, rows: Sequence[Sequence[Any]]) -> list[EntityKey]:
@@ -187,18 +246,61 @@ def online_rows(view: FeatureView, table: FeatureTable, found: pa.Table) -> list
     ]
 
 
+def serialized(config: RepoConfig, key: EntityKey) -> bytes:
+    """A key as it is looked up."""
+    return serialize_entity_key(key, entity_key_serialization_version=config.entity_key_serialization_version)
+
+
+def can_be_asked_for(row: Row) -> bool:
+    """Whether no part of its key is null."""
+    return all(value.WhichOneof("val") is not None for value in row[0].entity_values)
+
+
+def _write(connection: sqlite3.Connection, config: RepoConfig, view: FeatureView, rows: Sequence[Row]) -> None:
+    cells = itertools.chain.from_iterable(_cells(config, row) for row in rows if can_be_asked_for(row))
+    connection.executemany(
+        f"INSERT INTO {_table(config, view)} AS held (entity_key, feature_name, value, value_text, event_ts, "
+        "created_ts) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (entity_key, feature_name) DO UPDATE SET "
+        "value = excluded.value, value_text = excluded.value_text, event_ts = excluded.event_ts, "
+        "created_ts = excluded.created_ts WHERE (excluded.event_ts, ifnull(excluded.created_ts, excluded.event_ts)) "
+        ">= (held.event_ts, ifnull(held.created_ts, held.event_ts))",
+        cells,
+    )
+
+
 def _cells(config: RepoConfig, row: Row) -> Iterator[tuple[Any, ...]]:
     entity_key, values, event_ts, created_ts = row
-    if any(value.WhichOneof("val") is None for value in entity_key.entity_values):
-        return  # nobody can ask for it
-    key, event = _key(config, entity_key), _microseconds(event_ts)
+    key, event = serialized(config, entity_key), _microseconds(event_ts)
     created = None if created_ts is None else _microseconds(created_ts)
     for feature, value in values.items():
         yield key, feature, value.SerializeToString(), extract_text_and_num(value, False)[0], event, created
 
 
-def _key(config: RepoConfig, key: EntityKey) -> bytes:
-    return serialize_entity_key(key, entity_key_serialization_version=config.entity_key_serialization_version)
+def _rows(
+    connection: sqlite3.Connection,
+    config: RepoConfig,
+    view: FeatureView,
+    entity_keys: Sequence[EntityKey],
+    features: Sequence[str],
+) -> list[HeldRow | None]:
+    keys = [serialized(config, key) for key in entity_keys]
+    found: dict[bytes, tuple[tuple[int, int], HeldRow]] = {}
+    for start in range(0, len(keys), _KEYS_PER_QUERY):
+        chunk = keys[start : start + _KEYS_PER_QUERY]
+        for key, feature, value, event, created in connection.execute(
+            # The casts hide the columns' type, which Feast reads as seconds.
+            "SELECT entity_key, feature_name, value, CAST(event_ts AS INTEGER), CAST(created_ts AS INTEGER) "
+            f"FROM {_table(config, view)} WHERE entity_key IN ({', '.join('?' * len(chunk))})",
+            chunk,
+        ):
+            version = event, event if created is None else created
+            held = found.get(key)
+            if held is None or version > held[0]:  # a cell may be left from before the view lost that feature
+                row = HeldRow(_instant(event), None if created is None else _instant(created), {})
+                held = found[key] = version, row
+            if version == held[0] and feature in features:
+                held[1].values[feature] = Value.FromString(value)
+    return [found[key][1] if key in found else None for key in keys]
 
 
 def _table(config: RepoConfig, view: FeatureView) -> str:
@@ -209,3 +311,7 @@ def _table(config: RepoConfig, view: FeatureView) -> str:
 def _microseconds(instant: datetime) -> int:
     """Since 1970; an instant without a zone is UTC."""
     return ((instant if instant.tzinfo else instant.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND
+
+
+def _instant(microseconds: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=microseconds)

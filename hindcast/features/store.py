@@ -9,7 +9,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,12 +151,11 @@ def materialise(settings: Settings, start: datetime | None, end: datetime) -> di
         Keys written per view.
 
     Raises:
-        HindcastError: `end` has no time zone.
+        HindcastError: `end` has no time zone, or the online store can't be reached.
     """
-    from feast.infra.online_stores.helpers import get_online_store_from_config
-
-    from hindcast.features.asof import latest_rows
-    from hindcast.features.online_store import NewestSqliteOnlineStore, online_rows
+    from hindcast.features.asof import instant, latest_rows, name
+    from hindcast.features.feature_service import open_online_store
+    from hindcast.features.online_store import online_rows
     from hindcast.features.retrieval import feature_table
 
     if end.tzinfo is None:
@@ -168,20 +167,15 @@ def materialise(settings: Settings, start: datetime | None, end: datetime) -> di
         connection.execute("BEGIN")  # all views are read at one snapshot
         for view in views:
             table = feature_table(view, [field.name for field in view.features])
-            useful = [bound for bound in (start, end - view.ttl if view.ttl else None) if bound is not None]
-            sql = latest_rows(table, max(useful, default=None), end)
+            oldest = end - view.ttl if view.ttl else None
+            sql = latest_rows(table, max(filter(None, (start, oldest)), default=None), end)
+            if oldest:  # what came in later than it may still be of an event before it
+                sql = f"FROM ({sql}) WHERE CAST({name(table.timestamp)} AS TIMESTAMP) >= {instant(oldest)}"
             found[view.name] = table, connection.execute(sql).to_arrow_table()
         snapshot = connection.execute("SELECT id FROM lake.current_snapshot()").fetchall()[0][0]
-    online = get_online_store_from_config(store.config.online_store)
-    ours = online if isinstance(online, NewestSqliteOnlineStore) else None
-    with ours.transaction(store.config, write=True) if ours else nullcontext():
-        if ours and start is None:
-            ours.clear(store.config, views)
-        for view in views:
-            if rows := online_rows(view, *found[view.name]):
-                online.online_write_batch(store.config, view, rows, None)
-        if ours:
-            ours.mark_known_until(store.config, end, snapshot)
+    online = open_online_store(store.config)
+    rows = [(view, online_rows(view, *found[view.name])) for view in views]
+    online.fill(store.config, rows, known_until=end, snapshot=snapshot, afresh=start is None)
     return {name: rows.num_rows for name, (_, rows) in found.items()}
 
 

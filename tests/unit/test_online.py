@@ -1,9 +1,12 @@
-"""The online store and its reader: the same answers as offline, nothing too old, nothing from the future."""
+"""The online stores and their reader: the same answers as offline, nothing too old, nothing from the future.
+
+Each test runs on SQLite and on a Redis server of the module's own.
+"""
 
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,21 +15,37 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pytest
-from feast.infra.online_stores.helpers import get_online_store_from_config
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 
 from hindcast.errors import HindcastError
+from hindcast.features.feature_service import find_service, open_online_store, service_features, service_views
+from hindcast.features.on_demand import input_features
 from hindcast.features.online import FeatureReader, FeatureRows
+from hindcast.features.online_store import Row
+from hindcast.features.retrieval import Retrieval
 from hindcast.features.store import historical_features, materialise, open_store
 from hindcast.lake import Lake
 from hindcast.settings import Settings
 from tests.feature_world import at, make_world, register, river_problem
+from tests.redis_server import redis_server, use_redis
+
+MakeWorld = Callable[[Path], Settings]
+
+
+@pytest.fixture(scope="module", params=["sqlite", "redis"])
+def make(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeWorld]:
+    """Makes worlds that are registered and whose online store, of the kind tested, is their own."""
+    if request.param == "sqlite":
+        yield lambda folder: register(make_world(folder))
+        return
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield lambda folder: register(use_redis(make_world(folder), server.connection_string()))
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    settings = register(make_world(tmp_path_factory.mktemp("world")))
+def world(make: MakeWorld, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    settings = make(tmp_path_factory.mktemp("world"))
     materialise(settings, None, at("05 10:00"))
     return settings
 
@@ -50,7 +69,7 @@ def test_features_come_in_the_services_order_with_the_instant_they_became_known(
         ("dry", 0),
         ("phase", 0.25),
     ]
-    assert found.known_at == {"levels": [at("05 09:00")], "rivers": [at("05 08:00")], "moon": [at("04 00:00")]}
+    assert found.known_at == {"levels": [at("05 09:05")], "rivers": [at("05 08:00")], "moon": [at("04 00:00")]}
     assert found.stale == [[]]
     assert found.as_of == at("05 10:00")
 
@@ -101,16 +120,18 @@ def test_what_is_wrong_with_a_request_is_said(
         FeatureReader(world, "floods").read([row], [instant])
 
 
-def test_a_reader_needs_a_registry_a_service_and_a_filled_store(world: Settings, tmp_path: Path) -> None:
+def test_a_reader_needs_a_registry_a_service_and_a_filled_store(
+    make: MakeWorld, world: Settings, tmp_path: Path
+) -> None:
     with pytest.raises(HindcastError, match="No feature service droughts; there are: floods"):
         FeatureReader(world, "droughts")
-    settings = make_world(tmp_path)
+    settings = make(tmp_path)
+    settings.online_store.unlink(missing_ok=True)
+    with pytest.raises(HindcastError, match="online store holds nothing"):
+        read_one(settings, at("05 10:00"))
+    settings.feast_registry.unlink()
     with pytest.raises(HindcastError, match="No Feast registry"):
         FeatureReader(settings, "floods")
-    register(settings)
-    settings.online_store.unlink()
-    with pytest.raises(HindcastError, match="online store holds nothing of levels"):
-        read_one(settings, at("05 10:00"))
 
 
 def test_eight_threads_read_the_same_as_one(world: Settings) -> None:
@@ -123,30 +144,41 @@ def test_eight_threads_read_the_same_as_one(world: Settings) -> None:
 
 def write(settings: Settings, *rows: tuple[str, datetime, datetime | None, int]) -> None:
     store = open_store(settings)
-    cells = [
+    cells: list[Row] = [
         (
             EntityKey(join_keys=["gauge"], entity_values=[Value(string_val=gauge)]),
             {"level": Value(int32_val=level)},
-            known,
+            told,
             created,
         )
-        for gauge, known, created, level in rows
+        for gauge, told, created, level in rows
     ]
-    online = get_online_store_from_config(store.config.online_store)
-    online.online_write_batch(store.config, store.get_feature_view("levels"), cells, None)
+    open_online_store(store.config).online_write_batch(store.config, store.get_feature_view("levels"), cells, None)
 
 
-def test_older_never_overwrites_newer(tmp_path: Path) -> None:
-    settings = register(make_world(tmp_path))
+def test_older_never_overwrites_newer(make: MakeWorld, tmp_path: Path) -> None:
+    settings = make(tmp_path)
     write(settings, ("A", at("05 09:00"), at("05 09:05"), 1))
     write(settings, ("A", at("05 08:00"), at("05 23:00"), 2))  # an older event, though written down later
     write(settings, ("A", at("05 09:00"), at("05 09:04"), 3))  # the same event, written down earlier
-    write(settings, ("A", at("05 09:00"), None, 4))
+    write(settings, ("A", at("05 09:00"), None, 4))  # the same, written down at once
     assert read_one(settings, at("05 10:00"))[0]["level"] == 1
     write(settings, ("A", at("05 09:00"), at("05 09:05"), 5))  # the same once more: the last word
     assert read_one(settings, at("05 10:00"))[0]["level"] == 5
     write(settings, ("A", at("05 09:01"), None, 6))
     assert read_one(settings, at("05 10:00"))[0]["level"] == 6
+    write(settings, ("A", at("05 09:03"), None, 8), ("A", at("05 09:02"), None, 7))  # in one go, the newer one first
+    assert read_one(settings, at("05 10:00"))[0]["level"] == 8
+
+
+def test_a_row_is_used_from_when_it_came_in_and_ages_from_its_event(make: MakeWorld, tmp_path: Path) -> None:
+    settings = make(tmp_path)
+    write(settings, ("A", at("05 09:00"), at("05 11:00"), 1))  # two hours late; levels live for six
+    assert read_one(settings, at("05 11:00") - timedelta(microseconds=1))[0]["level"] is None
+    values, found = read_one(settings, at("05 11:00"))
+    assert (values["level"], found.known_at["levels"]) == (1, [at("05 11:00")])
+    assert read_one(settings, at("05 15:00"))[0]["level"] == 1
+    assert read_one(settings, at("05 15:01"))[0]["level"] is None
 
 
 @pytest.fixture
@@ -162,54 +194,108 @@ def new_york() -> Iterator[None]:
     time.tzset()
 
 
-def test_instants_are_exact_whatever_the_machines_time_zone(tmp_path: Path, new_york: None) -> None:
-    settings = register(make_world(tmp_path))
-    skipped = datetime(2013, 3, 10, 2, 30, 0, 250_000, tzinfo=UTC)  # in New York no clock showed 02:30 that night
+def test_instants_are_exact_whatever_the_machines_time_zone(make: MakeWorld, tmp_path: Path, new_york: None) -> None:
+    settings = make(tmp_path)
+    skipped = datetime(2013, 3, 10, 2, 30, 0, 250_001, tzinfo=UTC)  # in New York no clock showed 02:30 that night
     write(settings, ("A", skipped, None, 1))
     assert read_one(settings, skipped)[1].known_at["levels"] == [skipped]
     assert read_one(settings, skipped - timedelta(microseconds=1))[0]["level"] is None
+    later = skipped + timedelta(microseconds=1)
+    write(settings, ("A", later, None, 2))
+    write(settings, ("A", skipped, None, 1))  # a microsecond older
+    assert read_one(settings, later)[1].known_at["levels"] == [later]
 
 
-def test_online_equals_offline_on_many_small_histories(tmp_path: Path) -> None:
-    """300 gauges, each with a history of its own, asked at instants of their own after the store was filled."""
-    settings = register(make_world(tmp_path))
-    draw, filled, gauges = random.Random(7), at("05 12:00"), [f"G{number}" for number in range(300)]
-    rows = {
-        (
-            gauge,
-            filled - timedelta(minutes=draw.randrange(0, 600, 60)),
-            filled + timedelta(minutes=draw.randrange(3)),
-        ): (
-            draw.choice([None, draw.randrange(100)]),
-            draw.choice([None, "low", "high"]),
-        )
-        for gauge in gauges
-        for _ in range(draw.randrange(5))
-    }
-    columns = list(zip(*[(*key, *value) for key, value in rows.items()], strict=True))
+Version = tuple[datetime, datetime | None]  # event timestamp, created
+
+
+def random_history(
+    draw: random.Random, end: datetime, gauges: list[str]
+) -> dict[tuple[str, Version], tuple[int | None, str | None]]:
+    """Rows of the ten hours before the end: late ones, corrections of the same event or an older one, some to come."""
+    history = {}
+    for gauge in gauges:
+        for _ in range(draw.randrange(6)):
+            told = end - timedelta(minutes=draw.randrange(0, 600, 60))
+            late = draw.choice([None, timedelta(minutes=draw.randrange(1, 30)), timedelta(minutes=draw.randrange(300))])
+            version = told, None if late is None else told + late
+            history[gauge, version] = draw.choice([None, draw.randrange(100)]), draw.choice([None, "low", "high"])
+    return history
+
+
+def known_at(version: Version) -> datetime:
+    told, created = version
+    return max(told, created or told)
+
+
+def put_into_lake(settings: Settings, history: Mapping[tuple[str, Version], tuple[int | None, str | None]]) -> None:
+    columns = zip(*[(gauge, *version, *values) for (gauge, version), values in history.items()], strict=True)
     names = ["gauge", "event_timestamp", "created", "level", "state"]
-    history = pa.table(dict(zip(names, columns, strict=True)))
+    table = pa.table(dict(zip(names, columns, strict=True)))
     with Lake(settings).writing() as connection:
-        connection.register("history", history)
+        connection.register("history", table)
         connection.execute("DELETE FROM features.levels; INSERT INTO features.levels BY NAME FROM history")
+
+
+def test_online_equals_offline_on_many_small_histories(make: MakeWorld, tmp_path: Path) -> None:
+    """300 gauges, each with a history of its own, asked at instants of their own after the store was filled."""
+    settings = make(tmp_path)
+    draw, filled, gauges = random.Random(7), at("05 12:00"), [f"G{number}" for number in range(300)]
+    history = random_history(draw, filled, gauges)
+    put_into_lake(settings, history)
     asked = [entity(draw.choice([*gauges, None]), draw.choice([1, 2, 3, None])) for _ in range(600)]
     instants = [filled + timedelta(minutes=draw.randrange(0, 480, 60)) for _ in asked]
-    offline = historical_features(
-        settings, river_problem(), pl.DataFrame(asked).with_columns(pl.Series("asked_at", instants))
+    rows = pl.DataFrame(asked).with_columns(
+        pl.Series("event_timestamp", instants), pl.Series("filled_at", [filled] * len(asked))
     )
-    expected = {name: offline[name].to_list() for name in ("level", "state", "boats", "share", "dry", "phase")}
+    store = open_store(settings)
+    service = find_service(store, "floods")
+    views, on_demand = service_views(store, service)
+    wanted = service_features(service) + [each for view in on_demand for each in input_features(view)]
+    refs = [f"{view}:{feature}" for view, feature in dict.fromkeys(wanted)]
+    with Lake(settings).reading() as connection:
+        retrieval = Retrieval(views, on_demand, refs, False, known_by="filled_at")
+        offline = retrieval.run(connection, rows.to_arrow())
+    expected = {name: offline[name].to_pylist() for name in ("level", "state", "boats", "share", "dry", "phase")}
     assert 100 < sum(level is not None for level in expected["level"]) < 500
+    assert sum(known_at(version) > filled for _, version in history) > 20
 
     materialise(settings, None, filled)
-    reader = FeatureReader(settings, "floods")
-    assert reader.read(asked, instants).values == expected
+    assert FeatureReader(settings, "floods").read(asked, instants).values == expected
 
     # Filled step by step, in whatever order, it holds the same.
-    settings.online_store.unlink()
-    register(settings)
+    again = make(tmp_path / "again")
+    put_into_lake(again, history)
     beginning, morning, noon = at("05 05:00"), at("05 09:00"), filled
     for start, end in [(morning, noon), (datetime(2019, 1, 1, tzinfo=UTC), beginning), (beginning, morning)]:
-        materialise(settings, start, end)
-    found = FeatureReader(settings, "floods").read(asked, instants)
+        materialise(again, start, end)
+    found = FeatureReader(again, "floods").read(asked, instants)
     assert found.values == expected
     assert found.as_of == filled
+
+
+def test_asked_about_the_past_it_gives_what_was_known_then_or_nothing(make: MakeWorld, tmp_path: Path) -> None:
+    """The store holds one row per key: where that wasn't known yet, what was there before it is gone.
+
+    And what is older than six hours at the time of filling, levels' TTL, isn't there at all.
+    """
+    settings = make(tmp_path)
+    draw, filled, gauges = random.Random(8), at("05 12:00"), [f"G{number}" for number in range(300)]
+    history = random_history(draw, filled, gauges)
+    put_into_lake(settings, history)
+    materialise(settings, None, filled)
+    instants = [filled - timedelta(minutes=draw.randrange(0, 480, 10)) for _ in gauges]
+    expected: list[int | None] = []
+    for gauge, instant in zip(gauges, instants, strict=True):
+        rows = [version for key, version in history if key == gauge and known_at(version) <= filled]
+        held = [version for version in rows if version[0] >= filled - timedelta(hours=6)]
+        newest = max(held, key=lambda version: (version[0], version[1] or version[0]), default=None)
+        usable = newest and known_at(newest) <= instant and instant - newest[0] <= timedelta(hours=6)
+        expected.append(history[gauge, newest][0] if newest and usable else None)
+    found = FeatureReader(settings, "floods").read([entity(gauge) for gauge in gauges], instants)
+    assert found.values["level"] == expected
+    assert 20 < sum(level is not None for level in expected) < 200
+
+    asked = pl.DataFrame([entity(gauge) for gauge in gauges]).with_columns(pl.Series("asked_at", instants))
+    offline = historical_features(settings, river_problem(), asked)["level"].to_list()
+    assert all(online in (None, then) for online, then in zip(expected, offline, strict=True))
