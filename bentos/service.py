@@ -36,6 +36,7 @@ from hindcast.serving.request_form import (
 )
 from hindcast.serving.request_log import RequestLog
 from hindcast.serving.server import MODEL_ALIAS, PACKAGE, TYPES, die_with_parent
+from hindcast.serving.shadow import Shadow
 from hindcast.settings import Settings
 
 POLL_SECONDS = 0.5
@@ -79,13 +80,14 @@ BatchForm = batch_form(RequestForm, PROBLEM.serving.max_batch)
 
 
 async def get_model(request: Request) -> Response:
-    return reply(describe(request.app.state.champions))
+    return reply(describe(request.app.state.champions, request.app.state.shadow))
 
 
-def describe(champions: Champions) -> dict[str, Any]:
-    """What is served, and why not something newer."""
+def describe(champions: Champions, shadow: Shadow) -> dict[str, Any]:
+    """What is served, why not something newer, and who is asked beside it."""
     fields = [name for name in RequestForm.model_fields if name not in ("prediction_time", "request_id")]
-    return champions.serving.describe() | {"request_fields": fields, "refused": champions.refused}
+    more = {"request_fields": fields, "refused": champions.refused, "shadow": shadow.describe()}
+    return champions.serving.describe() | more
 
 
 GETTABLE = Starlette(routes=[Route("/model", get_model, methods=["GET"])])  # BentoML's own routes take POST alone
@@ -114,6 +116,8 @@ class Hindcast:
         self.champions = GETTABLE.state.champions = Champions(SETTINGS, _bundled(), connect)
         self.log = RequestLog(SETTINGS.request_log)
         self.clock = clock_of(SETTINGS, PROBLEM)
+        self.shadow = GETTABLE.state.shadow = Shadow(SETTINGS, connect, self.clock)
+        self.shadow.refresh()
         threading.Thread(target=self._follow_champion, daemon=True).start()
 
     @bentoml.api(output_spec=Answer)
@@ -123,6 +127,7 @@ class Hindcast:
             (said,) = answer(self.champions.serving, [vars(request)], self.log, self.clock)
         except Unavailable as reason:
             return reply(problem(503, "Not available", str(reason)), 503)
+        self.shadow.offer([vars(request)], [said])
         return reply(said)
 
     @bentoml.api(output_spec=BatchAnswer)
@@ -139,10 +144,12 @@ class Hindcast:
         valid = [position for position, row in enumerate(rows) if not isinstance(row, Fault)]
         for start in range(0, len(valid), BATCH_STEP):
             step = valid[start : start + BATCH_STEP]
+            requests = [vars(rows[position]) for position in step]
             try:
-                said = answer(champion, [vars(rows[position]) for position in step], self.log, self.clock)
+                said = answer(champion, requests, self.log, self.clock)
             except Unavailable as reason:
                 return reply(problem(503, "Not available", str(reason)), 503)
+            self.shadow.offer(requests, said)
             for position, one in zip(step, said, strict=True):
                 answers[position] = one
             await asyncio.sleep(0)
@@ -151,7 +158,7 @@ class Hindcast:
     @bentoml.api(output_spec=Model)
     async def model(self) -> Response:
         """The model that serves; also by GET."""
-        return reply(describe(self.champions))
+        return reply(describe(self.champions, self.shadow))
 
     def _follow_champion(self) -> None:
         while True:
@@ -163,6 +170,7 @@ class Hindcast:
             elif self.champions.refused != before:
                 LOG.error("The new champion is refused: %s", self.champions.refused)
             self.refused.set(self.champions.refused is not None)
+            self.shadow.refresh()
 
 
 Hindcast.add_asgi_middleware(

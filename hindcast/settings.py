@@ -35,6 +35,11 @@ class Settings:
         return self.root / "problems" / "sources"
 
     @property
+    def leaks_folder(self) -> Path:
+        """Leaks that the problem wants measured: a declaration and its SQL. A problem needn't have it."""
+        return self.root / "problems" / "leaks" / self.problem
+
+    @property
     def dbt_project(self) -> Path:
         return self.root / "dbt_project"
 
@@ -103,6 +108,10 @@ class Settings:
         return self.home / "champion.json"
 
     @property
+    def shadow_file(self) -> Path:
+        return self.home / "shadow.json"
+
+    @property
     def verdicts(self) -> Path:
         return self.home / "verdicts"
 
@@ -118,6 +127,10 @@ class Settings:
     @property
     def request_log(self) -> Path:
         return self.home / "request_log"
+
+    @property
+    def shadow_log(self) -> Path:
+        return self.home / "shadow_log"
 
     @property
     def reports(self) -> Path:
@@ -140,6 +153,11 @@ class Settings:
     def hindsight(self) -> Path:
         """A home beside this one, where time has gone on: what evaluates a period that lies ahead of the clock."""
         return self.home / "hindsight"
+
+    @property
+    def benchmarks(self) -> Path:
+        """What `make bench` writes, and the homes and the environment of peers that it measures in."""
+        return self.home / "bench"
 
     @property
     def dagster_home(self) -> Path:

@@ -72,7 +72,38 @@ def promote(settings: Settings, version: str, promoted_at: datetime, verdict: Pa
         history = [*(champion["history"] if champion else []), entry]
         champion = entry | {"history": history}
         write_atomically(settings.champion_file, json.dumps(champion, indent=2) + "\n")
+        shadow = current_shadow(settings)
+        if shadow and shadow["version"] == version:
+            settings.shadow_file.unlink()  # it isn't beside the champion any more
         return champion
+
+
+def current_shadow(settings: Settings) -> dict[str, Any] | None:
+    """What `shadow.json` says: `version` of the challenger that is asked beside the champion, and `since` (UTC)."""
+    path = settings.shadow_file
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    return found
+
+
+def set_shadow(settings: Settings, version: str | None, since: datetime) -> None:
+    """Has a package be asked beside the champion; None ends that.
+
+    Raises:
+        HindcastError: The package is missing or damaged, or it is the champion.
+    """
+    with exclusive(settings.locks / "champion"):
+        if version is None:
+            settings.shadow_file.unlink(missing_ok=True)
+            return
+        read_package(settings.models / version)
+        champion = current(settings)
+        if champion and champion["version"] == version:
+            raise HindcastError(f"{version} is the champion; a shadow is another model beside it.")
+        entry = {"version": version, "since": since.isoformat()}
+        write_atomically(settings.shadow_file, json.dumps(entry, indent=2) + "\n")
 
 
 def settle(settings: Settings, challenger: str, promoted_at: datetime) -> dict[str, Any]:

@@ -78,6 +78,21 @@ class Champion:
         }
 
 
+def load_champion(folder: Path, promoted_at: str | None, connect: Callable[[ServedModel], Reader]) -> Champion:
+    """A package, whole and predicting as it did when it was packaged, with the reader of its features.
+
+    Raises:
+        HindcastError: It is damaged or predicts otherwise, or its features can't be read.
+    """
+    model = ServedModel.load(folder)
+    difference = model.smoke_test()
+    if not difference <= _SMOKE_TOLERANCE:  # NaN must fail too
+        raise HindcastError(
+            f"{folder} predicts otherwise here than when it was packaged (by {difference:.2g}); package it again."
+        )
+    return Champion(model, connect(model), promoted_at)
+
+
 class Champions:
     """The model that serves, and its successor as soon as there is one that can.
 
@@ -105,7 +120,7 @@ class Champions:
             folder, promoted_at = bundled, None
         else:
             raise HindcastError(f"There is no champion to serve in {settings.home}: `hindcast run` makes one.")
-        self.serving = self._load(folder, promoted_at)
+        self.serving = load_champion(folder, promoted_at, self._connect)
         self.refused: str | None = None
 
     def refresh(self) -> bool:
@@ -121,7 +136,8 @@ class Champions:
             entry = current(self._settings)
             if entry is None:
                 return False
-            successor = self._load(self._settings.models / entry["version"], entry.get("promoted_at"))
+            folder = self._settings.models / entry["version"]
+            successor = load_champion(folder, entry.get("promoted_at"), self._connect)
             self._check_request_fields(successor.model)
         except Exception as error:
             self.refused = str(error) if isinstance(error, HindcastError) else f"{type(error).__name__}: {error}"
@@ -135,15 +151,6 @@ class Champions:
         except FileNotFoundError:
             return None
         return state.st_ino, state.st_mtime_ns
-
-    def _load(self, folder: Path, promoted_at: str | None) -> Champion:
-        model = ServedModel.load(folder)
-        difference = model.smoke_test()
-        if not difference <= _SMOKE_TOLERANCE:  # NaN must fail too
-            raise HindcastError(
-                f"{folder} predicts otherwise here than when it was packaged (by {difference:.2g}); package it again."
-            )
-        return Champion(model, self._connect(model), promoted_at)
 
     def _check_request_fields(self, model: ServedModel) -> None:
         old, new = self.serving.model.signature, model.signature

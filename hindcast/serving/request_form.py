@@ -172,3 +172,4 @@ class Model(BaseModel):
     request_fields: list[str]
     metrics: dict[str, Any]
     refused: str | None = Field(description="Why a newer champion isn't served.")
+    shadow: dict[str, Any] | None = Field(description="The challenger that is asked the same, heard by nobody.")

@@ -234,6 +234,22 @@ def test_champions_are_swapped_under_load_without_a_failed_request(client: httpx
     assert model["promoted_at"] == NOON.isoformat()
 
 
+def test_a_challenger_is_asked_the_same_and_heard_by_nobody(client: httpx.Client, home: Settings) -> None:
+    served = client.get("/model").json()["version"]
+    write_package(home.models, "beside", -3.0)
+    champion.set_shadow(home, "beside", NOON)
+    wait_for(lambda: client.get("/model").json()["shadow"], 10)
+    said = {one["id"]: one for one in (ask(client, "P1").json() for _ in range(20))}
+    assert {one["model_version"] for one in said.values()} == {served}
+    wait_for(lambda: client.get("/model").json()["shadow"]["answered"] == 20, 10)
+    lines = [line for path in home.shadow_log.glob("*.jsonl") for line in path.read_text().splitlines()]
+    beside = {record["id"]: record for record in map(json.loads, lines)}
+    assert set(beside) == set(said)
+    assert [record["probability"] for record in beside.values()] == pytest.approx([probability(-3.0, 2.0)] * 20)
+    champion.set_shadow(home, None, NOON)
+    wait_for(lambda: client.get("/model").json()["shadow"] is None, 10)
+
+
 def test_a_bento_that_is_built_anew_leaves_the_running_one_alone(home: Settings, client: httpx.Client) -> None:
     """A server that runs from a folder needs it for its next champion, and for a worker that is started again."""
     problem, lake = load_problem(home.problem_file), Lake(home)
