@@ -9,9 +9,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from hindcast.models.explain import LinearExplainer, to_bytes
 from hindcast.models.model import (
     CARD,
     CHECKSUMS,
+    EXPLAINER,
     INPUT,
     METADATA,
     METRICS,
@@ -45,8 +47,14 @@ def probability(bias: float, weight: float) -> float:
     return float(1 / (1 + np.exp(-(bias + weight))))
 
 
-def write_package(models: Path, version: str, bias: float = 0.0, signature: Signature = SIGNATURE_OF_PARCELS) -> Path:
-    """Writes a whole package; a missing weight counts as 0."""
+def write_package(
+    models: Path,
+    version: str,
+    bias: float = 0.0,
+    signature: Signature = SIGNATURE_OF_PARCELS,
+    explained: bool = True,
+) -> Path:
+    """Writes a whole package; a missing weight counts as 0, and contributes 0. Without `explained`, one of before."""
     folder = models / version
     folder.mkdir(parents=True)
     sample: dict[str, Any] = {"weight": [1.0, None], "kind": ["box", "bag"]}
@@ -60,12 +68,21 @@ def write_package(models: Path, version: str, bias: float = 0.0, signature: Sign
         ).encode(),
         CARD: b"# Tiny\n",
     }
+    if explained:
+        files[EXPLAINER] = _explainer(bias, signature)
     for name, content in files.items():
         (folder / name).write_bytes(content)
     checksums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     (folder / CHECKSUMS).write_text(json.dumps(checksums))
     ServedModel.load(folder)
     return folder
+
+
+def _explainer(bias: float, signature: Signature) -> bytes:
+    """The first feature contributes its value, as if its mean were 0; the others nothing."""
+    sizes = [len(feature.categories) for feature in signature.features]
+    nothing, slopes = np.zeros(len(sizes)), np.eye(len(sizes))[0]
+    return to_bytes(LinearExplainer(bias, slopes, nothing, nothing, np.zeros(sum(sizes)), np.array(sizes)))
 
 
 def _graph(bias: float, features: int) -> bytes:

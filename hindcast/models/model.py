@@ -1,4 +1,4 @@
-"""A packaged model at run time: load it, check that it is whole, encode features, predict.
+"""A packaged model at run time: load it, check that it is whole, encode features, predict, explain.
 
 Needs numpy and onnxruntime alone, so that a service that carries it stays small. How a package is made is in
 `package`; where feature values come from is not known here.
@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,12 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hindcast.errors import HindcastError
+from hindcast.models.explain import Explainer, Explanation, from_bytes
 
 Matrix = NDArray[np.float32]
 Column = Sequence[Any] | NDArray[Any]
 
-MODEL, SIGNATURE, METRICS, METADATA, SAMPLE, CARD, CHECKSUMS = (
+MODEL, EXPLAINER, SIGNATURE, METRICS, METADATA, SAMPLE, CARD, CHECKSUMS = (
     "model.onnx",
+    "explainer.npz",
     "signature.json",
     "metrics.json",
     "metadata.json",
@@ -148,7 +151,7 @@ def _codes(feature: Feature) -> dict[str, int]:
 
 
 class ServedModel:
-    """One package, checked and loaded. Predicting from several threads at once is safe.
+    """One package, checked and loaded. Predicting and explaining from several threads at once is safe.
 
     Attributes:
         version: The package's name, wherever its folder has been copied to.
@@ -157,7 +160,14 @@ class ServedModel:
         metadata: What it was made from: snapshot, as-of instant, code version, training-set hash.
     """
 
-    def __init__(self, folder: Path, signature: Signature, metadata: dict[str, Any], graph: bytes) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        signature: Signature,
+        metadata: dict[str, Any],
+        graph: bytes,
+        explainer: bytes | None = None,
+    ) -> None:
         # It reports to its maker unless told otherwise before it is loaded, wherever the package is served.
         os.environ["ORT_DISABLE_TELEMETRY"] = "1"
         import onnxruntime
@@ -169,6 +179,7 @@ class ServedModel:
         self.folder = folder
         self.signature = signature
         self.metadata = metadata
+        self._explainer_file = explainer
         self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
     @classmethod
@@ -179,7 +190,8 @@ class ServedModel:
             HindcastError: There is no package, a file of it is missing, or a file isn't what was packaged.
         """
         files = read_package(Path(folder))
-        return cls(Path(folder), Signature.from_json(files[SIGNATURE]), json.loads(files[METADATA]), files[MODEL])
+        signature, metadata = Signature.from_json(files[SIGNATURE]), json.loads(files[METADATA])
+        return cls(Path(folder), signature, metadata, files[MODEL], files.get(EXPLAINER))
 
     def matrix(self, values: Mapping[str, Column]) -> Matrix:
         """As `encode`, for this model's features."""
@@ -202,6 +214,27 @@ class ServedModel:
             return np.empty(0)
         (probabilities,) = self._session.run([OUTPUT], {INPUT: matrix})
         return np.clip(probabilities[:, 1].astype(np.float64), 0.0, 1.0)  # float32 sums may leave it by 1e-7
+
+    def explain(self, matrix: Matrix) -> Explanation:
+        """What each feature contributes to the raw score, the log-odds of the label 1.
+
+        Base and contributions of a row add up to the log-odds of its probability within `SCORE_LIMIT`.
+
+        Args:
+            matrix: As `matrix` makes it, shape (n, features).
+
+        Raises:
+            HindcastError: The package was made before packages could be explained.
+        """
+        explainer = self._explainer
+        return Explanation(explainer.base, explainer.contributions(matrix), self.predict(matrix))
+
+    @cached_property
+    def _explainer(self) -> Explainer:
+        """Read when first asked for: a new champion should serve at once."""
+        if self._explainer_file is None:
+            raise HindcastError(f"{self.version} can't be explained: it has no {EXPLAINER}; package the model again.")
+        return from_bytes(self._explainer_file)
 
     def smoke_test(self) -> float:
         """Predicts the rows that were stored with the package; returns the largest difference from what was stored.

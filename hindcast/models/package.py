@@ -22,10 +22,12 @@ import polars as pl
 from hindcast.errors import HindcastError
 from hindcast.files import write_atomically
 from hindcast.models.evaluation import WINDOWS, shown_metrics, shown_slices
+from hindcast.models.explain import SCORE_LIMIT, Explainer, LinearExplainer, TreeExplainer, to_bytes
 from hindcast.models.gate import PARITY_LIMIT
 from hindcast.models.model import (
     CARD,
     CHECKSUMS,
+    EXPLAINER,
     INPUT,
     METADATA,
     METRICS,
@@ -44,6 +46,7 @@ from hindcast.problem import Problem
 from hindcast.settings import Settings
 
 _SAMPLE_ROWS = 20
+_EXPLAINED_ROWS = 1000
 _LIBRARIES = ("scikit-learn", "skl2onnx", "onnx", "onnxruntime", "numpy")
 
 
@@ -104,6 +107,7 @@ def build(
     graph = export(fitted, candidates.features)
     matrix = split_rows(problem, data.frame, candidates.features, "test").matrix
     parity = measure_parity(graph, signature, fitted, matrix)
+    explainer = find_explainer(problem, data.frame, fitted, candidates.features)
     numbers = {
         "candidate": chosen,
         "baselines": report["baselines"],
@@ -112,8 +116,15 @@ def build(
         "label_rate": report["label_rate"],
         "training_hash": candidates.training_hash,
         "parity": parity,
+        "explanation": measure_explanation(graph, signature, explainer, matrix),
     }
-    content = {MODEL: graph, SIGNATURE: signature.to_json().encode(), METRICS: _json(numbers)}
+    # All that an answer depends on. The explainer holds what the graph doesn't: how many rows came through a node.
+    content = {
+        MODEL: graph,
+        EXPLAINER: to_bytes(explainer),
+        SIGNATURE: signature.to_json().encode(),
+        METRICS: _json(numbers),
+    }
     version = name_version(problem.name, data.as_of, content)
     metadata = {
         "version": version,
@@ -180,6 +191,27 @@ def measure_parity(graph: bytes, signature: Signature, fitted: Fitted, matrix: M
     served = ServedModel(Path(), signature, {"version": "not packaged yet"}, graph).predict(matrix)
     difference = float(np.abs(served - probabilities(fitted.estimator, matrix)).max())
     return {"rows": len(matrix), "max_difference": float(f"{difference:.3g}"), "limit": PARITY_LIMIT}
+
+
+def find_explainer(problem: Problem, frame: pl.DataFrame, fitted: Fitted, features: Sequence[Feature]) -> Explainer:
+    """What a package needs to explain a candidate that was trained on this training set."""
+    if fitted.model == "hist_gradient_boosting":
+        return TreeExplainer.of(fitted.estimator[-1])
+    matrix = split_rows(problem, frame, features, "train").matrix
+    return LinearExplainer.of(fitted.estimator, [len(feature.categories) for feature in features], matrix)
+
+
+def measure_explanation(graph: bytes, signature: Signature, explainer: Explainer, matrix: Matrix) -> dict[str, Any]:
+    """By how much contributions miss the graph's log-odds, at most, on rows spread over a matrix (n, features)."""
+    rows = matrix[spread(np.arange(len(matrix)), _EXPLAINED_ROWS)]
+    model = ServedModel(Path(), signature, {"version": "not packaged yet"}, graph, to_bytes(explainer))
+    difference = model.explain(rows).difference
+    return {
+        "method": explainer.method,
+        "rows": len(rows),
+        "max_difference": float(f"{difference:.3g}"),
+        "limit": SCORE_LIMIT,
+    }
 
 
 def sample(
@@ -250,6 +282,7 @@ def card(problem: Problem, signature: Signature, metadata: dict[str, Any], numbe
         f"| {split} | {start[:16]} | {end[:16]} | {numbers['rows'][split]:,} |"
         for split, (start, end) in metadata["windows"].items()
     ]
+    explained = numbers["explanation"]
     confusion = chosen["test"]["confusion"]
     found = confusion["true_positive"]
     kinds = [
@@ -277,6 +310,8 @@ def card(problem: Problem, signature: Signature, metadata: dict[str, Any], numbe
         "time. Preprocessing is in the graph.",
         f"The graph differs from scikit-learn by at most {numbers['parity']['max_difference']:.1e} on "
         f"{numbers['parity']['rows']:,} test rows.",
+        f"What the features contribute (`{EXPLAINER}`, {explained['method']}) adds up to the graph's log-odds within "
+        f"{explained['max_difference']:.1e} on {explained['rows']:,} of them.",
         "## How good it is",
         shown_metrics(entries),
         f"On the test window {found:,} of {found + confusion['false_negative']:,} with label 1 are decided so, and "
@@ -290,7 +325,8 @@ def card(problem: Problem, signature: Signature, metadata: dict[str, Any], numbe
                 *problem.assumptions,
                 f"Chosen on {WINDOWS[0]} and judged on {WINDOWS[1]}, one period each: other seasons may differ.",
                 "A missing value and a category that was never seen are taken alike; the service names both.",
-                "Nothing is said about what causes the label: the probabilities forecast, they don't explain.",
+                "Nothing is said about what causes the label: probabilities forecast it, and contributions say which "
+                "features moved the model, not what would change the outcome.",
             )
         ),
         "## Features",

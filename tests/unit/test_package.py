@@ -11,7 +11,8 @@ import pytest
 
 from hindcast.errors import HindcastError
 from hindcast.models.evaluation import evaluate
-from hindcast.models.model import CARD, CHECKSUMS, MODEL, ServedModel
+from hindcast.models.explain import SCORE_LIMIT
+from hindcast.models.model import CARD, CHECKSUMS, EXPLAINER, METRICS, MODEL, ServedModel
 from hindcast.models.package import (
     Package,
     build,
@@ -86,7 +87,24 @@ def test_a_package_says_what_it_is(settings: Settings, trained: Trained) -> None
         assert words in card
     files = sorted(path.name for path in built.folder.iterdir())
     assert files == sorted([*json.loads((built.folder / CHECKSUMS).read_text()), CHECKSUMS])
-    assert {Path(name).suffix for name in files} == {".onnx", ".json", ".md"}  # nothing that runs code when it is read
+    assert {Path(name).suffix for name in files} == {
+        ".onnx",
+        ".npz",
+        ".json",
+        ".md",
+    }  # nothing that runs code when it is read
+
+
+def test_a_package_explains_itself_and_says_how_well(settings: Settings, trained: Trained) -> None:
+    folder = packaged(settings, trained).folder
+    measured = json.loads((folder / METRICS).read_text())["explanation"]
+    problem, data, candidates = trained
+    matrix = split_rows(problem, data.frame, candidates.features, "test").matrix
+    explanation = ServedModel.load(folder).explain(matrix)
+    assert (measured["rows"], measured["limit"]) == (len(matrix), SCORE_LIMIT)  # all are fewer than a sample may be
+    assert measured["max_difference"] == pytest.approx(explanation.difference, rel=0.01)
+    assert 0 < measured["max_difference"] < SCORE_LIMIT
+    assert f"within {measured['max_difference']:.1e} on {len(matrix)} of them" in (folder / CARD).read_text()
 
 
 def test_the_name_follows_from_content_not_from_home_or_snapshot(tmp_path: Path, trained: Trained) -> None:
@@ -97,6 +115,7 @@ def test_the_name_follows_from_content_not_from_home_or_snapshot(tmp_path: Path,
     other = packaged(Settings(root, tmp_path / "other"), later)
     assert one.version == other.version
     assert ServedModel.load(other.folder).metadata["snapshot"] == 99
+    assert (one.folder / EXPLAINER).read_bytes() == (other.folder / EXPLAINER).read_bytes()
     as_of = datetime(2024, 4, 10, tzinfo=UTC)
     assert name_version("p", as_of, {"a": b"1"}) != name_version("p", as_of, {"a": b"2"})
 
