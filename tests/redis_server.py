@@ -39,14 +39,15 @@ def server_program() -> str:
 
 
 @contextmanager
-def redis_server(folder: Path) -> Iterator[RedisServer]:
+def redis_server(folder: Path, port: int | None = None) -> Iterator[RedisServer]:
     """Runs a server as long as the context lasts.
 
     Args:
         folder: Its working folder.
+        port: To listen on; None for any that is free.
     """
     for _ in range(5):  # another process may take the port in between
-        port = free_port()
+        port = port or free_port()
         options = {"port": port, "bind": "127.0.0.1", "dir": folder, "save": "", "appendonly": "no", "databases": 1000}
         command = [server_program(), *(str(part) for name, value in options.items() for part in (f"--{name}", value))]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT) as process:
@@ -56,6 +57,7 @@ def redis_server(folder: Path) -> Iterator[RedisServer]:
                     return
             finally:
                 process.terminate()
+        port = None
     raise AssertionError(f"{server_program()} doesn't start.")
 
 

@@ -5,8 +5,11 @@ from typing import Any
 
 import yaml
 from feast import FeatureService, FeatureStore, FeatureView, OnDemandFeatureView, RepoConfig
+from feast.errors import FeastError
 from feast.infra.online_stores.helpers import get_online_store_from_config
 from feast.utils import _get_feature_views_to_use
+from google.protobuf.message import DecodeError
+from pydantic import ValidationError
 
 from hindcast.errors import HindcastError
 from hindcast.features.online_store import NewestOnlineStore
@@ -17,7 +20,7 @@ def feature_config(settings: Settings) -> dict[str, Any]:
     """The content of the feature repository's `feature_store.yaml`, for this home whatever the environment says.
 
     Raises:
-        HindcastError: The file is missing or names a variable that there isn't.
+        HindcastError: The file is missing, isn't YAML or names a variable that there isn't.
     """
     path = settings.feature_repo / "feature_store.yaml"
     if not path.exists():
@@ -30,7 +33,13 @@ def feature_config(settings: Settings) -> dict[str, Any]:
         return variables[match[1]]
 
     lines = [line for line in path.read_text().splitlines() if not line.lstrip().startswith("#")]
-    return yaml.safe_load(re.sub(r"\$\{(\w+)\}", put_in, "\n".join(lines)))
+    try:
+        content = yaml.safe_load(re.sub(r"\$\{(\w+)\}", put_in, "\n".join(lines)))
+    except yaml.YAMLError as error:
+        raise HindcastError(f"{path} is not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise HindcastError(f"{path} must be a mapping of keys to values.")
+    return content
 
 
 def open_store(settings: Settings, **changes: Any) -> FeatureStore:
@@ -41,18 +50,32 @@ def open_store(settings: Settings, **changes: Any) -> FeatureStore:
         changes: To the configuration's sections, as in `registry="…"`.
 
     Raises:
-        HindcastError: Nothing has been registered yet.
+        HindcastError: The configuration isn't one of Feast's, or nothing has been registered yet.
     """
     content = feature_config(settings)
     sections = {
         section: content[section] | change if isinstance(change, dict) else change
         for section, change in changes.items()
     }
-    config = RepoConfig(**content | sections)
+    path = settings.feature_repo / "feature_store.yaml"
+    try:
+        config = RepoConfig(**content | sections)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise HindcastError(f"{path}: {faults}.") from error
+    except FeastError as error:
+        raise HindcastError(f"{path}: {error}") from error
     config.repo_path = settings.feature_repo
     if "registry" not in changes and not settings.feast_registry.exists():
         raise HindcastError(f"No Feast registry {settings.feast_registry} yet: `hindcast run` makes it.")
-    return FeatureStore(config=config)
+    store = FeatureStore(config=config)
+    try:
+        store.registry  # noqa: B018 - reads it
+    except (DecodeError, OSError) as error:
+        raise HindcastError(
+            f"The Feast registry {settings.feast_registry} can't be read ({error}): delete it; `hindcast run` makes it."
+        ) from error
+    return store
 
 
 def open_online_store(config: RepoConfig) -> NewestOnlineStore:

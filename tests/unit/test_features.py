@@ -12,7 +12,6 @@ import yaml
 from feast import FeatureView
 
 from hindcast.errors import HindcastError
-from hindcast.features.online import FeatureReader
 from hindcast.features.store import apply, feature_names, historical_features, join_keys, materialise, open_store
 from hindcast.lake import Lake
 from hindcast.problem import load_problem
@@ -113,47 +112,37 @@ def test_materialising_counts_keys_and_leaves_out_what_nobody_can_use(tmp_path: 
         materialise(settings, None, datetime(2020, 1, 5))
 
 
-def test_filling_afresh_forgets_what_became_known_later(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("project: hindcast", "project: [a", "feature_store.yaml is not YAML"),
+        ("project: hindcast\n", "", "feature_store.yaml: project: Field required"),
+        (
+            "online_store.NewestSqliteOnlineStore",
+            "online_shop.SqliteOnlineStore",
+            "feature_store.yaml: Could not import",
+        ),
+        ("${HINDCAST_HOME}", "${HOME_OF_MINE}", "feature_store.yaml: no variable HOME_OF_MINE; there are "),
+    ],
+)
+def test_what_is_wrong_with_feasts_configuration_is_said(tmp_path: Path, old: str, new: str, message: str) -> None:
+    settings = make_world(tmp_path)
+    path = settings.feature_repo / "feature_store.yaml"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(HindcastError, match=message):
+        apply(settings)
+
+
+def test_an_unreadable_registry_is_said(tmp_path: Path) -> None:
     settings = register(make_world(tmp_path))
-    row = [{"gauge": "A", "river_id": 1, "reach": 4}]
-    materialise(settings, None, at("05 10:00"))
-    materialise(settings, at("05 05:00"), at("05 07:00"))  # older: changes nothing
-    reader = FeatureReader(settings, "floods")
-    assert reader.read(row, [at("05 10:00")]).values["level"] == [31]
-    materialise(settings, None, at("05 07:00"))
-    found = reader.read(row, [at("05 10:00")])
-    assert (found.values["level"], found.as_of) == ([10], at("05 07:00"))
-
-
-def test_what_is_read_says_until_when_it_was_known_and_from_which_snapshot(tmp_path: Path) -> None:
-    settings = register(make_world(tmp_path))
-    reader, row = FeatureReader(settings, "floods"), [{"gauge": "A", "river_id": 1, "reach": 4}]
-
-    def filled() -> tuple[datetime | None, int | None]:
-        found = reader.read(row, [at("05 10:00")])
-        return found.as_of, found.snapshot
-
-    assert filled() == (None, None)
-    first = Lake(settings).snapshot()
-    materialise(settings, None, at("05 09:00"))
-    with Lake(settings).writing() as connection:
-        connection.execute("UPDATE features.moon SET phase = 0.5")
-    assert filled() == (at("05 09:00"), first)
-    materialise(settings, at("05 05:00"), at("05 07:00"))  # brings older rows of a newer snapshot
-    assert filled() == (at("05 09:00"), first + 1)
-    materialise(settings, None, at("05 07:00"))
-    assert filled() == (at("05 07:00"), first + 1)
-
-
-def test_feasts_own_materialisation_fills_the_store_alike(tmp_path: Path) -> None:
-    settings = register(make_world(tmp_path))
-    row, instant = [{"gauge": "A", "river_id": 1, "reach": 4}], [at("05 10:00")]
-    materialise(settings, None, at("05 10:00"))
-    expected = FeatureReader(settings, "floods").read(row, instant).values
-    settings.online_store.unlink()
-    register(settings)
-    open_store(settings).materialize(at("01 00:00") - timedelta(days=300), at("05 10:00"), ["levels", "rivers", "moon"])
-    assert FeatureReader(settings, "floods").read(row, instant).values == expected
+    content = settings.feast_registry.read_bytes()
+    settings.feast_registry.write_bytes(content[: len(content) // 2])
+    for ask in (lambda: feature_names(settings, "floods"), lambda: apply(settings)):
+        with pytest.raises(HindcastError, match=r"registry .*/home/feast/registry.db can't be read .*: delete it"):
+            ask()
+    settings.feast_registry.unlink()
+    assert apply(settings)["feature_views"] == 3
 
 
 # The flights' own feature repository.

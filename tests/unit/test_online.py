@@ -5,16 +5,20 @@ Each test runs on SQLite and on a Redis server of the module's own.
 
 import os
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 import pytest
+from feast import FeatureView
+from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 
@@ -299,3 +303,93 @@ def test_asked_about_the_past_it_gives_what_was_known_then_or_nothing(make: Make
     asked = pl.DataFrame([entity(gauge) for gauge in gauges]).with_columns(pl.Series("asked_at", instants))
     offline = historical_features(settings, river_problem(), asked)["level"].to_list()
     assert all(online in (None, then) for online, then in zip(expected, offline, strict=True))
+
+
+def test_filling_afresh_forgets_what_became_known_later(make: MakeWorld, tmp_path: Path) -> None:
+    settings = make(tmp_path)
+    materialise(settings, None, at("05 10:00"))
+    materialise(settings, at("05 05:00"), at("05 07:00"))  # older: changes nothing
+    assert read_one(settings, at("05 10:00"))[0]["level"] == 31
+    materialise(settings, None, at("05 07:00"))
+    values, found = read_one(settings, at("05 10:00"))
+    assert (values["level"], values["phase"], found.as_of) == (10, 0.25, at("05 07:00"))
+
+
+def test_what_is_read_says_until_when_it_was_known_and_from_which_snapshot(make: MakeWorld, tmp_path: Path) -> None:
+    settings = make(tmp_path)
+
+    def filled() -> tuple[datetime | None, int | None]:
+        found = read_one(settings, at("05 10:00"))[1]
+        return found.as_of, found.snapshot
+
+    first = Lake(settings).snapshot()
+    materialise(settings, None, at("05 09:00"))
+    with Lake(settings).writing() as connection:
+        connection.execute("UPDATE features.moon SET phase = 0.5")
+    assert filled() == (at("05 09:00"), first)
+    materialise(settings, at("05 05:00"), at("05 07:00"))  # brings older rows of a newer snapshot
+    assert filled() == (at("05 09:00"), first + 1)
+    materialise(settings, None, at("05 07:00"))
+    assert filled() == (at("05 07:00"), first + 1)
+
+
+def test_feasts_own_ways_in_and_out_find_the_same(make: MakeWorld, tmp_path: Path) -> None:
+    expected_from, settings = make(tmp_path / "ours"), make(tmp_path / "feasts")
+    materialise(expected_from, None, at("05 10:00"))
+    expected = read_one(expected_from, at("05 10:00"))[0]
+    store = open_store(settings)
+    store.materialize(at("01 00:00") - timedelta(days=300), at("05 10:00"), ["levels", "rivers", "moon"])
+    values, found = read_one(settings, at("05 10:00"))
+    assert values == expected
+    assert (found.as_of, found.snapshot) == (None, None)  # Feast doesn't say
+    answer = store.get_online_features(store.get_feature_service("floods"), [entity()]).to_dict()
+    assert {name: answer[name] for name in expected} == {name: [value] for name, value in expected.items()}
+
+
+def numbered(settings: Settings, number: int) -> list[tuple[FeatureView, list[Row]]]:
+    """A row of levels and one of moon that hold the same number."""
+    store, told = open_store(settings), at("05 00:00") + timedelta(seconds=number)
+    gauge = EntityKey(join_keys=["gauge"], entity_values=[Value(string_val="A")])
+    world = EntityKey(join_keys=[DUMMY_ENTITY_ID], entity_values=[Value(string_val=DUMMY_ENTITY_VAL)])
+    return [
+        (store.get_feature_view("levels"), [(gauge, {"level": Value(int32_val=number)}, told, None)]),
+        (store.get_feature_view("moon"), [(world, {"phase": Value(double_val=number)}, told, None)]),
+    ]
+
+
+def test_a_reader_sees_all_of_a_filling_or_nothing_of_it(make: MakeWorld, tmp_path: Path) -> None:
+    settings = make(tmp_path)
+    config, fillings = open_store(settings).config, [numbered(settings, number) for number in range(150)]
+    fill = partial(open_online_store(config).fill, config)
+    fill(fillings[0], at("05 00:00"), 0, afresh=True)
+    reader, done, seen = FeatureReader(settings, "floods"), threading.Event(), []
+
+    def read_on() -> None:
+        while not done.is_set():
+            found = reader.read([entity()], [at("05 01:00")])
+            assert found.as_of is not None
+            seen.append((found.values["level"][0], found.values["phase"][0], found.snapshot, found.as_of))
+
+    with ThreadPoolExecutor(2) as threads:
+        readers = [threads.submit(read_on) for _ in range(2)]
+        for number, rows in enumerate(fillings):
+            fill(rows, at("05 00:00") + timedelta(seconds=number), number, afresh=number % 2 == 0)
+        done.set()
+        for each in readers:
+            each.result()
+    states = {(number, number, number, at("05 00:00") + timedelta(seconds=number)) for number in range(150)}
+    assert set(seen) <= states
+    assert len(set(seen)) > 1
+
+
+def test_of_several_writers_at_once_the_newest_row_stays(make: MakeWorld, tmp_path: Path) -> None:
+    settings = make(tmp_path)
+    numbers = list(range(40))
+    random.Random(3).shuffle(numbers)
+
+    def write_one(number: int) -> None:
+        write(settings, ("A", at("05 09:00") + timedelta(seconds=number), None, number))
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(write_one, numbers))
+    assert read_one(settings, at("05 10:00"))[0]["level"] == 39
