@@ -24,6 +24,12 @@ Send = Callable[[Message], Awaitable[None]]
 # What says nothing of the model or of anybody's request: for those who watch whether the service lives, and for the
 # empty page into which a person writes a token.
 _OPEN = {"/livez", "/readyz", "/healthz", "/"}
+# The page is one file: it loads nothing, is framed by nobody, and asks only the service that it came from.
+_FOR_A_PAGE = {
+    "content-security-policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+}
 _LOCAL_NAMES = {"localhost", "127.0.0.1", "[::1]"}
 
 
@@ -48,6 +54,7 @@ class Guard:
         max_bytes: Of a body.
         max_concurrency: Requests with a body that are worked on at once; one more is told to come again.
         seconds: That a request may take, its reading included; what it holds is then let go.
+        page: HTML that stands at `/`, for people.
     """
 
     def __init__(
@@ -57,12 +64,14 @@ class Guard:
         max_bytes: int,
         max_concurrency: int,
         seconds: float,
+        page: bytes,
     ) -> None:
         self._app = app
         self._tokens = tokens
         self._max_bytes = max_bytes
         self._max_concurrency = max_concurrency
         self._seconds = seconds
+        self._page = page
         self._running = 0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -71,6 +80,9 @@ class Guard:
             return
         answer = _Answer(send)
         refusal = self._refusal(scope)
+        if refusal is None and scope["method"] == "GET" and scope["path"] == "/":
+            await Response(self._page, media_type="text/html", headers=_FOR_A_PAGE)(scope, receive, send)
+            return
         if refusal is None and scope["method"] in ("GET", "HEAD"):
             await self._app(scope, receive, answer.send)
             return

@@ -29,6 +29,7 @@ from hindcast.serving.answering import Champions, Reader, Unavailable, answer
 from hindcast.serving.request_form import (
     Answer,
     BatchAnswer,
+    Explained,
     Fault,
     Model,
     batch_form,
@@ -130,6 +131,16 @@ class Hindcast:
         self.shadow.offer([vars(request)], [said])
         return reply(said)
 
+    @bentoml.api(output_spec=Explained)
+    async def explain(self, request: RequestForm, /) -> Response:  # type: ignore[valid-type]
+        """As predict, with what each feature adds to the raw score of the model that answers."""
+        try:
+            (said,) = answer(self.champions.serving, [vars(request)], self.log, self.clock, explained=True)
+        except Unavailable as reason:
+            return reply(problem(503, "Not available", str(reason)), 503)
+        self.shadow.offer([vars(request)], [said])
+        return reply(said)
+
     @bentoml.api(output_spec=BatchAnswer)
     async def predict_batch(self, batch: BatchForm, /) -> Response:  # type: ignore[valid-type]
         """As predict, for many: what is wrong with one row leaves the others' answers alone."""
@@ -179,4 +190,5 @@ Hindcast.add_asgi_middleware(
     max_bytes=PROBLEM.serving.max_body_bytes,
     max_concurrency=PROBLEM.serving.max_concurrency,
     seconds=TIMEOUT,
+    page=Path(__file__).with_name("page.html").read_bytes(),
 )

@@ -17,7 +17,8 @@ from typing import Any, Protocol
 from hindcast.clock import Clock, WallClock
 from hindcast.errors import HindcastError
 from hindcast.models.champion import current
-from hindcast.models.model import METRICS, ServedModel
+from hindcast.models.explain import SCORE_LIMIT, Explanation
+from hindcast.models.model import CARD, METRICS, ServedModel
 from hindcast.serving.request_log import RequestLog
 from hindcast.settings import Settings
 
@@ -65,8 +66,9 @@ class Champion:
 
     def describe(self) -> dict[str, Any]:
         """What a caller may know of it."""
-        metrics = self.model.folder / METRICS
+        metrics, card = self.model.folder / METRICS, self.model.folder / CARD
         return {
+            "problem": self.model.signature.problem,
             "version": self.model.version,
             "snapshot": self.model.metadata.get("snapshot"),
             "as_of": self.model.metadata.get("as_of"),
@@ -75,6 +77,7 @@ class Champion:
             "label": self.model.signature.label_description,
             "feature_service": self.model.signature.feature_service,
             "metrics": json.loads(metrics.read_text()) if metrics.exists() else {},
+            "card": card.read_text() if card.exists() else "",
         }
 
 
@@ -163,7 +166,11 @@ class Champions:
 
 
 def answer(
-    champion: Champion, requests: Sequence[Mapping[str, Any]], log: RequestLog, clock: Clock
+    champion: Champion,
+    requests: Sequence[Mapping[str, Any]],
+    log: RequestLog,
+    clock: Clock,
+    explained: bool = False,
 ) -> list[dict[str, Any]]:
     """Answers requests by one model, each logged durably before this returns.
 
@@ -173,9 +180,10 @@ def answer(
             the clock's now) and `request_id` (None for a new one).
         log: Gets one record per request.
         clock: The home's.
+        explained: Whether each answer also says what every feature adds to the raw score, most moving first.
 
     Raises:
-        Unavailable: Features can't be read, or the records can't be written.
+        Unavailable: Features can't be read, the model can't be explained, or the records can't be written.
     """
     began = time.perf_counter()
     received_at = WallClock().now()
@@ -189,7 +197,12 @@ def answer(
         found = champion.reader.read(entities, times)
     except (HindcastError, OSError, sqlite3.Error) as error:
         raise Unavailable(f"Features can't be read: {error}") from error
-    probabilities = model.predict(model.matrix(found.values)).tolist()
+    matrix = model.matrix(found.values)
+    try:
+        explanation = model.explain(matrix) if explained else None
+    except HindcastError as error:
+        raise Unavailable(str(error)) from error
+    probabilities = (explanation.probabilities if explanation else model.predict(matrix)).tolist()
     unknown = model.unknown_categories(found.values)
     answers, records = [], []
     for row, request in enumerate(requests):
@@ -205,12 +218,15 @@ def answer(
             "unknown_categories": unknown[row],
         }
         answers.append(said | {"threshold": signature.threshold})
+        features = {name: _plain(found.values[name][row]) for name in signature.names}
+        if explanation:
+            answers[row] |= _contributions(explanation, features, row)
         records.append(
             said
             | {
                 "received_at": received_at.isoformat(),
                 "entity": entities[row],
-                "features": {name: _plain(found.values[name][row]) for name in signature.names},
+                "features": features,
                 "features_as_of": _text(found.as_of),
                 "features_snapshot": found.snapshot,
                 "latency_ms": round((time.perf_counter() - began) * 1000, 3),
@@ -221,6 +237,16 @@ def answer(
     except OSError as error:
         raise Unavailable(f"The request can't be logged, so it isn't answered: {error.strerror or error}.") from error
     return answers
+
+
+def _contributions(explanation: Explanation, features: Mapping[str, Any], row: int) -> dict[str, Any]:
+    each = [
+        {"feature": name, "value": value, "contribution": contribution}
+        for (name, value), contribution in zip(features.items(), explanation.contributions[row].tolist(), strict=True)
+    ]
+    each.sort(key=lambda one: -abs(one["contribution"]))
+    score = float(explanation.scores[row])
+    return {"base": explanation.base, "raw_score": score, "tolerance": SCORE_LIMIT, "contributions": each}
 
 
 def _text(instant: datetime | None) -> str | None:

@@ -141,6 +141,23 @@ class Answer(BaseModel):
     unknown_categories: list[str] = Field(description="Features whose value the model has never seen.")
 
 
+class Contribution(BaseModel):
+    """What one feature adds to the raw score."""
+
+    feature: str
+    value: Any = Field(description="As the model saw it; null where it was missing.")
+    contribution: float = Field(description="In log-odds, up or down.")
+
+
+class Explained(Answer):
+    """An answer, and what moved it."""
+
+    base: float = Field(description="The raw score (log-odds) where nothing is known.")
+    raw_score: float = Field(description="Of this answer: base and contributions add up to it.")
+    tolerance: float = Field(description="By how much raw_score may differ from the probability's log-odds.")
+    contributions: list[Contribution] = Field(description="Shapley values of all features, most moving first.")
+
+
 class ProblemDetails(BaseModel):
     """Why there is no answer (RFC 9457)."""
 
@@ -162,6 +179,7 @@ class Model(BaseModel):
 
     model_config = ConfigDict(protected_namespaces=())
 
+    problem: str
     version: str
     snapshot: int | None
     as_of: str | None = Field(description="The instant that it was made as of: nothing known later was used.")
@@ -171,5 +189,6 @@ class Model(BaseModel):
     feature_service: str
     request_fields: list[str]
     metrics: dict[str, Any]
+    card: str = Field(description="The model card, in Markdown.")
     refused: str | None = Field(description="Why a newer champion isn't served.")
     shadow: dict[str, Any] | None = Field(description="The challenger that is asked the same, heard by nobody.")

@@ -103,6 +103,21 @@ def test_one_answer(client: httpx.Client) -> None:
     assert (said["missing_or_stale"], said["unknown_categories"]) == ([], [])
 
 
+def test_an_answer_can_be_explained_and_is_logged_like_any_other(client: httpx.Client, home: Settings) -> None:
+    body = {"parcel": "P1", "depot": 1, "prediction_time": NOON.isoformat()}
+    said = client.post("/explain", json=body).json()
+    contributions = {each["feature"]: each["contribution"] for each in said["contributions"]}
+    assert contributions == pytest.approx({"weight": 2.0, "kind": 0.0})
+    assert said["base"] + sum(contributions.values()) == pytest.approx(said["raw_score"], abs=said["tolerance"])
+    assert said["probability"] == pytest.approx(probability(0.0, 2.0), abs=1e-6)
+    assert logged(home)[said["id"]]["probability"] == said["probability"]
+
+
+def test_the_model_says_what_it_is(client: httpx.Client) -> None:
+    said = client.get("/model").json()
+    assert (said["problem"], said["version"], said["card"]) == ("parcels", "v1", "# Tiny\n")
+
+
 def test_what_is_unknown_stale_or_missing_is_said(client: httpx.Client) -> None:
     assert ask(client, "P2").json()["unknown_categories"] == ["kind"]
     assert ask(client, "P1", 2).json()["missing_or_stale"] == ["depots"]  # three hours old, good for two

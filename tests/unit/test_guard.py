@@ -15,7 +15,7 @@ from hindcast.errors import HindcastError
 from hindcast.serving.access import known_tokens
 
 TOKEN, OTHER = secrets.token_hex(16), secrets.token_hex(16)
-LIMITS: dict[str, Any] = {"tokens": (), "max_bytes": 100, "max_concurrency": 2, "seconds": 5.0}
+LIMITS: dict[str, Any] = {"tokens": (), "max_bytes": 100, "max_concurrency": 2, "seconds": 5.0, "page": b'"hello"'}
 
 
 @pytest.fixture(scope="module")
@@ -233,6 +233,14 @@ def test_tokens_that_protect_nothing_are_refused_and_never_shown(tmp_path: Path)
     with pytest.raises(HindcastError, match="fewer than 16 characters") as error:
         known_tokens({"HINDCAST_TOKENS": f"{TOKEN} hunter2"})
     assert "hunter2" not in str(error.value)
+
+
+def test_the_page_is_for_everybody_and_holds_nothing(guard: ModuleType) -> None:
+    service = Service()
+    app = guard.Guard(service, **LIMITS | {"tokens": known_tokens({"HINDCAST_TOKENS": TOKEN})})
+    status, headers, said = asyncio.run(ask(app, method="GET", path="/", server="10.0.0.7"))
+    assert (status, said, service.asked) == (200, "hello", 0)
+    assert headers["content-security-policy"].startswith("default-src 'none'")
 
 
 def test_what_went_wrong_inside_is_not_told(guard: ModuleType) -> None:

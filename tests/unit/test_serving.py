@@ -107,6 +107,26 @@ def test_an_answer_says_what_it_rests_on(served: Champion, log: RequestLog, cloc
     }
 
 
+def test_an_explained_answer_adds_up_to_what_is_said(served: Champion, log: RequestLog, clock: SimulatedClock) -> None:
+    plain, explained = (answer(served, [request("P1")], log, clock, explained=each)[0] for each in (False, True))
+    assert explained["probability"] == plain["probability"]
+    assert (explained["base"], explained["raw_score"]) == pytest.approx((0.0, 2.0), abs=1e-6)
+    assert explained["contributions"] == [
+        {"feature": "weight", "value": 2.0, "contribution": pytest.approx(2.0)},
+        {"feature": "kind", "value": "box", "contribution": 0.0},
+    ]
+    assert set(explained) - set(plain) == {"base", "raw_score", "tolerance", "contributions"}
+
+
+def test_a_model_that_cannot_be_explained_says_so(tmp_path: Path, log: RequestLog, clock: SimulatedClock) -> None:
+    package = write_package(tmp_path / "models", "old", explained=False)
+    old = Champion(ServedModel.load(package), Shelf(), None)
+    with pytest.raises(Unavailable, match="package the model again"):
+        answer(old, [request("P1")], log, clock, explained=True)
+    assert answer(old, [request("P1")], log, clock)[0]["probability"] == pytest.approx(probability(0.0, 2.0))
+    assert len(lines(tmp_path)) == 1  # what wasn't answered isn't logged
+
+
 def test_unknown_categories_and_missing_features_are_answered_and_said(
     served: Champion, log: RequestLog, clock: SimulatedClock
 ) -> None:
@@ -186,6 +206,8 @@ def test_the_bundled_model_serves_until_there_is_a_champion(home: Settings, tmp_
         "label": "Came late.",
         "feature_service": "parcels",
         "metrics": {"test": {"roc_auc": 0.75}},
+        "problem": "parcels",
+        "card": "# Tiny\n",
     }
     promote(home, "v1")
     assert champions.refresh()
@@ -286,12 +308,36 @@ def test_the_service_carries_no_pipeline(settings: Settings) -> None:
 
 
 def test_locked_packages_are_whole_and_few(settings: Settings, tmp_path: Path) -> None:
-    names = {pin.split("==")[0] for pin in locked(settings.root / "requirements.lock", ["bentoml", "onnxruntime"])}
-    assert {"bentoml", "onnxruntime", "starlette", "uvicorn"} <= names
-    assert not {"dagster", "dbt-core", "evidently", "scikit-learn"} & names
+    found = locked(settings.root / "requirements.lock", ["bentoml", "onnxruntime"])
+    names = [pin.split("==")[0] for pin in found]
+    assert {"bentoml", "onnxruntime", "starlette", "uvicorn"} <= set(names)
+    assert not {"dagster", "dbt-core", "evidently", "scikit-learn"} & set(names)
+    assert names == sorted(set(names))  # of two versions of one package, that of this Python
+    assert all(lines.startswith(pin) and " --hash=sha256:" in lines for pin, lines in found.items())
     (tmp_path / "lock").write_text("bentoml==1.0\n")
     with pytest.raises(HindcastError, match="doesn't hold onnxruntime"):
         locked(tmp_path / "lock", ["onnxruntime"])
+
+
+def test_locked_packages_are_those_of_a_linux_container(tmp_path: Path) -> None:
+    """Whatever machine builds: SQLAlchemy wants greenlet on machines that the lock names."""
+    pins = {
+        "sqlalchemy": "2.0.0",
+        "typing-extensions": "4.0.0 ; sys_platform == 'linux'",
+        "greenlet": "3.0.0 ; platform_machine == 'aarch64'",
+        "click": "8.0.0",
+        "colorama": "0.4.6 ; sys_platform == 'win32'",
+    }
+    (tmp_path / "lock").write_text(
+        "".join(f"{name}=={pin} \\\n    --hash=sha256:{name}\n    # via x\n" for name, pin in pins.items())
+    )
+    assert locked(tmp_path / "lock", ["sqlalchemy", "click"]) == {
+        "click==8.0.0": "click==8.0.0 \\\n    --hash=sha256:click\n",
+        "greenlet==3.0.0": "greenlet==3.0.0 ; platform_machine == 'aarch64' \\\n    --hash=sha256:greenlet\n",
+        "sqlalchemy==2.0.0": "sqlalchemy==2.0.0 \\\n    --hash=sha256:sqlalchemy\n",
+        "typing-extensions==4.0.0": "typing-extensions==4.0.0 ; sys_platform == 'linux' \\\n"
+        "    --hash=sha256:typing-extensions\n",
+    }
 
 
 def test_serving_without_a_champion_or_its_bento_says_what_to_do(home: Settings) -> None:
