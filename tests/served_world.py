@@ -18,7 +18,9 @@ ROOT = Path(__file__).parent.parent
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 FEATURES = """
 from datetime import timedelta
+from typing import Any
 from feast import Entity, FeatureService, FeatureView, Field, ValueType
+from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Float64, String
 from hindcast.features.lake_source import LakeSource
 
@@ -33,7 +35,14 @@ depots = FeatureView(
     name="depots", entities=[depot], ttl=timedelta(hours=2), source=LakeSource(name="depots", table="features.depots"),
     schema=[Field(name="queue", dtype=Float64)],
 )
-service = FeatureService(name="parcels", features=[parcels, depots])
+
+
+@on_demand_feature_view(sources=[depots], schema=[Field(name="is_crowded", dtype=Float64)], mode="python")
+def crowds(inputs: dict[str, Any]) -> dict[str, Any]:
+    return {"is_crowded": [None if queue is None else float(queue > 4) for queue in inputs["queue"]]}
+
+
+service = FeatureService(name="parcels", features=[parcels, depots, crowds])
 """
 
 

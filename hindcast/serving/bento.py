@@ -1,4 +1,4 @@
-"""The champion as a bento: its package, the service and just the code and the locked packages that these need.
+"""The champion as a bento: its package, the service, just the code and locked packages these need, and a Dockerfile.
 
 Serving a bento is in `serving`; what the service does is in `bentos/service.py`.
 """
@@ -6,13 +6,17 @@ Serving a bento is in `serving`; what the service does is in `bentos/service.py`
 import ast
 import json
 import os
+import platform
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -25,6 +29,10 @@ from hindcast.problem import Problem
 from hindcast.serving.server import MODEL_ALIAS, PACKAGE, TYPES, bento_folder, built_bentos
 from hindcast.settings import Settings
 
+_PIN = re.compile(r"^(([\w.-]+==[^\\\n]+?)(?: \\\n +--hash=\S+)*\n)", re.MULTILINE)
+"""A package in the lock: all its lines, and of these what stands before the hashes."""
+_MACHINES = ("x86_64", "aarch64")
+
 
 @dataclass(frozen=True)
 class Built:
@@ -34,7 +42,7 @@ class Built:
         tag: `problem:version-fingerprint`.
         path: Its folder.
         built: False where it was there already, of the same model and code.
-        packages: Python packages that it asks for, each with its locked version.
+        packages: Python packages that it asks for, each as `name==version`.
         fingerprint: Of the model, the code and the packages.
     """
 
@@ -59,6 +67,8 @@ def build_bento(settings: Settings, problem: Problem, lake: Lake) -> Built:
     package = champion_folder(settings)
     config = yaml.safe_load((settings.bentos / "bentofile.yaml").read_text())
     packages = locked(settings.root / "requirements.lock", config["python"].pop("packages"))
+    image = config["docker"]["base_image"].format(python=platform.python_version())
+    config["docker"]["base_image"] = image  # the packages are those of this Python
     files = _sources(settings)
     types = _column_types(problem, lake)
     wanted = fingerprint([*files.values(), *package.iterdir()], [package.name, config, packages, types, *files])
@@ -69,7 +79,7 @@ def build_bento(settings: Settings, problem: Problem, lake: Lake) -> Built:
         others = built_bentos(settings)
         if others.pop(tag, None) and path.exists():
             write_atomically(settings.built_bentos, json.dumps(others | {tag: package.name}))  # it is the newest again
-            return Built(tag, path, False, packages, wanted)
+            return Built(tag, path, False, tuple(packages), wanted)
         for store in ("bentos", "models"):
             shutil.rmtree(settings.bento_store / store / tag.replace(":", "/"), ignore_errors=True)
         # Not in the home: BentoML takes no file from below a hidden folder, and the default home is one.
@@ -78,7 +88,7 @@ def build_bento(settings: Settings, problem: Problem, lake: Lake) -> Built:
                 target = Path(folder, name)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, target)
-            Path(folder, "requirements.txt").write_text("\n".join(packages) + "\n")
+            Path(folder, "requirements.txt").write_text("".join(packages.values()))
             Path(folder, TYPES).write_text(json.dumps(types))
             config["name"] = problem.name.lower()
             config["envs"].append({"name": "HINDCAST_PROBLEM", "value": settings.problem})
@@ -86,26 +96,47 @@ def build_bento(settings: Settings, problem: Problem, lake: Lake) -> Built:
             Path(folder, "bentofile.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
             _run(settings, tag, folder, str(package))
         write_atomically(settings.built_bentos, json.dumps(others | {tag: package.name}))
-    return Built(tag, path, True, packages, wanted)
+    return Built(tag, path, True, tuple(packages), wanted)
 
 
-def locked(lock: Path, names: list[str]) -> tuple[str, ...]:
-    """Names and everything that they need, as `name==version` of the lock file, in the order of names.
+def locked(lock: Path, names: list[str]) -> dict[str, str]:
+    """What a Linux container needs of a lock file: some packages and everything that they need.
 
-    What a package needs is read from the installed one; its markers are those of this interpreter.
+    What a package needs is read from the installed one; its markers are those of this Python, on either kind of
+    machine that containers run on.
+
+    Args:
+        lock: As uv writes it, with hashes.
+        names: Of packages, with extras where these are wanted.
+
+    Returns:
+        `name==version` -> its lines in the lock: markers and hashes, without comments. In the order of names.
 
     Raises:
         HindcastError: The lock doesn't hold one of them.
     """
+    from packaging.markers import Marker, default_environment
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
-    pins: dict[str, str] = {}
-    for line in lock.read_text().splitlines():
-        if line[:1].isalnum():
-            pin = Requirement(line.rstrip("\\ "))
-            if pin.marker is None or pin.marker.evaluate():
-                pins[canonicalize_name(pin.name)] = str(pin.specifier)
+    here: dict[str, Any] = {
+        **default_environment(),
+        "os_name": "posix",
+        "sys_platform": "linux",
+        "platform_system": "Linux",
+    }
+
+    def applies(marker: Marker | None, extra: str = "") -> bool:
+        if marker is None:
+            return True
+        return any(marker.evaluate({**here, "platform_machine": kind, "extra": extra}) for kind in _MACHINES)
+
+    pins: dict[str, tuple[str, str]] = {}
+    for lines, pin in _PIN.findall(lock.read_text()):
+        requirement = Requirement(pin)
+        if applies(requirement.marker):
+            name = canonicalize_name(requirement.name)
+            pins[name] = f"{name}{requirement.specifier}", lines
     wanted = [Requirement(name) for name in names]
     seen: set[tuple[str, str]] = set()
     while wanted:
@@ -113,18 +144,21 @@ def locked(lock: Path, names: list[str]) -> tuple[str, ...]:
         name = canonicalize_name(requirement.name)
         if name not in pins:
             raise HindcastError(f"{lock} doesn't hold {name}, which the bento needs; write it again with `make lock`.")
-        for extra in ("", *requirement.extras):
-            if (name, extra) not in seen:
-                seen.add((name, extra))
-                needs = (Requirement(text) for text in metadata.requires(name) or ())
-                wanted += [need for need in needs if need.marker is None or need.marker.evaluate({"extra": extra})]
-    return tuple(sorted({f"{name}{pins[name]}" for name, _ in seen}))
+        with suppress(metadata.PackageNotFoundError):  # it isn't for the platform that this is
+            needs = [Requirement(text) for text in metadata.requires(name) or ()]
+            for extra in {"", *requirement.extras}:
+                if (name, extra) not in seen:
+                    wanted += [need for need in needs if applies(need.marker, extra)]
+        seen |= {(name, extra) for extra in ("", *requirement.extras)}
+    return dict(pins[name] for name in sorted({name for name, _ in seen}))
 
 
 def _sources(settings: Settings) -> dict[str, Path]:
-    """What goes into the bento, by path in it: the service, the modules of the library that it needs, the problem."""
-    files = {path.name: path for path in settings.bentos.glob("*.py")}
-    wanted = set().union(*map(_imports, files.values()))
+    """What the bento is made from, by path: the service, the modules of the library that it needs, the problem."""
+    code = {path.name: path for path in settings.bentos.glob("*.py")}
+    wanted = set().union(*map(_imports, code.values()))
+    files = code | {path.name: path for path in settings.bentos.glob("*.html")}
+    files["Dockerfile.template"] = settings.bentos / "Dockerfile.template"
     files[f"problems/{settings.problem}.yaml"] = settings.problem_file
     files["feature_repo/feature_store.yaml"] = settings.feature_repo / "feature_store.yaml"
     library = settings.root / "hindcast"
@@ -177,10 +211,15 @@ def _run(settings: Settings, *arguments: str) -> None:
 def _build(tag: str, folder: str, package: str) -> None:
     """Puts the package into BentoML's store of models and builds the bento from a prepared folder."""
     import bentoml
+    from bentoml.models import BentoModel
 
     with bentoml.models.create(tag) as model:
         shutil.copytree(package, model.path_of(PACKAGE))
-    bentoml.bentos.build_bentofile(str(Path(folder, "bentofile.yaml")), version=tag.split(":")[1], build_ctx=folder)
+    os.chdir(folder)  # BentoML reads the files that a bentofile names from below the working directory alone
+    bento = bentoml.bentos.build_bentofile(
+        str(Path(folder, "bentofile.yaml")), version=tag.split(":")[1], build_ctx=folder
+    )
+    BentoModel(tag).resolve(Path(bento.path, "models"))  # whole by itself: an image can be built from its folder alone
 
 
 if __name__ == "__main__":
