@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint ui serve docs replay lock
+.PHONY: help setup run test lint ui serve docs replay bench lock
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */\1\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ docs: setup ## the dbt documentation and lineage as one static page
 
 replay: setup ## let one more simulated week go by: data, requests, labels, reports
 	@$(BIN)/hindcast replay
+
+bench: setup ## side by side with peers and limits; one of them by ONLY=name
+	@$(BIN)/python -m bench $(ONLY)
 
 lock: setup ## write requirements.lock again from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes \

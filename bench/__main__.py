@@ -1,0 +1,106 @@
+"""Runs benchmarks, prints a table of each and writes it to `$HINDCAST_HOME/bench/<name>.json`.
+
+    python -m bench [--rounds N] [name …]
+
+The exit code is 1 where a bar doesn't hold.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import sys
+import time
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.measure import Row
+from hindcast.errors import HindcastError
+from hindcast.files import write_atomically
+from hindcast.settings import Settings
+
+NAMES = ("training_set", "scaling", "online", "feature_build", "breadth")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Benchmarks; all of them without a name.")
+    parser.add_argument("names", nargs="*", metavar="name", help=", ".join(NAMES))
+    parser.add_argument("--rounds", type=int, default=5, help="how often each measurement is taken (default: 5)")
+    asked = parser.parse_args(arguments)
+    settings = Settings.from_environment()
+    os.environ.update(settings.environment())
+    try:
+        check(asked.names)
+        missed = [name for name in asked.names or NAMES if not run(name, settings, asked.rounds)]
+    except (HindcastError, RuntimeError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    if missed:
+        print(f"Bars were missed in: {', '.join(missed)}.")
+    return 1 if missed else 0
+
+
+def check(names: list[str]) -> None:
+    """Raises HindcastError where there is no benchmark of a name."""
+    if unknown := [name for name in names if name not in NAMES]:
+        raise HindcastError(f"No benchmark {', '.join(unknown)}; there are: {', '.join(NAMES)}.")
+
+
+def run(name: str, settings: Settings, rounds: int) -> bool:
+    """Runs one benchmark, shows and keeps its rows; says whether its bars hold."""
+    print(f"{name} …", file=sys.stderr, flush=True)
+    module = load(name)
+    began = time.monotonic()
+    rows = module.run(settings, rounds)
+    took = timedelta(seconds=round(time.monotonic() - began))
+    show(name, module.__doc__, rows, f"medians of {rounds}, {took}")
+    keep(settings.benchmarks / f"{name}.json", name, rounds, rows)
+    return held(rows)
+
+
+def load(name: str) -> Any:
+    """The module of a benchmark: `run(settings, rounds)` returns its rows, its docstring says what they compare."""
+    return importlib.import_module(f"bench.{name}")
+
+
+def held(rows: list[Row]) -> bool:
+    """Whether every bar holds that isn't only to strive for."""
+    return all(row.holds is not False or row.stretch for row in rows)
+
+
+def show(name: str, says: str, rows: list[Row], how: str, console: Console | None = None) -> None:
+    table = Table(title=f"{name} ({how})", title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for heading in ("what", "ours", "peer or limit", "ratio", "bar", "holds"):
+        table.add_column(heading, justify="right" if heading in {"ours", "ratio", "bar"} else "left")
+    for row in rows:
+        table.add_row(
+            row.what,
+            _quantity(row.ours, row.unit),
+            "" if row.peer is None else f"{_quantity(row.peer, row.unit)} {row.against}",
+            "" if row.ratio is None else f"{row.ratio:.2f}",
+            row.bar,
+            {True: "yes", False: "no", None: "-"}[row.holds],
+        )
+    console = console or Console(width=max(120, Console().width))
+    console.print(f"\n{says.strip()}\n", highlight=False, markup=False)
+    console.print(table, highlight=False)
+
+
+def keep(path: Path, name: str, rounds: int, rows: list[Row]) -> None:
+    """Writes the rows as the table shows them."""
+    content = [asdict(row) | {"ratio": row.ratio, "holds": row.holds} for row in rows]
+    write_atomically(path, json.dumps({"name": name, "rounds": rounds, "rows": content}, indent=2) + "\n")
+
+
+def _quantity(value: float, unit: str) -> str:
+    shown = f"{value:,.0f}" if value == int(value) or abs(value) >= 100 else f"{value:.3g}"
+    return f"{shown} {unit}".rstrip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

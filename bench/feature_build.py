@@ -1,0 +1,101 @@
+"""The SQL from raw tables to feature tables, as the graph runs it: models of the stages cleaned, labeled and features,
+with their tests.
+
+Bars: all of 2013 into an empty lake takes at most 60 s of CPU; one month more (December, onto a lake that was built as
+of 1 December) at most a quarter of what all of the year takes.
+"""
+
+import shutil
+from datetime import datetime
+from typing import Any
+
+from bench import homes
+from bench.measure import Case, Row, Work, in_turn, once, say
+from hindcast.settings import Settings
+
+STAGES = {"cleaned", "labeled", "features"}
+BEFORE_DECEMBER = "2013-12-01T00:00:00+00:00"
+YEAR, MONTH = "the year", "December on top"
+
+
+def run(settings: Settings, rounds: int) -> list[Row]:
+    folder = settings.benchmarks / "feature_build"
+    shutil.rmtree(folder, ignore_errors=True)
+    cases = {}
+    for name, built_until in ((YEAR, None), (MONTH, BEFORE_DECEMBER)):
+        say(f"raw tables, and what is built of them before, for {name}")
+        home = folder / name.replace(" ", "_")
+        once(Case("bench.feature_build:preparing", (str(home), built_until)))
+        before = home.with_name(f"{home.name}_before")
+        home.rename(before)
+        cases[name] = Case("bench.feature_build:building", (str(home), str(before)))
+    taken = in_turn(cases, rounds)
+    year, month = taken[YEAR], taken[MONTH]
+    models, tests = year.results[0]
+    return [
+        Row(f"CPU, {YEAR} ({models} models, {tests} tests)", "s", year.cpu, 60, "limit", at_most=1),
+        Row(f"CPU, {MONTH}", "s", month.cpu, year.cpu, YEAR, at_most=0.25),
+        Row(f"peak memory, {YEAR}", "MB", year.peak / 1e6),
+        Row(f"peak memory, {MONTH}", "MB", month.peak / 1e6),
+    ]
+
+
+def preparing(home: str, built_until: str | None) -> Work:
+    """A home with the raw tables of the year, built as of an instant before its end or not at all."""
+    settings = homes.at(home)
+    from hindcast.home import prepare
+    from hindcast.lake import Lake
+    from hindcast.problem import load_problem
+    from hindcast.tables.control import write_control
+    from hindcast.tables.ingest import ingest
+    from hindcast.tables.sources import load_sources
+    from hindcast.tables.transform import manifest
+
+    problem = load_problem(settings.problem_file)
+    assert problem.clock
+    sources = load_sources(settings.sources_folder / f"{problem.sources}.yaml")
+
+    def bring_in(until: datetime) -> None:
+        for table in sources.tables:
+            ingest(Lake(settings), sources, table, until, settings)
+        assert problem.clock
+        write_control(Lake(settings), problem, until, problem.clock.start)
+
+    def work() -> None:
+        prepare(settings)
+        if built_until:
+            bring_in(datetime.fromisoformat(built_until))
+            _build(settings)
+        bring_in(datetime.fromisoformat(homes.END_OF_YEAR))
+        manifest(settings)  # kept in the home: the graph parses the SQL once
+
+    return work
+
+
+def building(home: str, before: str) -> Work:
+    """One build, on the home as it was before. Returns how many models and tests it ran."""
+    shutil.rmtree(home, ignore_errors=True)
+    shutil.copytree(before, home, symlinks=True)
+    settings = homes.at(home)
+    import dbt.adapters.duckdb
+    import dbt.cli.main  # noqa: F401 - imports aren't measured
+
+    return lambda: _build(settings)
+
+
+def _build(settings: Settings) -> tuple[int, int]:
+    from hindcast.tables.transform import build, manifest
+
+    described: dict[str, Any] = manifest(settings)
+    nodes = described["nodes"]
+    models = {key for key, node in nodes.items() if STAGES & set(node["tags"]) and node["resource_type"] != "test"}
+    tests = {
+        key
+        for key, node in nodes.items()
+        if node["resource_type"] == "test" and set(node["depends_on"]["nodes"]) <= models
+    }
+    units = [test["name"] for test in described["unit_tests"].values() if test["depends_on"]["nodes"][0] in models]
+    results = build(settings, sorted([nodes[key]["name"] for key in models | tests] + units))
+    failed = [result.unique_id for result in results if result.failed]
+    assert not failed, failed
+    return len(models), len(tests) + len(units)
