@@ -36,7 +36,7 @@ from hindcast.serving.request_form import (
     request_form,
 )
 from hindcast.serving.request_log import RequestLog
-from hindcast.serving.server import MODEL_ALIAS, PACKAGE, TYPES, die_with_parent
+from hindcast.serving.server import FIELDS, MODEL_ALIAS, PACKAGE, die_with_parent
 from hindcast.serving.shadow import Shadow
 from hindcast.settings import Settings
 
@@ -62,9 +62,9 @@ def _signature() -> Signature:
     return Signature.from_json((folder / SIGNATURE).read_text())
 
 
-def _types() -> dict[str, str]:
-    path = Path(__file__).with_name(TYPES)
-    return json.loads(path.read_text()) if path.exists() else {}
+def _fields() -> dict[str, dict[str, Any]]:
+    path = Path(__file__).with_name(FIELDS)
+    return json.loads(path.read_text()) if path.exists() else {"types": {}, "example": {}}
 
 
 def connect(model: ServedModel) -> Reader:
@@ -76,7 +76,7 @@ def connect(model: ServedModel) -> Reader:
     return FeatureReader(SETTINGS, model.signature.feature_service)
 
 
-RequestForm = request_form(_signature(), _types())
+RequestForm = request_form(_signature(), **_fields())
 BatchForm = batch_form(RequestForm, PROBLEM.serving.max_batch)
 
 

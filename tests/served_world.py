@@ -68,6 +68,10 @@ def served_world(root: Path) -> Settings:
         connection.execute("CREATE SCHEMA labeled; CREATE SCHEMA features")
         connection.execute("CREATE TABLE labeled.parcels (parcel VARCHAR, depot INTEGER, prediction_time TIMESTAMP)")
         connection.execute(
+            "INSERT INTO labeled.parcels VALUES "
+            "('P1', 1, '2013-10-31'), ('P2', 2, '2013-11-02'), ('P1', 1, '2024-05-01')"
+        )
+        connection.execute(
             "CREATE TABLE features.parcels AS FROM (VALUES ('P1', TIMESTAMP '2024-05-01 10:00', 2.0, 'box'), "
             "('P2', '2024-05-01 10:30', -1.0, 'crate')) AS t(parcel, event_timestamp, weight, kind)"
         )

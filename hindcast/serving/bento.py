@@ -14,19 +14,21 @@ import sys
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from hindcast.clock import clock_of
 from hindcast.errors import HindcastError
 from hindcast.files import exclusive, write_atomically
 from hindcast.fingerprint import fingerprint
 from hindcast.lake import Lake
 from hindcast.models.champion import champion_folder
 from hindcast.problem import Problem
-from hindcast.serving.server import MODEL_ALIAS, PACKAGE, TYPES, bento_folder, built_bentos
+from hindcast.serving.server import FIELDS, MODEL_ALIAS, PACKAGE, bento_folder, built_bentos
 from hindcast.settings import Settings
 
 _PIN = re.compile(r"^(([\w.-]+==[^\\\n]+?)(?: \\\n +--hash=\S+)*\n)", re.MULTILINE)
@@ -89,7 +91,8 @@ def build_bento(settings: Settings, problem: Problem, lake: Lake) -> Built:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, target)
             Path(folder, "requirements.txt").write_text("".join(packages.values()))
-            Path(folder, TYPES).write_text(json.dumps(types))
+            example = _example(problem, lake, clock_of(settings, problem).now())
+            Path(folder, FIELDS).write_text(json.dumps({"types": types, "example": example}))
             config["name"] = problem.name.lower()
             config["envs"].append({"name": "HINDCAST_PROBLEM", "value": settings.problem})
             config["models"] = [{"tag": tag, "alias": MODEL_ALIAS}]
@@ -177,6 +180,19 @@ def _column_types(problem: Problem, lake: Lake) -> dict[str, str]:
     with lake.reading() as connection:
         columns = connection.execute(f"DESCRIBE {problem.labeled_table}").fetchall()
     return {name: kind for name, kind, *_ in columns}
+
+
+def _example(problem: Problem, lake: Lake, now: datetime) -> dict[str, Any]:
+    """The entity that is to be asked about next, else the last one, column by column; none of an empty table."""
+    at, key = f'"{problem.prediction_time.column}"', f'"{problem.entity.key}"'
+    with lake.reading() as connection:
+        found = connection.execute(
+            f"FROM {problem.labeled_table} "
+            f"ORDER BY {at} < $now, CASE WHEN {at} >= $now THEN {at} END, {at} DESC, {key} LIMIT 1",
+            {"now": now.astimezone(UTC).replace(tzinfo=None)},
+        ).pl()
+    row = found.row(0, named=True) if found.height else {}
+    return {name: value for name, value in row.items() if isinstance(value, str | int | float | bool)}
 
 
 def _imports(path: Path) -> set[str]:

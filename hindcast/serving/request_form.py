@@ -53,12 +53,15 @@ class Fault:
     detail: str
 
 
-def request_form(signature: Signature, types: Mapping[str, str]) -> type[BaseModel]:
+def request_form(
+    signature: Signature, types: Mapping[str, str], example: Mapping[str, Any] | None = None
+) -> type[BaseModel]:
     """The form of one request.
 
     Args:
         signature: Of the model that serves.
         types: By field, the type of its column in the lake (`VARCHAR`, `INTEGER`, …); a field without one takes any.
+        example: By field, the value of a real entity, for people who look at the form.
 
     Returns:
         A strict form that forbids unknown fields: the entity's key, the join keys and the request fields, all
@@ -68,10 +71,11 @@ def request_form(signature: Signature, types: Mapping[str, str]) -> type[BaseMod
     fields: dict[str, Any] = {}
     for name in dict.fromkeys((signature.entity_key, *signature.join_keys, *signature.request_fields)):
         kind = _FORMS.get(types.get(name, ""), _ANY)
+        shown = [example[name]] if example and name in example else None
         if name == signature.entity_key:
-            fields[name] = (kind, Field(description=f"Names the {signature.entity}."))
+            fields[name] = (kind, Field(description=f"Names the {signature.entity}.", examples=shown))
         else:
-            fields[name] = (kind | None, Field(description="Null where it isn't known."))
+            fields[name] = (kind | None, Field(description="Null where it isn't known.", examples=shown))
     fields["prediction_time"] = (
         _INSTANT | None,
         Field(

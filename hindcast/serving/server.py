@@ -23,8 +23,8 @@ MODEL_ALIAS = "champion"
 """By this name the service finds the model that is in its bento."""
 PACKAGE = "package"
 """Folder of the package inside the bento's model."""
-TYPES = "request_types.json"
-"""File in the bento: the types of a request's fields, as the lake has them."""
+FIELDS = "request_fields.json"
+"""File in the bento: the types of a request's fields, as the lake has them, and a real example of them."""
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 

@@ -1,0 +1,107 @@
+"""The page for people, in a real browser over the real service: fill in, ask, read the answer and what moved it.
+
+Needs Chromium: `.ci/run` installs it, and `make test` leaves this folder out where there is none.
+"""
+
+import secrets
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from hindcast.serving.server import champion_tag, running
+from hindcast.settings import Settings
+from tests.browser.chromium import Page, chromium
+from tests.served_world import NOON, served_world
+from tests.tiny_model import probability
+
+TOKEN = secrets.token_hex(16)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return served_world(tmp_path_factory.mktemp("page"))
+
+
+@pytest.fixture(scope="module")
+def url(home: Settings) -> Iterator[str]:
+    with running(home, champion_tag(home)) as url:
+        yield url
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Iterator[Page]:
+    with chromium(tmp_path / "profile") as page:
+        yield page
+
+
+def fill(page: Page, **fields: str) -> None:
+    for name, value in fields.items():
+        page.run(f"document.querySelector('input[name={name}]').value = {value!r}")
+
+
+def ask(page: Page) -> None:
+    page.run("document.querySelector('#form button').click()")
+
+
+def test_a_person_asks_and_sees_the_answer_and_what_moved_it(page: Page, url: str) -> None:
+    page.open(url)
+    page.wait("document.querySelectorAll('#form input').length === 3")  # all fields but the request's id
+    assert page.run("document.querySelector('#card').textContent") == "# Tiny\n"
+    assert page.run("document.querySelector('#version').textContent").startswith("v1, ")
+    fill(page, parcel="P1", depot="1", prediction_time=NOON.isoformat())
+    ask(page)
+    shown = page.wait("!document.querySelector('#said').hidden && document.querySelector('#probability').textContent")
+    assert shown == f"{100 * probability(0.0, 2.0):.1f} %"
+    drawing = ElementTree.fromstring(page.run("document.querySelector('#bars').innerHTML"))
+    texts = ["".join(each.itertext()) for each in drawing.iter() if each.tag.endswith("text")]
+    assert texts == ["weight = 2", "+2.000", "kind = box", "0.000"]
+    widths = [float(each.attrib["width"]) for each in drawing.iter() if each.tag.endswith("rect")]
+    assert widths[0] > 100 > 1 > widths[1]
+    assert page.complaints == []
+
+
+def test_what_is_wrong_is_said_beside_the_form(page: Page, url: str) -> None:
+    page.open(url)
+    page.wait("document.querySelectorAll('#form input').length === 3")
+    fill(page, parcel="P1", depot="many", prediction_time=NOON.isoformat())
+    ask(page)
+    said = page.wait("document.querySelector('#trouble').textContent")
+    assert said == "depot: should be a valid integer"
+    assert page.run("document.querySelector('#said').hidden")
+
+
+def test_a_real_example_is_filled_in(page: Page, url: str) -> None:
+    page.open(url)
+    page.wait("document.querySelectorAll('#form input').length === 3")
+    filled = page.run("[...document.querySelectorAll('#form input')].map((input) => [input.name, input.value])")
+    assert dict(filled)["parcel"] == "P2"
+    ask(page)
+    page.wait("!document.querySelector('#said').hidden")
+
+
+def test_words_of_a_model_are_shown_and_never_run(page: Page, url: str, home: Settings) -> None:
+    page.open(url)
+    page.wait("document.querySelectorAll('#form input').length === 3")
+    fill(page, parcel="<img src=x onerror=document.title='run'>", depot="1", prediction_time=NOON.isoformat())
+    ask(page)
+    page.wait("!document.querySelector('#said').hidden")
+    assert page.run("document.title") == "parcels"
+    assert page.run("document.querySelectorAll('img').length") == 0
+
+
+def test_with_tokens_the_page_asks_for_one(page: Page, home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HINDCAST_TOKENS", TOKEN)
+    with running(home, champion_tag(home)) as url:
+        assert httpx.get(f"{url}/model", trust_env=False).status_code == 401
+        page.open(url)
+        page.wait("!document.querySelector('#token-row').hidden")
+        assert page.run("document.querySelector('#form').hidden")
+        page.run(f"document.querySelector('#token').value = {TOKEN!r}")
+        page.run("document.querySelector('#enter').click()")
+        page.wait("document.querySelectorAll('#form input').length === 3")
+        fill(page, parcel="P1", depot="1", prediction_time=NOON.isoformat())
+        ask(page)
+        assert page.wait("!document.querySelector('#said').hidden")
