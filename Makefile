@@ -16,7 +16,7 @@ run: setup ## the main job: raw flights to a served, logged and monitored predic
 
 test: setup ## unit, graph, end-to-end and (where Chromium is installed) browser tests
 	@$(BIN)/python -m pytest
-	@if command -v chromium chromium-browser google-chrome >/dev/null; then $(BIN)/python -m pytest tests/browser -n 0; \
+	@if command -v chromium >/dev/null; then $(BIN)/python -m pytest tests/browser -n 0; \
 	else echo "No Chromium here: tests/browser (the service's page) was not run; .ci/run installs it."; fi
 
 lint: setup ## formatting, rules, types, SQL
