@@ -22,6 +22,7 @@ from hindcast.models.training_data import read_training_data
 @asset(deps=["evaluation"], kinds={"onnx"})
 def model_package(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
     """The chosen candidate as ONNX graph, signature, numbers, card and checksums."""
+    from hindcast.features.definition import definition
     from hindcast.models.package import build, request_columns
     from hindcast.models.training import Candidates
 
@@ -29,7 +30,8 @@ def model_package(hindcast: HindcastResource) -> MaterializeResult:  # type: ign
     candidates = Candidates.load(settings.candidates_file)
     data = read_training_data(hindcast.lake, problem, candidates.snapshot)
     report = json.loads((settings.reports / "evaluation.json").read_text())
-    built = build(settings, problem, data, candidates, report, *request_columns(settings, problem.feature_service))
+    columns, defined = request_columns(settings, problem.feature_service), definition(settings, problem.feature_service)
+    built = build(settings, problem, data, candidates, report, *columns, defined)
     return MaterializeResult(
         metadata={
             "version": built.version,

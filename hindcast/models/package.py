@@ -74,6 +74,7 @@ def build(
     report: dict[str, Any],
     join_keys: Sequence[str],
     request_fields: Sequence[str] = (),
+    feature_definition: str | None = None,
 ) -> Package:
     """Packages the chosen candidate.
 
@@ -87,6 +88,7 @@ def build(
         report: Of the evaluation, which chose one.
         join_keys: What a request must name for the features to be found.
         request_fields: What a request must bring besides.
+        feature_definition: Short name of what the features are taken from (`hindcast.features.definition`).
     """
     chosen = next(each for each in report["candidates"] if each["chosen"])
     fitted = next(each for each in candidates.fitted if each.name == chosen["name"])
@@ -136,6 +138,7 @@ def build(
         "windows": {split: [start.isoformat(), end.isoformat()] for split, (start, end) in data.windows.items()},
         "snapshot": candidates.snapshot,
         "training_hash": candidates.training_hash,
+        "feature_definition": feature_definition,
         "code_version": code_version(settings.root),
         "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
     }

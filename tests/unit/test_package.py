@@ -39,7 +39,7 @@ def trained() -> Trained:
 def packaged(settings: Settings, trained: Trained) -> Package:
     problem, data, candidates = trained
     report = evaluate(problem, data.frame, candidates).report
-    return build(settings, problem, data, candidates, report, ["depot", "parcel_id"], ["weight"])
+    return build(settings, problem, data, candidates, report, ["depot", "parcel_id"], ["weight"], "abcd")
 
 
 def test_every_graph_says_what_scikit_learn_says_gaps_and_unknowns_included(
@@ -79,6 +79,7 @@ def test_a_package_says_what_it_is(settings: Settings, trained: Trained) -> None
     assert model.signature.features[2].categories == ("bag", "box", "crate")
     assert (model.signature.join_keys, model.signature.request_fields) == (("depot", "parcel_id"), ("weight",))
     assert (model.metadata["snapshot"], model.metadata["as_of"]) == (7, "2024-04-10T00:00:00+00:00")
+    assert model.metadata["feature_definition"] == "abcd"
     assert model.version == built.version == built.folder.name
     assert model.version.startswith("parcels-20240410-")
     assert challenger_folder(settings) == built.folder
