@@ -1,0 +1,242 @@
+"""Logged requests as they were answered, and their features once more from the lake, by the join that training uses.
+
+What follows from a difference is decided in `parity`.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import chain
+from typing import Any
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+from feast.types import from_feast_to_pyarrow_type
+
+from hindcast.errors import HindcastError
+from hindcast.features.asof import FeatureTable, instant, name, table_name
+from hindcast.features.definition import definition
+from hindcast.features.feature_service import find_service, open_store, service_features, service_views
+from hindcast.features.on_demand import input_features
+from hindcast.features.retrieval import EVENT_TIMESTAMP, Retrieval, feature_table
+from hindcast.models.model import ServedModel
+from hindcast.monitoring.periods import REQUESTS
+from hindcast.settings import Settings
+
+_KNOWN_BY = "known_by"
+# Of a home of before, until its log is compacted again, the table lacks what the last two columns say.
+_LOGGED = (
+    f"(FROM {REQUESTS} UNION ALL BY NAME "
+    "SELECT NULL::TIMESTAMP AS features_as_of, NULL::BIGINT AS features_snapshot WHERE false)"
+)
+_IN_WINDOW = "prediction_time > $since AND prediction_time <= $until"
+
+
+@dataclass(frozen=True)
+class Requests:
+    """Requests that one model answered, by prediction time. All frames have one row per request, in one order.
+
+    Attributes:
+        said: `id`, `received_at`, `prediction_time`, `probability`, `features_as_of`, `features_snapshot`.
+        entities: What was asked: join keys and request fields.
+        features: As `Recomputing.features` gives them, but as they were served.
+    """
+
+    said: pl.DataFrame
+    entities: pl.DataFrame
+    features: pl.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.said)
+
+    def where(self, mask: pl.Series) -> "Requests":
+        """Those of which the mask is true."""
+        return Requests(self.said.filter(mask), self.entities.filter(mask), self.features.filter(mask))
+
+    def saying(self, **columns: pl.Expr | pl.Series) -> "Requests":
+        """The same, with more said of each."""
+        return replace(self, said=self.said.with_columns(**columns))
+
+
+def requests_by_version(
+    connection: duckdb.DuckDBPyConnection, since: datetime, until: datetime
+) -> dict[str, pl.DataFrame]:
+    """`id` and `prediction_time` of the requests of (since, until], by the version of the model that answered."""
+    rows = connection.execute(
+        f"SELECT model_version, id, prediction_time FROM {REQUESTS} WHERE {_IN_WINDOW} ORDER BY ALL",
+        _bounds(since, until),
+    ).pl()
+    return {
+        str(key[0]): part for key, part in rows.partition_by("model_version", include_key=False, as_dict=True).items()
+    }
+
+
+class Recomputing:
+    """The features of one model.
+
+    Args:
+        settings: Of the home that holds the feature views.
+        model: Names its feature service and features.
+
+    Attributes:
+        redeclared: Whether the features' definition is another one than when the model was made.
+        views: The feature views that its features are taken from.
+
+    Raises:
+        HindcastError: There is no such service any more, or it lacks one of the model's features.
+    """
+
+    def __init__(self, settings: Settings, model: ServedModel) -> None:
+        self._model = model
+        names, service_name = model.signature.names, model.signature.feature_service
+        store = open_store(settings)
+        service = find_service(store, service_name)
+        view_of = {feature: view for view, feature in service_features(service)}
+        if absent := [feature for feature in names if feature not in view_of]:
+            raise HindcastError(f"Feature service {service_name} no longer has {', '.join(absent)}.")
+        self._views, self._on_demand = service_views(store, service)
+        self.views = [view.projection.name_to_use() for view in self._views]
+        self.redeclared = model.metadata.get("feature_definition") not in (None, definition(settings, service_name))
+        served = [f"{view_of[feature]}:{feature}" for feature in names]
+        # When a row became known is told by its timestamp and, where that is later, by when it came in.
+        self._tables = [feature_table(view, []) for view in self._views]
+        self._instants = [
+            [f"{view}:{column}" for column in (table.timestamp, table.created) if column]
+            for view, table in zip(self.views, self._tables, strict=True)
+        ]
+        inputs = [":".join(each) for computed in self._on_demand for each in input_features(computed)]
+        self._refs = list(dict.fromkeys([*served, *chain.from_iterable(self._instants), *inputs]))
+
+    def requests(self, connection: duckdb.DuckDBPyConnection, since: datetime, until: datetime) -> Requests:
+        """What the model answered of (since, until] (UTC), in the types of the feature views."""
+        keys = {
+            view.projection.join_key_map.get(field.name, field.name): _kind(field.dtype)
+            for view in self._views
+            for field in view.entity_columns
+        }
+        fields = {
+            field.name: _kind(field.dtype)
+            for computed in self._on_demand
+            for source in computed.source_request_sources.values()
+            for field in source.schema
+        }
+        kinds = {"numeric": "DOUBLE", "categorical": "VARCHAR"}
+        features = {feature.name: kinds[feature.kind] for feature in self._model.signature.features}
+        shapes = {
+            "entity": keys | fields,
+            "features": features,
+            "feature_times": dict.fromkeys(self.views, "TIMESTAMPTZ"),
+        }
+        nested = ", ".join(
+            f"json_transform({column}, '{_text(shape)}') AS {column}" for column, shape in shapes.items()
+        )
+        rows = connection.execute(
+            f"SELECT id, received_at, prediction_time, probability, features_as_of, features_snapshot, {nested} "
+            f"FROM {_LOGGED} WHERE model_version = $version AND {_IN_WINDOW} ORDER BY prediction_time, id",
+            _bounds(since, until) | {"version": self._model.version},
+        ).pl()
+        times = rows["feature_times"].struct.unnest()
+        return Requests(
+            said=rows.drop(list(shapes)),
+            entities=rows["entity"].struct.unnest(),
+            features=rows["features"]
+            .struct.unnest()
+            .hstack([_naive(times[view]).alias(known_at(view)) for view in self.views]),
+        )
+
+    def features(
+        self, connection: duckdb.DuckDBPyConnection, requests: Requests, known_by: pl.Series, snapshot: int
+    ) -> pl.DataFrame:
+        """What the lake says of the requests' features.
+
+        Args:
+            connection: To the lake, with no transaction begun.
+            requests: At least one.
+            known_by: Per request the instant (UTC) past which nothing that became known is used.
+            snapshot: Of the lake.
+
+        Returns:
+            The model's features in its order, numbers as float64, what isn't finite as null; then per view, named
+            as `known_at` says, when the row that they are taken from became known (null where there is none).
+
+        Raises:
+            duckdb.Error: The snapshot lacks a table or column of a feature view.
+        """
+        asked = requests.entities.with_columns(
+            requests.said["prediction_time"].alias(EVENT_TIMESTAMP), known_by.alias(_KNOWN_BY)
+        )
+        retrieval = Retrieval(self._views, self._on_demand, self._refs, full_names=True, known_by=_KNOWN_BY)
+        oldest = asked[EVENT_TIMESTAMP].min()
+        assert isinstance(oldest, datetime)
+        connection.execute("BEGIN")
+        try:
+            _show(connection, self._tables, snapshot, oldest)
+            connection.execute("USE memory")
+            found = retrieval.run(connection, asked.to_arrow())
+        finally:
+            connection.execute("ROLLBACK")  # the temporary table goes, and the views of the snapshot with it
+            connection.execute("USE lake")
+        columns = dict(zip(self._refs, pl.DataFrame(found).get_columns()[asked.width :], strict=True))
+        result = [
+            _number(columns[ref]).alias(feature.name)
+            if feature.kind == "numeric"
+            else columns[ref].cast(pl.String).alias(feature.name)
+            for ref, feature in zip(self._refs, self._model.signature.features, strict=False)
+        ]
+        for view, instants in zip(self.views, self._instants, strict=True):
+            result.append(
+                pl.select(pl.max_horizontal(_naive(columns[ref]) for ref in instants)).to_series().alias(known_at(view))
+            )
+        return pl.DataFrame(result)
+
+
+def known_at(view: str) -> str:
+    """Name of the column that says when what was taken from a view became known."""
+    return f"{view} known at"
+
+
+def _show(
+    connection: duckdb.DuckDBPyConnection, tables: Sequence[FeatureTable], snapshot: int, oldest: datetime
+) -> None:
+    """Lets the tables' names, in DuckDB's own memory, mean the tables as they were at a snapshot of the lake.
+
+    So one connection serves all snapshots: to attach the lake anew takes longer than the join.
+    """
+    for table in {table.table for table in tables}:
+        ages = [each.ttl for each in tables if each.table == table]
+        longest = None if None in ages else max(filter(None, ages))
+        stamp = next(each.timestamp for each in tables if each.table == table)
+        # What is too old for every request needn't be read.
+        useful = f" WHERE {name(stamp)} >= {instant(oldest - longest)}" if longest else ""
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS memory.{name(table.split('.')[0])}")
+        connection.execute(
+            f"CREATE OR REPLACE VIEW memory.{table_name(table)} AS "
+            f"FROM lake.{table_name(table)} AT (VERSION => {snapshot}){useful}"
+        )
+
+
+def _kind(dtype: Any) -> str:
+    kind = from_feast_to_pyarrow_type(dtype)
+    if pa.types.is_integer(kind):
+        return "BIGINT"
+    return "DOUBLE" if pa.types.is_floating(kind) else "BOOLEAN" if pa.types.is_boolean(kind) else "VARCHAR"
+
+
+def _text(shape: dict[str, str]) -> str:
+    return json.dumps(shape).replace("'", "''")
+
+
+def _bounds(since: datetime, until: datetime) -> dict[str, Any]:
+    return {"since": since.astimezone(UTC).replace(tzinfo=None), "until": until.astimezone(UTC).replace(tzinfo=None)}
+
+
+def _naive(instants: pl.Series) -> pl.Series:
+    """As the lake keeps instants: UTC without saying so, in microseconds."""
+    return instants.cast(pl.Datetime("us"))
+
+
+def _number(values: pl.Series) -> pl.Series:
+    numbers = values.cast(pl.Float64)
+    return numbers.set(~numbers.is_finite(), None)

@@ -1,0 +1,429 @@
+"""Parity of what was served, through the real reader, log and lake: no skew without a fault, and each fault named."""
+
+import hashlib
+import json
+import linecache
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import Value
+
+from hindcast.clock import SimulatedClock
+from hindcast.features.definition import definition
+from hindcast.features.feature_service import open_online_store
+from hindcast.features.online import FeatureReader, FeatureRows
+from hindcast.features.store import apply, materialise, open_store
+from hindcast.lake import Lake
+from hindcast.models.model import CHECKSUMS, METADATA, Feature, ServedModel
+from hindcast.monitoring.parity import Parity, measure, write
+from hindcast.serving.answering import Champion, Reader, answer
+from hindcast.serving.request_log import RequestLog, compact
+from tests.feature_world import at, make_world, register, river_problem
+from tests.tiny_model import SIGNATURE_OF_PARCELS, write_package
+
+SIGNATURE = replace(
+    SIGNATURE_OF_PARCELS,
+    problem="floods",
+    entity="day",
+    entity_key="day_id",
+    feature_service="floods",
+    join_keys=("gauge", "river_id"),
+    request_fields=("reach",),
+    features=(
+        Feature("level", "numeric"),
+        Feature("state", "categorical", ("high", "low")),
+        *(Feature(name, "numeric") for name in ("boats", "share", "dry", "phase")),
+    ),
+)
+
+
+def sigmoid(score: float) -> float:
+    """The tiny model is this of bias and level, in float32."""
+    return float(1 / (1 + np.exp(-score)))
+
+
+class Rivers:
+    """A home that serves the rivers' world by the tiny model `m1`, whose score is the level less 30."""
+
+    def __init__(self, folder: Path) -> None:
+        self.settings = register(make_world(folder))
+        self.lake = Lake(self.settings)
+        self.log = RequestLog(self.settings.request_log)
+        write_package(self.settings.models, "m1", bias=-30.0, signature=SIGNATURE, explained=False)
+
+    def serve(
+        self, *asked: tuple[str, str | None, int | None, datetime], reader: Reader | None = None, version: str = "m1"
+    ) -> None:
+        """Asks by id, gauge, river and prediction time; what was logged goes into the lake."""
+        model = ServedModel.load(self.settings.models / version)
+        champion = Champion(model, reader or FeatureReader(self.settings, "floods"), None)
+        clock = SimulatedClock(self.settings.clock_file, at("05 00:00"))
+        requests = [
+            {"day_id": f"of {name}", "gauge": gauge, "river_id": river, "reach": 4}
+            | {"prediction_time": moment, "request_id": name}
+            for name, gauge, river, moment in asked
+        ]
+        answer(champion, requests, self.log, clock)
+        compact(self.settings.request_log, self.lake, "day_id")
+
+    def write(self, sql: str) -> None:
+        with self.lake.writing() as connection:
+            connection.execute(sql)
+
+    def parity(self, now: str = "06 00:00") -> Parity:
+        return measure(self.settings, river_problem(), self.lake, at(now))
+
+
+@pytest.fixture
+def rivers(tmp_path: Path) -> Rivers:
+    return Rivers(tmp_path)
+
+
+A, B = ("A", 1), ("B", 2)
+
+
+def test_nothing_is_skewed_where_nothing_is_wrong_and_staleness_is_exact(rivers: Rivers) -> None:
+    """Filled at 06:30 and asked at 09:30. For B nothing new came; A rose from 10 to 31, its river's boats are unknown
+    since 08:00, and the river grew from 100 to 120: its share goes from 10 * 4 / 100 to 31 * 4 / 120.
+    """
+    materialise(rivers.settings, None, at("05 06:30"))
+    rivers.serve(("a", *A, at("05 09:30")), ("b", *B, at("05 09:30")))
+    found = rivers.parity()
+    assert (found.status, found.requests, found.checked, found.unchecked, found.cells) == ("ok", 2, 2, [], 12)
+    assert found.window == {"from": "2020-01-05T09:30:00Z", "to": "2020-01-05T09:30:00Z"}
+    assert found.skew == {
+        "requests": 0,
+        "cells": 0,
+        "features": {},
+        "views": {},
+        "predictions": 0,
+        "effect": None,
+        "examples": [],
+    }
+    assert found.rewritten == {"requests": 0, "cells": 0, "features": {}}
+    assert found.predictions == {"compared": 2, "equal": 2, "max_difference": 0.0, "tolerance": 1e-6}
+    assert found.staleness["store_age"] == {"median": 3 * 3600, "max": 3 * 3600}
+    assert found.staleness["requests"] == 1
+    assert found.staleness["features"] == [
+        {"feature": "boats", "share": 0.5, "missing_share": 0.5, "mean_absolute_difference": None},
+        {"feature": "level", "share": 0.5, "missing_share": 0.0, "mean_absolute_difference": 21.0},
+        {"feature": "share", "share": 0.5, "missing_share": 0.0, "mean_absolute_difference": 31 * 4 / 120 - 0.4},
+        {"feature": "state", "share": 0.5, "missing_share": 0.0, "mean_absolute_difference": None},
+    ]
+    change = sigmoid(31 - 30) - sigmoid(10 - 30)  # past the threshold of 0.5; B's is 0
+    assert found.staleness["effect"] == {
+        "mean": pytest.approx(change / 2, abs=1e-6),
+        "max": pytest.approx(change, abs=1e-6),
+        "flips": 1,
+    }
+    assert sum(found.staleness["histogram"]["counts"]) == 2
+    assert found.summary == (
+        "0 of 12 cells skewed over 2 requests; staleness moves the probability by 0.3655 on average (max 0.7311) and "
+        "turns 1 decisions."
+    )
+
+
+def test_a_fresh_store_is_not_stale(rivers: Rivers) -> None:
+    materialise(rivers.settings, None, at("05 09:30"))
+    rivers.serve(("a", *A, at("05 09:30")))
+    found = rivers.parity()
+    assert (found.status, found.staleness["features"], found.staleness["requests"]) == ("ok", [], 0)
+    assert found.staleness["effect"] == {"mean": 0.0, "max": 0.0, "flips": 0}
+    assert found.staleness["histogram"] is None
+
+
+def test_a_value_that_only_the_online_store_holds_is_skew(rivers: Rivers) -> None:
+    materialise(rivers.settings, None, at("05 06:30"))
+    store = open_store(rivers.settings)
+    key = EntityKey(join_keys=["gauge"], entity_values=[Value(string_val="A")])
+    changed = (key, {"level": Value(int32_val=30)}, at("05 06:00"), at("05 06:00"))
+    open_online_store(store.config).online_write_batch(store.config, store.get_feature_view("levels"), [changed], None)
+    rivers.serve(("a", *A, at("05 07:00")), ("b", *B, at("05 07:00")))
+    found = rivers.parity()
+    assert found.status == "skew"
+    assert found.skew["features"] == {"level": 1, "share": 1}  # what is computed from it on demand, too
+    assert (found.skew["requests"], found.skew["cells"], found.skew["views"]) == (1, 2, {})
+    assert found.skew["examples"][0] == {
+        "request": "a",
+        "model_version": "m1",
+        "prediction_time": "2020-01-05T07:00:00Z",
+        "what": "level",
+        "served": 30.0,
+        "recomputed": 10.0,
+    }
+    assert found.skew["predictions"] == 1
+    change = pytest.approx(sigmoid(30 - 30) - sigmoid(10 - 30), abs=1e-6)
+    assert found.skew["effect"] == {"mean": change, "max": change, "flips": 1}
+    assert found.summary.startswith("2 of 12 cells skewed over 2 requests (level, share); ")
+
+
+def test_a_past_that_was_rewritten_after_the_store_was_filled_is_no_skew_and_is_told(rivers: Rivers) -> None:
+    materialise(rivers.settings, None, at("05 06:30"))
+    rivers.serve(("a", *A, at("05 07:00")), ("b", *B, at("05 07:00")))
+    rivers.write("UPDATE features.levels SET level = 11 WHERE gauge = 'A' AND level = 10")
+    found = rivers.parity()
+    assert (found.status, found.checked, found.skew["cells"]) == ("ok", 2, 0)
+    assert found.rewritten == {"requests": 1, "cells": 2, "features": {"level": 1, "share": 1}}
+    assert "2 cells were rewritten later (level, share)" in found.summary
+
+
+def test_a_rewritten_past_that_filling_on_never_brings_is_skew(rivers: Rivers) -> None:
+    """From the second filling on, the store is said to come from the later snapshot."""
+    materialise(rivers.settings, None, at("05 06:30"))
+    rivers.serve(("before", *A, at("05 06:40")))
+    rivers.write("UPDATE features.levels SET level = 11 WHERE gauge = 'A' AND level = 10")
+    materialise(rivers.settings, at("05 06:30"), at("05 07:00"))
+    rivers.serve(("after", *A, at("05 07:10")))
+    found = rivers.parity()
+    assert found.skew["features"] == {"level": 1, "share": 1}
+    assert {example["request"] for example in found.skew["examples"]} == {"after"}
+    assert found.rewritten["requests"] == 1
+
+
+class Elsewhen:
+    """A fault: reads as of another time than it was asked about."""
+
+    def __init__(self, inner: FeatureReader, shift: timedelta) -> None:
+        self._inner, self._shift = inner, shift
+
+    def read(self, rows: list[dict[str, Any]], instants: list[datetime]) -> FeatureRows:
+        return self._inner.read(rows, [instant + self._shift for instant in instants])
+
+
+def test_a_ttl_that_serving_does_not_honour_is_skew(rivers: Rivers) -> None:
+    """A's row of 06:00 is good until 12:00, and was served at 12:30."""
+    materialise(rivers.settings, None, at("05 08:00"))
+    late = Elsewhen(FeatureReader(rivers.settings, "floods"), -timedelta(minutes=30))
+    rivers.serve(("a", *A, at("05 12:30")), reader=late)
+    found = rivers.parity()
+    assert found.skew["features"] == {"level": 1, "state": 1, "share": 1, "dry": 1}
+    assert found.skew["views"] == {"levels": 1}
+    (row,) = [example for example in found.skew["examples"] if example["what"] == "levels known at"]
+    assert (row["served"], row["recomputed"]) == ("2020-01-05T06:00:00Z", None)
+
+
+def test_another_row_with_the_same_values_is_skew(rivers: Rivers) -> None:
+    rivers.write("INSERT INTO features.levels VALUES ('B', '2020-01-05 06:10', '2020-01-05 06:10', 7, NULL)")
+    materialise(rivers.settings, None, at("05 06:05"))
+    rivers.serve(("b", *B, at("05 06:05")))
+    rivers.write(
+        """UPDATE log.requests SET features_as_of = '2020-01-05 06:10', prediction_time = '2020-01-05 06:10'"""
+    )
+    found = rivers.parity()
+    assert (found.status, found.skew["cells"], found.skew["views"]) == ("skew", 0, {"levels": 1})
+    assert "another row was taken from a view 1 times (levels)" in found.summary
+
+
+@pytest.mark.parametrize(("off", "wrong"), [(9e-7, 0), (1.1e-6, 1)])
+def test_a_probability_that_the_package_does_not_say_is_skew(rivers: Rivers, off: float, wrong: int) -> None:
+    materialise(rivers.settings, None, at("05 09:30"))
+    rivers.serve(("a", *A, at("05 09:30")), ("b", *B, at("05 09:30")))
+    rivers.write(f"UPDATE log.requests SET probability = probability + {off} WHERE id = 'a'")
+    found = rivers.parity()
+    assert (found.skew["predictions"], found.skew["cells"]) == (wrong, 0)
+    assert found.status == ("skew" if wrong else "ok")
+    assert [example["request"] for example in found.skew["examples"]] == ["a"] * wrong
+    assert (found.predictions["equal"], found.predictions["max_difference"]) == (1, pytest.approx(off))
+
+
+Fault = Callable[[Rivers], None]
+
+
+def without_state(rivers: Rivers) -> None:
+    rivers.write("UPDATE log.requests SET features_as_of = NULL")
+
+
+def as_an_older_version_made_the_table(rivers: Rivers) -> None:
+    rivers.write("ALTER TABLE log.requests DROP COLUMN features_as_of")
+    rivers.write("ALTER TABLE log.requests DROP COLUMN features_snapshot")
+
+
+def rewrite(rivers: Rivers) -> None:
+    rivers.write("UPDATE features.levels SET level = level + 1")
+
+
+def expire(rivers: Rivers) -> None:
+    rewrite(rivers)
+    with rivers.lake.writing() as connection:
+        kept = "ORDER BY snapshot_id DESC LIMIT 1"
+        gone = connection.execute(
+            f"SELECT snapshot_id FROM lake.snapshots() WHERE snapshot_id NOT IN "
+            f"(SELECT snapshot_id FROM lake.snapshots() {kept})"
+        ).fetchall()
+    with rivers.lake.writing() as connection:
+        connection.execute("COMMIT")  # it is a transaction of its own
+        connection.execute(f"CALL ducklake_expire_snapshots('lake', versions => {[number for (number,) in gone]})")
+        connection.execute("BEGIN")
+
+
+def rewrite_in_another_lake(rivers: Rivers) -> None:
+    rewrite(rivers)
+    rivers.write("UPDATE log.requests SET received_at = '2020-01-05 07:00'")  # before the snapshot was made
+
+
+def rewrite_and_lose_the_table(rivers: Rivers) -> None:
+    rewrite(rivers)
+    rivers.write("UPDATE log.requests SET features_snapshot = 0")
+
+
+def redeclare(rivers: Rivers) -> None:
+    path = rivers.settings.feature_repo / "features.py"
+    path.write_text(path.read_text().replace("ttl=timedelta(hours=6)", "ttl=timedelta(minutes=20)"))
+    apply(rivers.settings)
+
+
+def take_out_a_feature(rivers: Rivers) -> None:
+    path = rivers.settings.feature_repo / "features.py"
+    path.write_text(path.read_text().replace("flow, moon]", "flow]"))
+    apply(rivers.settings)
+
+
+def lose_the_package(rivers: Rivers) -> None:
+    (rivers.settings.models / "m1" / "model.onnx").unlink()
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (without_state, "answered from an online store that doesn't say until when it had been filled"),
+        (as_an_older_version_made_the_table, "answered from an online store that doesn't say until when"),
+        (expire, "the lake no longer holds the snapshot that the online store was filled from"),
+        (rewrite_in_another_lake, "the lake no longer holds the snapshot that the online store was filled from"),
+        (rewrite_and_lose_the_table, "the lake lacks a table or column of a view"),
+        (redeclare, "the model's features have been defined otherwise since it was made"),
+        (take_out_a_feature, "Feature service floods no longer has phase."),
+        (lose_the_package, "has lost model.onnx; package the model again."),
+    ],
+)
+def test_what_cannot_be_checked_is_counted_and_named_and_proves_nothing(
+    rivers: Rivers, fault: Fault, reason: str
+) -> None:
+    declare_definition(rivers)
+    materialise(rivers.settings, None, at("05 06:30"))
+    rivers.serve(("a", *A, at("05 06:30")), ("b", *B, at("05 06:30")))
+    assert rivers.parity().status == "ok"
+    fault(rivers)
+    found = rivers.parity()
+    assert (found.status, found.requests, found.checked, found.cells) == ("nothing could be checked", 2, 0, 0)
+    (left_out,) = found.unchecked
+    assert reason in left_out["reason"]
+    assert (left_out["requests"], left_out["examples"]) == (2, ["a", "b"])
+    assert found.summary.startswith("2 requests can't be checked: ")
+
+
+def declare_definition(rivers: Rivers) -> None:
+    """Puts into the package what a real one says of its features."""
+    folder = rivers.settings.models / "m1"
+    metadata = json.loads((folder / METADATA).read_text())
+    content = json.dumps(metadata | {"feature_definition": definition(rivers.settings, "floods")}).encode()
+    (folder / METADATA).write_bytes(content)
+    checksums = json.loads((folder / CHECKSUMS).read_text())
+    (folder / CHECKSUMS).write_text(json.dumps(checksums | {METADATA: hashlib.sha256(content).hexdigest()}))
+
+
+def test_what_can_be_checked_is_though_not_all_can(rivers: Rivers) -> None:
+    materialise(rivers.settings, None, at("05 06:30"))
+    write_package(rivers.settings.models, "m2", bias=-30.0, signature=SIGNATURE, explained=False)
+    rivers.serve(("a", *A, at("05 06:30")))
+    rivers.serve(("b", *B, at("05 06:30")), version="m2")
+    lose_the_package(rivers)
+    found = rivers.parity()
+    assert (found.status, found.requests, found.checked, found.cells) == ("ok", 2, 1, 6)
+    assert found.unchecked[0]["examples"] == ["a"]
+    assert found.predictions["compared"] == 1
+    assert found.summary.startswith("0 of 6 cells skewed over 1 requests; 1 requests can't be checked: ")
+
+
+def test_what_the_store_no_longer_holds_of_the_past_is_named_and_no_skew(rivers: Rivers) -> None:
+    """Filled at 09:30, when A's row of 09:00 had taken the place of the one that counts at 07:00; B's is as it was."""
+    materialise(rivers.settings, None, at("05 09:30"))
+    rivers.serve(("a", *A, at("05 07:00")), ("b", *B, at("05 07:00")))
+    found = rivers.parity()
+    assert (found.status, found.checked) == ("ok", 1)
+    (left_out,) = found.unchecked
+    assert left_out["reason"].startswith("asked about an instant that the online store had passed")
+    assert left_out["examples"] == ["a"]
+
+
+def test_only_the_window_counts_and_none_is_none(rivers: Rivers) -> None:
+    assert rivers.parity().status == "no requests"  # there isn't even a log
+    materialise(rivers.settings, None, at("05 06:30"))
+    rivers.serve(("a", *A, at("05 06:30")), ("b", *B, at("05 07:30")))
+    assert rivers.parity("05 07:00").requests == 1
+    assert rivers.parity("12 07:00").requests == 1
+    found = rivers.parity("13 07:00")
+    assert (found.status, found.requests, found.window) == ("no requests", 0, None)
+    assert found.summary == "No requests in the window."
+
+
+def test_it_is_kept_as_strict_json(rivers: Rivers, tmp_path: Path) -> None:
+    written = write(rivers.parity(), tmp_path / "parity.json")
+    assert json.loads((tmp_path / "parity.json").read_text()) == json.loads(written)
+    assert json.loads(written)["predictions"]["max_difference"] is None
+
+
+def test_many_small_histories_have_parity_whatever_is_asked_when(rivers: Rivers) -> None:
+    """400 requests for 40 gauges from a store that is filled on six times, with rows that come in late."""
+    draw = random.Random(11)
+    events = {
+        (f"G{draw.randrange(40)}", at("05 00:00") + timedelta(minutes=draw.randrange(0, 900, 20))) for _ in range(600)
+    }
+    rows = []
+    for gauge, event in sorted(events):
+        created = event + timedelta(minutes=draw.choice([0, 0, 90]))
+        level, state = draw.choice(["NULL", draw.randrange(60)]), draw.choice(["NULL", "'low'", "'high'"])
+        rows.append(f"('{gauge}', '{event:%Y-%m-%d %H:%M}', '{created:%Y-%m-%d %H:%M}', {level}, {state})")
+    rivers.write(f"INSERT INTO features.levels VALUES {', '.join(rows)}")
+    reader, filled = FeatureReader(rivers.settings, "floods"), None
+    for hour in (3, 5, 6, 8, 12, 14):
+        begins = at(f"05 {hour:02}:00")
+        materialise(rivers.settings, filled, begins)
+        filled = begins
+        asked = [
+            (
+                f"{hour}-{number}",
+                draw.choice([f"G{draw.randrange(42)}", None]),
+                draw.choice([1, 2, 3, None]),
+                begins + timedelta(minutes=draw.randrange(0, 480, 10)),
+            )
+            for number in range(66)
+        ]
+        rivers.serve(*asked, reader=reader)
+        rivers.write(f"INSERT INTO features.moon VALUES ('2020-01-05 {hour}:01', {hour} / 24)")  # a snapshot of its own
+    found = rivers.parity()
+    assert (found.status, found.checked, found.skew["cells"], found.rewritten["cells"]) == ("ok", 396, 0, 0)
+    assert found.predictions["equal"] == 396
+    assert 100 < found.staleness["requests"] < 396
+
+
+def test_a_definition_is_of_what_features_are_taken_from_not_of_words(rivers: Rivers) -> None:
+    path, before = rivers.settings.feature_repo / "features.py", definition(rivers.settings, "floods")
+    text = path.read_text()
+
+    def defined(old: str, new: str) -> str:
+        assert old in text
+        path.write_text(text.replace(old, new))
+        linecache.clearcache()  # Feast asks it for the source of functions
+        apply(rivers.settings)
+        return definition(rivers.settings, "floods")
+
+    moon = 'source=LakeSource(name="moon", table="features.moon"),'
+    assert defined(moon, moon + ' description="Of the night.", owner="somebody",') == before
+    assert (
+        defined('Field(name="phase", dtype=Float64)', 'Field(name="phase", dtype=Float64, description="0 to 1")')
+        == before
+    )
+    for old, new in (
+        ("ttl=timedelta(hours=6)", "ttl=timedelta(hours=5)"),
+        ("int(level is None)", "int(level is not None)"),
+        ('created_timestamp_column="created"', 'created_timestamp_column=""'),
+        ('rivers[["boats"]]', 'rivers[["boats", "length"]]'),
+    ):
+        assert defined(old, new) != before
