@@ -16,7 +16,7 @@ from hindcast.settings import Settings
 
 def current(settings: Settings) -> dict[str, Any] | None:
     """What `champion.json` says: `version`, `path` of the package, `promoted_at` (UTC), file of the `verdict`,
-    `previous` version, and the `history` of all promotions, oldest first. None before the first one.
+    `previous` version, and the `history` of all promotions and rollbacks, oldest first. None before the first one.
     """
     path = settings.champion_file
     return json.loads(path.read_text()) if path.exists() else None
@@ -35,9 +35,9 @@ def champion_folder(settings: Settings) -> Path:
 
 
 def previous(settings: Settings) -> dict[str, Any] | None:
-    """The promotion before the present one; None if there is none."""
-    champion = current(settings)
-    return champion["history"][-2] if champion and len(champion["history"]) > 1 else None
+    """The promotion that a rollback goes back to; None if there is none."""
+    standing = _standing(current(settings))
+    return standing[-2] if len(standing) > 1 else None
 
 
 def promote(settings: Settings, version: str, promoted_at: datetime, verdict: Path) -> dict[str, Any]:
@@ -68,14 +68,38 @@ def promote(settings: Settings, version: str, promoted_at: datetime, verdict: Pa
             "verdict": str(verdict),
             "previous": champion["version"] if champion else None,
         }
-        # The history is in the same file, so that no kill can part the two.
-        history = [*(champion["history"] if champion else []), entry]
-        champion = entry | {"history": history}
-        write_atomically(settings.champion_file, json.dumps(champion, indent=2) + "\n")
-        shadow = current_shadow(settings)
-        if shadow and shadow["version"] == version:
-            settings.shadow_file.unlink()  # it isn't beside the champion any more
-        return champion
+        return _put_in_use(settings, champion, entry)
+
+
+def roll_back(settings: Settings, at: datetime) -> dict[str, Any]:
+    """Puts the champion before the present one in use again. A second time goes back one further.
+
+    Args:
+        settings: Where packages and `champion.json` are.
+        at: The clock, with its time zone.
+
+    Returns:
+        As `current`, afterwards: an entry of its own, with `rolled_back` naming the version that was left.
+
+    Raises:
+        HindcastError: There is no champion before the present one, or its package is missing or damaged.
+    """
+    with exclusive(settings.locks / "champion"):
+        champion = current(settings)
+        standing = _standing(champion)
+        if champion is None or len(standing) < 2:
+            raise HindcastError("There is no champion before the present one to go back to.")
+        back = standing[-2]
+        read_package(settings.models / back["version"])
+        entry = {
+            "version": back["version"],
+            "path": str(settings.models / back["version"]),
+            "promoted_at": at.isoformat(),
+            "verdict": back["verdict"],
+            "previous": back["previous"],
+            "rolled_back": champion["version"],
+        }
+        return _put_in_use(settings, champion, entry)
 
 
 def current_shadow(settings: Settings) -> dict[str, Any] | None:
@@ -114,11 +138,34 @@ def settle(settings: Settings, challenger: str, promoted_at: datetime) -> dict[s
     """
     file = settings.verdicts / f"{challenger}.json"
     verdict = json.loads(file.read_text()) if file.exists() else None
-    if verdict and verdict["promoted"]:
-        return promote(settings, challenger, promoted_at, file)
     champion = current(settings)
+    left = {entry.get("rolled_back") for entry in champion["history"]} if champion else set()
+    # What people went back from isn't put in use again by the verdict that it had before.
+    if verdict and verdict["promoted"] and challenger not in left:
+        return promote(settings, challenger, promoted_at, file)
     if champion is None:
         failed = ", ".join(check["name"] for check in verdict["checks"] if not check["holds"]) if verdict else ""
         reason = f"was refused ({failed})" if verdict else "was never judged"
         raise HindcastError(f"{challenger} {reason}, and there is no earlier champion; see {file}.")
     return champion
+
+
+def _standing(champion: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The promotions that were not gone back from, oldest first; the last is of the model in use."""
+    standing: list[dict[str, Any]] = []
+    for entry in champion["history"] if champion else []:
+        if "rolled_back" in entry:
+            standing.pop()
+        else:
+            standing.append(entry)
+    return standing
+
+
+def _put_in_use(settings: Settings, champion: dict[str, Any] | None, entry: dict[str, Any]) -> dict[str, Any]:
+    # The history is in the same file, so that no kill can part the two.
+    history = [*(champion["history"] if champion else []), entry]
+    write_atomically(settings.champion_file, json.dumps(entry | {"history": history}, indent=2) + "\n")
+    shadow = current_shadow(settings)
+    if shadow and shadow["version"] == entry["version"]:
+        settings.shadow_file.unlink()  # it isn't beside the champion any more
+    return entry | {"history": history}

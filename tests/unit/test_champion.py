@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hindcast.errors import HindcastError
-from hindcast.models.champion import champion_folder, current, previous, promote, settle
+from hindcast.models.champion import champion_folder, current, previous, promote, roll_back, settle
 from hindcast.settings import Settings
 from tests.tiny_model import write_package
 
@@ -68,3 +68,48 @@ def test_a_refused_first_challenger_is_an_error_that_says_why(settings: Settings
         settle(settings, "v1", MAY)
     with pytest.raises(HindcastError, match="v2 was never judged"):
         settle(settings, "v2", MAY)
+
+
+def in_use(settings: Settings, *versions: str) -> None:
+    for version in versions:
+        write_package(settings.models, version)
+        promote(settings, version, MAY, verdict(settings, version, True))
+
+
+def test_a_rollback_restores_the_champion_before_and_a_second_one_the_one_before_that(settings: Settings) -> None:
+    in_use(settings, "v1", "v2", "v3")
+    back = roll_back(settings, JUNE)
+    assert back == current(settings)
+    assert (back["version"], back["rolled_back"], back["previous"]) == ("v2", "v3", "v1")
+    assert back["promoted_at"] == "2024-06-01T00:00:00+00:00"
+    assert back["verdict"] == str(settings.verdicts / "v2.json")
+    assert champion_folder(settings) == settings.models / "v2"
+    assert roll_back(settings, JUNE)["version"] == "v1"
+    with pytest.raises(HindcastError, match="no champion before the present one"):
+        roll_back(settings, JUNE)
+    assert [entry["version"] for entry in roll_forward(settings)] == ["v1", "v2", "v3", "v2", "v1", "v4"]
+    before = previous(settings)
+    assert before is not None and before["version"] == "v1"
+
+
+def roll_forward(settings: Settings) -> list[dict[str, str]]:
+    in_use(settings, "v4")
+    found = current(settings)
+    assert found is not None
+    return found["history"]
+
+
+def test_what_was_gone_back_from_is_not_put_in_use_by_its_old_verdict(settings: Settings) -> None:
+    in_use(settings, "v1", "v2")
+    roll_back(settings, JUNE)
+    assert settle(settings, "v2", JUNE)["version"] == "v1"
+    promote(settings, "v2", JUNE, verdict(settings, "v2", True))  # a person may
+    assert champion_folder(settings).name == "v2"
+
+
+def test_a_damaged_package_is_not_gone_back_to(settings: Settings) -> None:
+    in_use(settings, "v1", "v2")
+    (settings.models / "v1" / "model.onnx").write_bytes(b"damaged")
+    with pytest.raises(HindcastError, match="checksum"):
+        roll_back(settings, JUNE)
+    assert champion_folder(settings).name == "v2"
