@@ -113,6 +113,35 @@ def evaluate(starts: datetime, ends: datetime, as_json: bool) -> None:
             click.echo(f"{name:24} {value:.4f}" if isinstance(value, float) else f"{name:24} {value}")
 
 
+@cli.command()
+@click.option("--from", "starts", type=click.DateTime(["%Y-%m-%d"]), help="First day (UTC) to test on.")
+@click.option("--to", "ends", type=click.DateTime(["%Y-%m-%d"]), help="Last day (UTC) to test on, included.")
+@click.option(
+    "--rows", default=100_000, show_default=True, type=click.IntRange(1), help="Fit each model to at most so many rows."
+)
+@click.option("--only", multiple=True, help="Name of a variant; may be given several times.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+def leaks(starts: datetime | None, ends: datetime | None, rows: int, only: tuple[str, ...], as_json: bool) -> None:
+    """Measure what leaks are worth: scored offline, and when the same model is served honestly.
+
+    Without a period, the models are tested on the problem's test window.
+    """
+    from hindcast.models.leak_meter import measure_leaks
+    from hindcast.models.leak_report import render, write
+
+    if (starts is None) != (ends is None):
+        raise HindcastError("Give both --from and --to, or neither.")
+    period = (starts.replace(tzinfo=UTC), ends.replace(tzinfo=UTC)) if starts and ends else None
+    settings, problem, _ = _start()
+    report = measure_leaks(settings, problem, period, rows, only, lambda line: click.echo(f"  ▸ {line}", err=True))
+    page = write(report, settings.reports)
+    if as_json:
+        click.echo(report.to_json(), nl=False)
+    else:
+        render(report)
+        click.echo(f"Open {page}")
+
+
 def main() -> None:
     try:
         cli()

@@ -44,18 +44,31 @@ def evaluate_champion(
         raise HindcastError(f"The period ends ({last_day:%Y-%m-%d}) before it begins ({first_day:%Y-%m-%d}).")
     model = ServedModel.load(champion_folder(settings))
     trained = training_window(problem, lake, model)
-    ends_at = last_day + timedelta(days=1)
-    known = ends_at + problem.label.matures_within
+    there = home_that_knows(settings, problem, last_day)
+    return evaluate_period(there, problem, Lake(there), model, first_day, last_day + timedelta(days=1), trained)
+
+
+def home_that_knows(settings: Settings, problem: Problem, last_day: datetime) -> Settings:
+    """This home, where its clock stands past the labels of a period; else the one beside it, brought on to there.
+
+    Args:
+        settings: This home.
+        problem: Says how long labels take, and whether its time is simulated.
+        last_day: Midnight (UTC) of the period's last day, which is included.
+
+    Raises:
+        HindcastError: The labels lie in the future of a wall clock.
+    """
+    known = last_day + timedelta(days=1) + problem.label.matures_within
     now = clock_of(settings, problem).now()
-    if known > now:
-        if problem.clock is None:
-            raise HindcastError(
-                f"The labels of a period up to {last_day:%Y-%m-%d} are known at {known:%Y-%m-%d %H:%M} UTC; "
-                f"it is {now:%Y-%m-%d %H:%M}. Choose an earlier period."
-            )
-        settings = _bring_on(settings, known)
-        lake = Lake(settings)
-    return evaluate_period(settings, problem, lake, model, first_day, ends_at, trained)
+    if known <= now:
+        return settings
+    if problem.clock is None:
+        raise HindcastError(
+            f"The labels of a period up to {last_day:%Y-%m-%d} are known at {known:%Y-%m-%d %H:%M} UTC; "
+            f"it is {now:%Y-%m-%d %H:%M}. Choose an earlier period."
+        )
+    return _bring_on(settings, known)
 
 
 def _bring_on(settings: Settings, until: datetime) -> Settings:

@@ -36,12 +36,12 @@ def evaluation_plots(
     said = {name: windows["test"] for name, windows in evaluation.said.items()}
     entry = evaluation.chosen_report
     return {
-        "ROC and precision-recall": _draw(lambda plot: _curves(plot, labels, said), columns=2),
-        "Calibration": _draw(lambda plot: _calibration(plot, evaluation.report["calibration"])),
-        "Confusion": _draw(lambda plot: _confusion(plot, entry["test"]["confusion"])),
-        "Scores": _draw(lambda plot: _scores(plot, labels, said[chosen], entry["threshold"])),
-        "Slices": _draw(lambda plot: _slices(plot, evaluation.report["slices"], primary, entry["test"][primary])),
-        "Feature importance": _draw(lambda plot: _importances(plot, importances)),
+        "ROC and precision-recall": draw(lambda plot: _curves(plot, labels, said), columns=2),
+        "Calibration": draw(lambda plot: _calibration(plot, evaluation.report["calibration"])),
+        "Confusion": draw(lambda plot: _confusion(plot, entry["test"]["confusion"])),
+        "Scores": draw(lambda plot: _scores(plot, labels, said[chosen], entry["threshold"])),
+        "Slices": draw(lambda plot: _slices(plot, evaluation.report["slices"], primary, entry["test"][primary])),
+        "Feature importance": draw(lambda plot: _importances(plot, importances)),
     }
 
 
@@ -130,15 +130,15 @@ def _table(markdown: str) -> str:
     return f"<table><tr>{head}</tr>{body}</table>"
 
 
-def _draw(draw: Callable[[Any], None], columns: int = 1) -> bytes:
-    """Runs a drawing function on one pair of axes, or several, off screen."""
+def draw(on_axes: Callable[[Any], None], columns: int = 1, size: tuple[float, float] = (5.5, 4)) -> bytes:
+    """Runs a drawing function on one pair of axes, or several, off screen; `size` is of each, in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.5 * columns, 4), dpi=80, layout="constrained")
+    figure = Figure(figsize=(size[0] * columns, size[1]), dpi=80, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, columns)
-    draw(axes)
+    on_axes(axes)
     for each in np.ravel(axes):
         each.spines[["top", "right"]].set_visible(False)
     buffer = io.BytesIO()

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import time
 
@@ -14,7 +15,7 @@ from hindcast.models.training_data import read_training_data
 from hindcast.problem import load_problem
 from hindcast.settings import Settings
 from tests.brute_force import brute_force, flight_id, plausible_planes, raw_flights, rows, unequal
-from tests.e2e.conftest import World
+from tests.e2e.conftest import ROOT, World
 
 FLIGHT_ID = "concat_ws('|', make_date(f.year, f.month, f.day), f.origin, f.carrier, f.flight)"  # of a raw row
 
@@ -126,6 +127,25 @@ def test_leaks_that_are_planted_raise_the_alarm(world: World, finished: str) -> 
     assert alarms(honest) == set()
     assert alarms([*honest, "delay"]) >= {"single_feature_roc_auc"}
     assert alarms([*honest, "tail_is_there"]) == {"null_pattern_label_rate"}
+
+
+def test_the_leak_meter_says_what_the_flights_leaks_are_worth(world: World, finished: str) -> None:
+    shutil.copytree(ROOT / "problems" / "leaks", world.root / "problems" / "leaks")
+    only = ["departure_delay", "outcomes_by_departure", "weather_an_hour_early", "recipes_tutorial"]
+    only += ["departure_hour_weather", "missing_tail", "random_split"]
+    chosen = [word for name in only for word in ("--only", name)]
+    report = json.loads(world.hindcast(finished, "leaks", "--rows", "5000", "--json", *chosen))
+    found = {each["name"]: each for each in report["variants"]}
+    assert set(found) == set(only)
+    assert {each["name"] for each in report["checks"] if not each["holds"]} == set()
+    delay, recipe = found["departure_delay"], found["recipes_tutorial"]
+    assert delay["offline"]["roc_auc"] > 0.87
+    assert delay["served"]["roc_auc"] < report["honest"]["roc_auc"] < delay["offline"]["roc_auc"] - 0.1
+    assert recipe["offline"]["rows"] > 10_000
+    assert recipe["offline"]["roc_auc"] > recipe["without"]["roc_auc"] + 0.05
+    assert set(found["departure_hour_weather"]["changed"]) >= {"visibility", "rain_3h"}
+    assert len(found["outcomes_by_departure"]["changed"]) > 15
+    assert (world.folder / finished / "reports" / "leaks.html").stat().st_size > 10_000
 
 
 def test_weather_of_the_departure_hour_is_not_used(world: World, finished: str) -> None:

@@ -1,0 +1,325 @@
+"""What a leak is worth: the same model with and without it, as scored offline and as served honestly.
+
+The rows come from `leak_data`, how the result looks is in `leak_report`. Figures are areas under the ROC curve.
+"""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from hindcast.errors import HindcastError
+from hindcast.lake import Lake
+from hindcast.models.champion import current
+from hindcast.models.gate import RESAMPLES
+from hindcast.models.hindsight import home_that_knows
+from hindcast.models.leak_data import LeakData, Model, Trial, Windows, read_leak_data
+from hindcast.models.leak_variants import load_variants
+from hindcast.models.leakage import Check, check_features, check_known_at, check_null_patterns
+from hindcast.models.metrics import DIGITS, Labels, Probabilities, measure
+from hindcast.models.model import METADATA, encode, read_package
+from hindcast.models.training import fit, probabilities, spread
+from hindcast.models.training_data import columns, find_features
+from hindcast.models.training_set import SPLIT
+from hindcast.problem import Candidate, Problem
+from hindcast.settings import Settings
+from hindcast.tables.control import read_instants, windows_as_of
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a model said about rows, with the truth about them.
+
+    Attributes:
+        labels: 0 or 1, shape (n,).
+        said: Probabilities of 1, shape (n,).
+        asked_at: Prediction times (UTC), shape (n,).
+    """
+
+    labels: Labels
+    said: Probabilities
+    asked_at: NDArray[np.datetime64]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one leak was worth. Figures are those of `metrics.measure`.
+
+    Attributes:
+        name: Of the variant.
+        description: What leaks.
+        changed: Features that it changes.
+        offline: Trained and tested on the variant's own columns and split: what its maker would report.
+        by_time: The same columns, split by time; None where `offline` is just that.
+        served: The model of `by_time`, asked with what is known at the prediction time.
+        without: The same model, trained and asked with what is known at the prediction time.
+        gap: Of the area under the ROC curve, `offline` less `served`: `difference`, `low` and `high` (95 %), `days`.
+        checks: The alarms of `leakage`, as they would have judged the variant offline.
+    """
+
+    name: str
+    description: str
+    changed: tuple[str, ...]
+    offline: dict[str, Any]
+    by_time: dict[str, Any] | None
+    served: dict[str, Any]
+    without: dict[str, Any]
+    gap: dict[str, Any]
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True)
+class LeakReport:
+    """The form of `leaks.json`.
+
+    Attributes:
+        problem: Name of the problem file.
+        question: Its question.
+        model: Name, family and parameters of what was fitted to all variants but recipes.
+        snapshot: Of the lake.
+        windows: First (included) and last (excluded) prediction time (UTC) per split.
+        rows: In each window; `fitted`: to how many of `train`, at most, a model was fitted.
+        honest: The model without any leak, as `metrics.measure` gives it.
+        checks: The alarms on the honest training set.
+        variants: Largest gap first.
+    """
+
+    problem: str
+    question: str
+    model: dict[str, Any]
+    snapshot: int
+    windows: dict[str, tuple[str, str]]
+    rows: dict[str, int]
+    honest: dict[str, Any]
+    checks: tuple[Check, ...]
+    variants: tuple[Outcome, ...]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+def measure_leaks(
+    settings: Settings,
+    problem: Problem,
+    period: tuple[datetime, datetime] | None = None,
+    most_rows: int = 100_000,
+    only: Sequence[str] = (),
+    tell: Callable[[str], None] = lambda line: None,
+) -> LeakReport:
+    """Trains the champion's model (without one, the first candidate) on each variant and serves it honestly.
+
+    Args:
+        settings: The home.
+        problem: What is predicted.
+        period: First and last day (midnight UTC, included) to test on; where it lies ahead of a simulated clock, the
+            data is brought on in a home beside this one. None takes the problem's test window.
+        most_rows: A model is fitted to at most so many rows, evenly over their time.
+        only: Names of variants; all where empty.
+        tell: Is told what goes on, a line at a time.
+
+    Raises:
+        HindcastError: A variant's declaration or SQL is wrong, there is no variant of a name in `only`, the period
+            has no labels or begins before training ends, nothing has been built in this home yet, or the task isn't
+            supported.
+    """
+    if problem.task != "binary":
+        raise HindcastError(f"{problem.name}: leaks of task {problem.task} can't be measured yet, only binary.")
+    lake, model = Lake(settings), model_of(settings, problem)
+    as_of = read_instants(lake).get("as_of")
+    if as_of is None:
+        raise HindcastError(f"The lake at {settings.lake_catalogue} has no windows yet: `hindcast run` makes them.")
+    split = windows_as_of(problem.splits, as_of.replace(tzinfo=UTC))
+    windows = {"train": split["train"], "test": split["test"]}
+    variants = load_variants(settings)
+    if period:
+        windows["test"] = (period[0], period[1] + timedelta(days=1))
+        if period[0] < windows["train"][1] or period[1] < period[0]:
+            raise HindcastError(
+                f"Training ends at {windows['train'][1]:%Y-%m-%d}: test on a later period whose last day isn't before "
+                f"its first, not on {period[0]:%Y-%m-%d} to {period[1]:%Y-%m-%d}."
+            )
+        settings = home_that_knows(settings, problem, period[1])
+    tell("reading every feature as known then")
+    data = read_leak_data(settings, problem, Lake(settings), windows, model, variants)
+    if unknown := sorted(set(only) - set(data.names)):
+        raise HindcastError(f"There is no leak variant {', '.join(unknown)}; there are {', '.join(data.names)}.")
+    return _measure(data, windows, most_rows, [called for called in data.names if called in only or not only], tell)
+
+
+def model_of(settings: Settings, problem: Problem) -> Model:
+    """The champion's family and parameters; before the first one, the first candidate's."""
+    champion = current(settings)
+    if champion is None:
+        return Model(problem.candidates[0], problem.candidates[0].parameters)
+    metadata = json.loads(read_package(Path(champion["path"]))[METADATA])
+    return Model(Candidate(name=metadata["candidate"], model=metadata["model"]), metadata["parameters"])
+
+
+def _measure(
+    data: LeakData, windows: Windows, most_rows: int, names: Sequence[str], tell: Callable[[str], None]
+) -> LeakReport:
+    """Fits run side by side, each on one thread, for the reasons that `training` gives."""
+    import sklearn.ensemble  # noqa: F401 - brings OpenMP, which must be there to be limited
+    from threadpoolctl import threadpool_limits
+
+    trials = [data.trial(called) for called in names]  # all of them first: a mistake in SQL is told before the fits
+    clean = data.trial_without_leak()
+    with threadpool_limits(1, user_api="blas"), threadpool_limits(1, user_api="openmp"):
+        tell(f"fitting {data.model.candidate.name} to at most {most_rows:,} rows, without any leak")
+        (honest,) = _ask(clean, clean.naive, _rows(clean.naive, "train"), [_test(clean.naive)], most_rows)
+
+    def one_thread() -> None:
+        threadpool_limits(1, user_api="openmp")  # OpenMP's limit is each worker's own
+
+    def run(trial: Trial) -> Outcome:
+        try:
+            outcome = _outcome(trial, honest, windows, most_rows)
+        except HindcastError as error:
+            raise HindcastError(f"Leak variant {trial.name}: {error}") from error
+        tell(f"{trial.name}: {outcome.offline['roc_auc']:.3f} offline, {outcome.served['roc_auc']:.3f} when served")
+        return outcome
+
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count(), initializer=one_thread) as pool:
+        outcomes = list(pool.map(run, trials))
+    trained = int((data.honest[SPLIT] == "train").sum())
+    return LeakReport(
+        problem=data.problem.name,
+        question=data.problem.question,
+        model={
+            "name": data.model.candidate.name,
+            "family": data.model.candidate.model,
+            "parameters": data.model.parameters,
+        },
+        snapshot=data.snapshot,
+        windows={split: (start.isoformat(), end.isoformat()) for split, (start, end) in windows.items()},
+        rows={"train": trained, "test": len(honest.labels), "fitted": min(trained, most_rows)},
+        honest=measure(honest.labels, honest.said),
+        checks=_alarms(clean, clean.naive, data.features, honest, windows),
+        variants=tuple(sorted(outcomes, key=lambda outcome: -outcome.gap["difference"])),
+    )
+
+
+def _outcome(trial: Trial, honest: Scored, windows: Windows, most_rows: int) -> Outcome:
+    learn, tested, asked = _rows(trial.naive, "train"), _test(trial.naive), _test(trial.served)
+    by_time, served = honest, honest
+    if trial.changed or trial.alone:
+        by_time, served = _ask(trial, trial.naive, learn, [tested, asked], most_rows)
+    without = _ask(trial, trial.served, learn, [asked], most_rows)[0] if trial.alone else honest
+    offline, dealt = by_time, trial.naive
+    if trial.test_share is not None:
+        dealt = _deal(trial)
+        (offline,) = _ask(trial, dealt, _rows(dealt, "train"), [_test(dealt)], most_rows)
+    looked_at = trial.features if trial.alone else trial.changed
+    return Outcome(
+        trial.name,
+        trial.description,
+        trial.changed,
+        measure(offline.labels, offline.said),
+        measure(by_time.labels, by_time.said) if trial.test_share is not None else None,
+        measure(served.labels, served.said),
+        measure(without.labels, without.said),
+        compare_areas(offline, served, trial.problem.budget.seed),
+        _alarms(trial, dealt, looked_at, offline, windows),
+    )
+
+
+def _rows(frame: pl.DataFrame, split: str) -> Rows:
+    return (frame[SPLIT] == split).arg_true().to_numpy().astype(np.int64)
+
+
+def _test(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.filter(pl.col(SPLIT) == "test")
+
+
+def _deal(trial: Trial) -> pl.DataFrame:
+    """All rows of a trial, each in `train` or `test` by chance (seeded)."""
+    order = np.random.default_rng(trial.problem.budget.seed).permutation(trial.naive.height)
+    held = order < round(trial.naive.height * (trial.test_share or 0))
+    return trial.naive.with_columns(pl.Series(SPLIT, np.where(held, "test", "train")))
+
+
+def _ask(trial: Trial, frame: pl.DataFrame, learn: Rows, asked: Sequence[pl.DataFrame], most_rows: int) -> list[Scored]:
+    """What the trial's model, fitted to rows of a frame, says about others."""
+    problem, label = trial.problem, trial.problem.label.column
+    learned = frame[spread(learn, most_rows)]
+    for rows, purpose in ((learned, "learn from"), *((rows, "be tested on") for rows in asked)):
+        if rows[label].n_unique() < 2:
+            raise HindcastError(f"its {rows.height} rows to {purpose} don't have both labels.")
+    features = find_features(learned.with_columns(pl.lit("train").alias(SPLIT)), trial.features)
+    matrix, labels = encode(columns(learned, features), features), learned[label].cast(pl.Int64).to_numpy()
+    estimator = fit(trial.model.candidate, trial.model.parameters, features, matrix, labels, problem.budget.seed)
+    return [
+        Scored(
+            rows[label].cast(pl.Int64).to_numpy(),
+            probabilities(estimator, encode(columns(rows, features), features)),
+            rows[problem.prediction_time.column].to_numpy(),
+        )
+        for rows in asked
+    ]
+
+
+def _alarms(
+    trial: Trial, dealt: pl.DataFrame, looked_at: Sequence[str], offline: Scored, windows: Windows
+) -> tuple[Check, ...]:
+    """What the alarms of `leakage` say about a training set as dealt, and about its model."""
+    problem, area = trial.problem, measure(offline.labels, offline.said)["roc_auc"]
+    rows, limit = dealt.filter(pl.col(SPLIT).is_not_null()), problem.leakage.max_roc_auc
+    return (
+        check_features(problem, rows, looked_at),
+        check_null_patterns(problem, rows, looked_at),
+        check_known_at(problem, rows.filter(pl.col(SPLIT) == "train"), windows),
+        Check("model_roc_auc", area, limit, area <= limit, f"{trial.name}, offline"),
+    )
+
+
+def compare_areas(offline: Scored, served: Scored, seed: int) -> dict[str, Any]:
+    """Difference of two areas under the ROC curve, with an interval from resampling whole days.
+
+    As `gate.compare`, but the rows may differ: a day that is drawn brings the rows that either has of it, so that
+    where both have the same rows the comparison is paired.
+
+    Args:
+        offline: One.
+        served: The other, whose area is subtracted.
+        seed: Of the resampling.
+
+    Returns:
+        `difference`, `low` and `high` (95 %), `days`.
+    """
+    both = np.concatenate([offline.asked_at, served.asked_at]).astype("datetime64[D]")
+    _, day = np.unique(both, return_inverse=True)
+    days, cut = int(day.max()) + 1, len(offline.asked_at)
+    drawn = np.random.default_rng(seed).integers(days, size=(RESAMPLES, days))
+    times = np.stack([np.bincount(each, minlength=days) for each in drawn]).astype(float)
+    times = np.vstack([np.ones(days), times])  # first the days as they are
+    difference, *resampled = _areas(offline, day[:cut], times) - _areas(served, day[cut:], times)
+    low, high = np.nanquantile(resampled, [0.025, 0.975])
+    found = {"difference": float(difference), "low": float(low), "high": float(high)}
+    return {called: round(value, DIGITS) for called, value in found.items()} | {"days": days}
+
+
+def _areas(scored: Scored, day: Rows, times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Areas under the ROC curve, shape (m,), where day d counts times[m, d] times; NaN where one label is missing.
+
+    Pairs are counted once per pair of days; a resample is then a sum over these.
+    """
+    days, ones = times.shape[1], scored.labels == 1
+    zeros = [np.sort(scored.said[~ones & (day == each)]) for each in range(days)]
+    said, day_of = scored.said[ones], day[ones]
+    won = np.empty((days, days))
+    for each, beaten in enumerate(zeros):
+        wins = (np.searchsorted(beaten, said, "left") + np.searchsorted(beaten, said, "right")) / 2
+        won[:, each] = np.bincount(day_of, weights=wins, minlength=days)
+    pairs = (times @ np.bincount(day_of, minlength=days)) * (times @ np.array([len(each) for each in zeros]))
+    with np.errstate(invalid="ignore"):
+        return ((times @ won) * times).sum(axis=1) / pairs

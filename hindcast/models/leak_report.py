@@ -1,0 +1,144 @@
+"""How measured leaks are shown: on a terminal, and as a page that stands by itself beside `leaks.json`."""
+
+from pathlib import Path
+from typing import Any
+
+from hindcast.files import write_atomically
+from hindcast.models.leak_meter import LeakReport, Outcome
+from hindcast.models.leak_variants import RANDOM_SPLIT, READ_LATE
+from hindcast.models.plots import as_page, draw
+
+_ALARMS = {
+    "single_feature_roc_auc": "single feature",
+    "null_pattern_label_rate": "null pattern",
+    "known_at_violations": "label known too late",
+    "model_roc_auc": "model",
+}
+_HEAD = {
+    "variant": "what leaks",
+    "offline": "trained and tested with the leak, as its maker would report it",
+    "served": "the same model, asked with what is known at the prediction time",
+    "gap": "offline less served, ± half of its 95 % interval over days",
+    "alarms": "those of the gate that would have seen it offline",
+}
+
+
+def write(report: LeakReport, folder: Path) -> Path:
+    """Writes `leaks.json` and `leaks.html`; returns the page."""
+    write_atomically(folder / "leaks.json", report.to_json())
+    page = as_page(
+        f"{report.problem}: what leaks are worth", _lead(report), _tables(report), {"ROC AUC": _picture(report)}
+    )
+    write_atomically(folder / "leaks.html", page)
+    return folder / "leaks.html"
+
+
+def render(report: LeakReport) -> None:
+    """Prints the figures."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    console.print()
+    console.rule(f"[bold]{report.problem}: what leaks are worth", align="left")
+    console.print(f"{_lead(report)}\n")
+    table = Table(*_HEAD, box=None, header_style="bold", pad_edge=False)
+    table.add_row("(no leak)", "", _area(report.honest), "", _alarms(report.checks))
+    for outcome in report.variants:
+        table.add_row(
+            outcome.name, _area(outcome.offline), _area(outcome.served), _gap(outcome), _alarms(outcome.checks)
+        )
+        for step, figures in _steps(report, outcome):
+            table.add_row(f"  {step}", "", _area(figures))
+    console.print(table)
+    console.print()
+    for word, meaning in _HEAD.items():
+        console.print(f"{word:8} {meaning}")
+    shown = {outcome.name: outcome.description for outcome in report.variants}
+    for name in (RANDOM_SPLIT, READ_LATE):
+        if name in shown:
+            console.print(f"\n{name}: {shown[name]}")
+    console.rule()
+
+
+def caught_by(checks: tuple[Any, ...]) -> list[str]:
+    """Names of the alarms that ring."""
+    return [check.name for check in checks if not check.holds]
+
+
+def _lead(report: LeakReport) -> str:
+    (train, trained), (test, tested) = (
+        tuple(instant[:10] for instant in report.windows[split]) for split in ("train", "test")
+    )
+    fitted = f"{report.rows['fitted']:,} of " if report.rows["fitted"] < report.rows["train"] else ""
+    return (
+        f"Areas under the ROC curve of {report.model['name']}, fitted to {fitted}{report.rows['train']:,} rows from "
+        f"{train} to {trained}, tested on {report.rows['test']:,} from {test} to {tested} (UTC, ends excluded). "
+        f"Without a leak: {_area(report.honest)}."
+    )
+
+
+def _steps(report: LeakReport, outcome: Outcome) -> list[tuple[str, dict[str, Any]]]:
+    """What lies between offline and served, where the variant has figures of its own."""
+    if outcome.without == report.honest:
+        return []
+    steps = [("its columns, split by time", outcome.by_time)] if outcome.by_time else []
+    return [*steps, ("trained on what is known", outcome.without)]
+
+
+def _tables(report: LeakReport) -> dict[str, str]:
+    heads = ["variant", "offline", "split by time", "served", "gap", "95 % of day resamples", "without the leak"]
+    heads += ["log loss offline", "log loss served", "alarms"]
+    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    for each in report.variants:
+        cells = [
+            each.name,
+            _area(each.offline),
+            _area(each.by_time or each.offline),
+            _area(each.served),
+            f"{each.gap['difference']:+.3f}",
+            f"{each.gap['low']:+.3f} to {each.gap['high']:+.3f}",
+            _area(each.without),
+            f"{each.offline['log_loss']:.3f}",
+            f"{each.served['log_loss']:.3f}",
+            _alarms(each.checks),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    words = ["| column | meaning |", "|---|---|", *(f"| {word} | {meaning} |" for word, meaning in _HEAD.items())]
+    words.append("| without the leak | the same model, trained and asked with what is known at the prediction time |")
+    variants = ["| variant | what leaks |", "|---|---|"]
+    variants += [f"| {each.name} | {each.description.replace('|', '/')} |" for each in report.variants]
+    return {"Figures": "\n".join(lines), "What the columns say": "\n".join(words), "Variants": "\n".join(variants)}
+
+
+def _picture(report: LeakReport) -> bytes:
+    """A pair of dots per variant: offline, and as served."""
+    shown = report.variants[::-1]
+
+    def dots(axes: Any) -> None:
+        heights = list(range(len(shown)))
+        offline, served = ([getattr(each, kind)["roc_auc"] for each in shown] for kind in ("offline", "served"))
+        axes.hlines(heights, served, offline, color="#a0aec0", linewidth=2)
+        axes.plot(offline, heights, "o", color="#dd6b20", label="offline")
+        axes.plot(served, heights, "o", color="#2b6cb0", label="served honestly")
+        own = [(each.without["roc_auc"], y) for y, each in enumerate(shown) if _steps(report, each)]
+        if own:
+            axes.plot(*zip(*own, strict=True), "D", color="#2f855a", label="trained on what is known")
+        axes.axvline(report.honest["roc_auc"], color="#1a202c", linestyle="--", label="no leak")
+        axes.set_yticks(heights, [each.name for each in shown], fontsize=7)
+        axes.set(xlabel="area under the ROC curve")
+        axes.legend(frameon=False, fontsize=7, loc="lower right")
+
+    return draw(dots, size=(9, 1.5 + 0.25 * len(shown)))
+
+
+def _area(figures: dict[str, Any]) -> str:
+    return f"{figures['roc_auc']:.3f}"
+
+
+def _gap(outcome: Outcome) -> str:
+    return f"{outcome.gap['difference']:+.3f} ± {(outcome.gap['high'] - outcome.gap['low']) / 2:.3f}"
+
+
+def _alarms(checks: tuple[Any, ...]) -> str:
+    return ", ".join(_ALARMS[each] for each in caught_by(checks)) or "none"
