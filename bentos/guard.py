@@ -24,6 +24,7 @@ Send = Callable[[Message], Awaitable[None]]
 # What says nothing of the model or of anybody's request: for those who watch whether the service lives, and for the
 # empty page into which a person writes a token.
 _OPEN = {"/livez", "/readyz", "/healthz", "/"}
+HEAD_BYTES = 64 * 1024  # of the address and the headers
 # The page is one file: it loads nothing, is framed by nobody, and asks only the service that it came from.
 _FOR_A_PAGE = {
     "content-security-policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
@@ -44,8 +45,16 @@ def reply(content: Mapping[str, Any], status: int = 200) -> Response:
     return Response(AS_JSON(content), status, media_type=kind)
 
 
+def head_too_long() -> Response:
+    """What is answered to a request whose address and headers are longer than any that is meant."""
+    detail = f"The request's address and headers are longer than {HEAD_BYTES} bytes."
+    return reply(problem(431, "Request Header Fields Too Large", detail), 431)
+
+
 class Guard:
     """Refuses who may not ask, what is too large, too much at once or no JSON, and what takes too long.
+
+    It comes into play when a request's head is there; until then, it is `connection`'s.
 
     Args:
         app: BentoML's.
@@ -140,6 +149,9 @@ class Guard:
         return bytes(body)
 
     def _refusal(self, scope: Message) -> Response | None:
+        head = len(scope["raw_path"]) + len(scope["query_string"])
+        if head + sum(len(name) + len(value) for name, value in scope["headers"]) > HEAD_BYTES:
+            return head_too_long()
         headers = dict(scope["headers"])
         if scope["path"] not in _OPEN:
             if self._tokens:

@@ -14,7 +14,9 @@ from typing import Any
 
 import bentoml
 from bentoml.exceptions import NotFound
+from connection import limit_connections
 from guard import Guard, problem, reply
+from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,15 +28,8 @@ from hindcast.models.model import SIGNATURE, ServedModel, Signature
 from hindcast.problem import load_problem
 from hindcast.serving.access import known_tokens
 from hindcast.serving.answering import Champions, Reader, Unavailable, answer
-from hindcast.serving.request_form import (
-    Answer,
-    BatchAnswer,
-    Explained,
-    Fault,
-    Model,
-    batch_form,
-    request_form,
-)
+from hindcast.serving.openapi import openapi
+from hindcast.serving.request_form import Answer, BatchAnswer, Explained, Fault, batch_form, request_form
 from hindcast.serving.request_log import RequestLog
 from hindcast.serving.server import FIELDS, MODEL_ALIAS, PACKAGE, die_with_parent
 from hindcast.serving.shadow import Shadow
@@ -47,6 +42,7 @@ SETTINGS = Settings.from_environment()
 LOG = logging.getLogger("bentoml.hindcast")
 PROBLEM = load_problem(SETTINGS.problem_file)
 TIMEOUT = PROBLEM.serving.timeout.total_seconds()
+TOKENS = known_tokens(os.environ)
 
 
 def _bundled() -> Path | None:
@@ -78,20 +74,44 @@ def connect(model: ServedModel) -> Reader:
 
 RequestForm = request_form(_signature(), **_fields())
 BatchForm = batch_form(RequestForm, PROBLEM.serving.max_batch)
+DESCRIPTION = openapi(PROBLEM, RequestForm, BatchForm, with_tokens=bool(TOKENS))
 
 
 async def get_model(request: Request) -> Response:
-    return reply(describe(request.app.state.champions, request.app.state.shadow))
-
-
-def describe(champions: Champions, shadow: Shadow) -> dict[str, Any]:
     """What is served, why not something newer, and who is asked beside it."""
+    champions, shadow = request.app.state.champions, request.app.state.shadow.describe()
     fields = [name for name in RequestForm.model_fields if name not in ("prediction_time", "request_id")]
-    more = {"request_fields": fields, "refused": champions.refused, "shadow": shadow.describe()}
-    return champions.serving.describe() | more
+    more = {
+        "request_fields": fields,
+        "refused": told(champions.refused),
+        "shadow": shadow and shadow | {"failure": told(shadow["failure"])},
+    }
+    return reply(champions.serving.describe() | more)
 
 
-GETTABLE = Starlette(routes=[Route("/model", get_model, methods=["GET"])])  # BentoML's own routes take POST alone
+async def get_description(request: Request) -> Response:
+    return reply(DESCRIPTION)
+
+
+def told(reason: str | None) -> str | None:
+    """What callers may hear of a reason: not where on this machine things lie."""
+    return reason and reason.replace(f"{SETTINGS.home}/", "").replace(f"{SETTINGS.root}/", "")
+
+
+def unavailable(reason: Unavailable) -> Response:
+    LOG.error("Not available: %s", reason)
+    return reply(problem(503, "Service Unavailable", str(told(str(reason)))), 503)
+
+
+def is_news(record: logging.LogRecord) -> bool:
+    """Whether the service's log should have it. What breaks the form is told to the caller, all of it."""
+    return not (record.exc_info and isinstance(record.exc_info[1], ValidationError))
+
+
+logging.getLogger("bentoml._internal.server.http_app").addFilter(is_news)
+limit_connections(TIMEOUT)
+# BentoML's own routes take POST alone.
+GETTABLE = Starlette(routes=[Route("/model", get_model), Route("/docs.json", get_description)])
 
 
 @bentoml.asgi_app(GETTABLE)
@@ -127,7 +147,7 @@ class Hindcast:
         try:
             (said,) = answer(self.champions.serving, [vars(request)], self.log, self.clock)
         except Unavailable as reason:
-            return reply(problem(503, "Not available", str(reason)), 503)
+            return unavailable(reason)
         self.shadow.offer([vars(request)], [said])
         return reply(said)
 
@@ -137,7 +157,7 @@ class Hindcast:
         try:
             (said,) = answer(self.champions.serving, [vars(request)], self.log, self.clock, explained=True)
         except Unavailable as reason:
-            return reply(problem(503, "Not available", str(reason)), 503)
+            return unavailable(reason)
         self.shadow.offer([vars(request)], [said])
         return reply(said)
 
@@ -147,10 +167,10 @@ class Hindcast:
         rows = batch.requests  # type: ignore[attr-defined]
         if len(rows) > PROBLEM.serving.max_batch:
             limit = f"A batch holds at most {PROBLEM.serving.max_batch} requests; this one has {len(rows)}."
-            return reply(problem(413, "Too many requests in one batch", limit), 413)
+            return reply(problem(413, "Content Too Large", limit), 413)
         champion = self.champions.serving  # one model for the whole batch
         answers: list[dict[str, Any]] = [
-            problem(400, "Invalid request", row.detail) if isinstance(row, Fault) else {} for row in rows
+            problem(400, "Bad Request", row.detail) if isinstance(row, Fault) else {} for row in rows
         ]
         valid = [position for position, row in enumerate(rows) if not isinstance(row, Fault)]
         for start in range(0, len(valid), BATCH_STEP):
@@ -159,17 +179,12 @@ class Hindcast:
             try:
                 said = answer(champion, requests, self.log, self.clock)
             except Unavailable as reason:
-                return reply(problem(503, "Not available", str(reason)), 503)
+                return unavailable(reason)
             self.shadow.offer(requests, said)
             for position, one in zip(step, said, strict=True):
                 answers[position] = one
             await asyncio.sleep(0)
         return reply({"answers": answers, "failed": len(rows) - len(valid)})
-
-    @bentoml.api(output_spec=Model)
-    async def model(self) -> Response:
-        """The model that serves; also by GET."""
-        return reply(describe(self.champions, self.shadow))
 
     def _follow_champion(self) -> None:
         while True:
@@ -186,7 +201,7 @@ class Hindcast:
 
 Hindcast.add_asgi_middleware(
     Guard,
-    tokens=known_tokens(os.environ),
+    tokens=TOKENS,
     max_bytes=PROBLEM.serving.max_body_bytes,
     max_concurrency=PROBLEM.serving.max_concurrency,
     seconds=TIMEOUT,

@@ -3,11 +3,14 @@
 What is done with a request is in `answering`.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -22,16 +25,27 @@ from pydantic import (
 from hindcast.models.model import Signature
 
 _TEXT = Annotated[str, Field(max_length=1000)]
+_LOOKS_LIKE_AN_INSTANT = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}")
+_YEARS = range(1678, 2262)  # in nanoseconds since 1970, 64 bits hold no others whole
+_MOST_FAULTS, _LONGEST_NAME = 10, 100  # that an answer tells: who sends nonsense is not sent it back tenfold
 
 
 def _only_text(value: Any) -> Any:
-    if isinstance(value, str):
-        return value
+    if isinstance(value, str) and _LOOKS_LIKE_AN_INSTANT.match(value):
+        return value  # pydantic would take seconds since 1970, too
     raise ValueError("should be text, an instant as in 2024-05-01T12:00:00Z")
 
 
+def _only_what_tables_hold(value: datetime) -> datetime:
+    if value.year in _YEARS:
+        return value
+    raise ValueError(f"should lie in the years {_YEARS[0]} to {_YEARS[-1]}")
+
+
 # Not strict, for a batch's rows are no longer JSON when they are checked, one by one.
-_INSTANT = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_only_text)]
+_INSTANT = Annotated[
+    AwareDatetime, Field(strict=False), BeforeValidator(_only_text), AfterValidator(_only_what_tables_hold)
+]
 _NUMBER = Annotated[float, Field(allow_inf_nan=False)]
 _WHOLE_BITS = {"TINYINT": 8, "SMALLINT": 16, "INTEGER": 32, "BIGINT": 64}
 _FORMS: dict[str, Any] = {
@@ -43,7 +57,17 @@ _FORMS: dict[str, Any] = {
         name: Annotated[int, Field(ge=-(2 ** (bits - 1)), le=2 ** (bits - 1) - 1)] for name, bits in _WHOLE_BITS.items()
     },
 }
-_ANY = _TEXT | _FORMS["BIGINT"] | _NUMBER | bool
+
+
+def _in_one_sentence(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return check(value)
+    except ValidationError:
+        raise ValueError("should be text of at most 1000 characters, a finite number, true or false") from None
+
+
+_PLAIN = _TEXT | _FORMS["BIGINT"] | _NUMBER | bool
+_ANY = Annotated[_PLAIN, WrapValidator(_in_one_sentence)]  # type: ignore[valid-type]
 
 
 @dataclass(frozen=True)
@@ -80,7 +104,8 @@ def request_form(
         _INSTANT | None,
         Field(
             default=None,
-            description="When the question is asked, with a time zone: nothing known later is used. "
+            description="When the question is asked, with a time zone, in the years "
+            f"{_YEARS[0]} to {_YEARS[-1]}: nothing known later is used. "
             "Left out: the home's clock, which isn't the machine's where time is simulated.",
             examples=["2024-05-01T12:00:00Z"],
         ),
@@ -95,7 +120,10 @@ def request_form(
 
 
 def batch_form(form: type[BaseModel], max_batch: int) -> type[BaseModel]:
-    """The form of many requests: a row that breaks the form becomes a `Fault`, and the others stand."""
+    """The form of many requests: a row that breaks the form becomes a `Fault`, and the others stand.
+
+    More than `max_batch` rows are left as they came: they aren't to be answered, and checking them takes time.
+    """
 
     def keep_fault(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
         try:
@@ -103,7 +131,14 @@ def batch_form(form: type[BaseModel], max_batch: int) -> type[BaseModel]:
         except ValidationError as error:
             return Fault(explain(error))
 
-    rows = Annotated[list[Annotated[form, WrapValidator(keep_fault)]], Field(json_schema_extra={"maxItems": max_batch})]  # type: ignore[valid-type]
+    def leave_too_many(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+        return value if isinstance(value, list) and len(value) > max_batch else check(value)
+
+    rows = Annotated[
+        list[Annotated[form, WrapValidator(keep_fault)]],  # type: ignore[valid-type]
+        WrapValidator(leave_too_many),
+        Field(json_schema_extra={"maxItems": max_batch}),
+    ]
     return create_model(
         "Batch",
         __config__=ConfigDict(strict=True, extra="forbid"),
@@ -116,13 +151,23 @@ def explain(error: ValidationError) -> str:
     return explain_faults(error.errors(include_url=False, include_context=False, include_input=False))
 
 
-def explain_faults(faults: Any) -> str:
-    """As `explain`, from the list of faults that pydantic gives."""
-    return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'body'}: {_plain(fault)}" for fault in faults)
+def explain_faults(faults: Sequence[Mapping[str, Any]]) -> str:
+    """As `explain`, from the list of faults that pydantic gives; of many, the first few and how many more."""
+    first, more = faults[:_MOST_FAULTS], len(faults) - _MOST_FAULTS
+    told = [f"{_shortened('.'.join(map(str, fault['loc'])) or 'body')}: {_plain(fault)}" for fault in first]
+    return "; ".join([*told, f"and {more} more"] if more > 0 else told)
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "…"
 
 
 def _plain(fault: Mapping[str, Any]) -> str:
-    known = {"missing": "missing field", "extra_forbidden": "unknown field"}
+    known = {
+        "missing": "missing field",
+        "extra_forbidden": "unknown field",
+        "model_type": "should be an object",
+    }
     return known.get(fault["type"]) or str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input ")
 
 

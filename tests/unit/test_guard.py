@@ -55,6 +55,7 @@ async def ask(
     method: str = "POST",
     path: str = "/predict",
     server: str = "127.0.0.1",
+    query: bytes = b"",
     **headers: str,
 ) -> tuple[int, dict[str, str], Any]:
     """One request, its body in parts; a caller who leaves where parts end early. Status, headers and content."""
@@ -79,7 +80,8 @@ async def ask(
         name.replace("_", "-"): value for name, value in headers.items()
     }
     scope = {
-        "type": "http", "method": method, "path": path, "server": (server, 3001),
+        "type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": query,
+        "server": (server, 3001),
         "headers": [(name.encode(), value.encode()) for name, value in named.items()],
     }  # fmt: skip
     await app(scope, lambda: anext(coming), send)
@@ -101,6 +103,15 @@ def test_a_body_past_the_limit_is_refused_and_the_service_never_sees_it(guard: M
     assert (status, said["title"], headers["connection"]) == (413, "Content Too Large", "close")
     assert service.asked == 0
     assert asyncio.run(ask(guard.Guard(service, **LIMITS), [b"x" * 100]))[0] == 200
+
+
+@pytest.mark.parametrize("longer", [{"cookie": "x" * 65536}, {"query": b"x" * 65536}, {"path": "/" + "x" * 65536}])
+def test_a_head_past_the_limit_is_refused(guard: ModuleType, longer: dict[str, Any]) -> None:
+    service = Service()
+    status, headers, said = asyncio.run(ask(guard.Guard(service, **LIMITS), **longer))
+    assert (status, said["title"], headers["connection"]) == (431, "Request Header Fields Too Large", "close")
+    assert service.asked == 0
+    assert asyncio.run(ask(guard.Guard(service, **LIMITS), cookie="x" * 60000))[0] == 200
 
 
 def test_past_so_many_at_once_one_more_is_told_to_come_again_and_a_place_is_free_after(guard: ModuleType) -> None:
