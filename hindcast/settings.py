@@ -176,8 +176,6 @@ class Settings:
             "HINDCAST_LAKE_DATA": str(self.lake_data),
             "HINDCAST_DUCKDB_EXTENSIONS": str(self.duckdb_extensions),
             "HINDCAST_SCRATCH": str(self.scratch),
-            "HINDCAST_FEAST_REGISTRY": str(self.feast_registry),
-            "HINDCAST_ONLINE_STORE": str(self.online_store),
             "DAGSTER_HOME": str(self.dagster_home),
             "BENTOML_HOME": str(self.bento_store),
             "DBT_PROFILES_DIR": str(self.dbt_project),

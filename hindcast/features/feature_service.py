@@ -1,5 +1,6 @@
 """Feast's configuration and registry of one home, read only: what a feature service consists of. Reads no features."""
 
+import os
 import re
 from typing import Any
 
@@ -12,7 +13,7 @@ from google.protobuf.message import DecodeError
 from pydantic import ValidationError
 
 from hindcast.errors import HindcastError
-from hindcast.features.online_store import NewestOnlineStore
+from hindcast.features.online_store import NewestOnlineStore, NewestSqliteOnlineStore
 from hindcast.settings import Settings
 
 
@@ -25,12 +26,11 @@ def feature_config(settings: Settings) -> dict[str, Any]:
     path = settings.feature_repo / "feature_store.yaml"
     if not path.exists():
         raise HindcastError(f"No Feast configuration {path}.")
-    variables = settings.environment()
 
     def put_in(match: re.Match[str]) -> str:
-        if match[1] not in variables:
-            raise HindcastError(f"{path}: no variable {match[1]}; there are {', '.join(sorted(variables))}.")
-        return variables[match[1]]
+        if match[1] not in os.environ:
+            raise HindcastError(f"{path}: the environment has no variable {match[1]}.")
+        return os.environ[match[1]]
 
     lines = [line for line in path.read_text().splitlines() if not line.lstrip().startswith("#")]
     try:
@@ -39,6 +39,11 @@ def feature_config(settings: Settings) -> dict[str, Any]:
         raise HindcastError(f"{path} is not YAML: {error}") from error
     if not isinstance(content, dict):
         raise HindcastError(f"{path} must be a mapping of keys to values.")
+    content["registry"] = str(settings.feast_registry)
+    content["offline_store"] = (content.get("offline_store") or {}) | {"home": str(settings.home)}
+    online_store = content.get("online_store") or {}
+    if online_store.get("type") == f"{NewestSqliteOnlineStore.__module__}.{NewestSqliteOnlineStore.__name__}":
+        online_store.setdefault("path", str(settings.online_store))
     return content
 
 

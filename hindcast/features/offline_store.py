@@ -18,6 +18,7 @@ from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from feast.saved_dataset import SavedDatasetStorage
 from feast.utils import compute_non_entity_date_range
+from pydantic import Field
 
 from hindcast.errors import HindcastError
 from hindcast.features.asof import FeatureTable, all_rows, latest_rows, name, table_name
@@ -33,8 +34,8 @@ class LakeOfflineStoreConfig(FeastConfigBaseModel):
     type: Literal["hindcast.features.offline_store.LakeOfflineStore"] = (
         "hindcast.features.offline_store.LakeOfflineStore"
     )
-    home: str
-    """The home whose lake is read."""
+    home: str = Field(default_factory=lambda: str(Settings.from_environment().home))
+    """The home whose lake is read; where left out, that of the environment."""
     memory_limit: str = "4GB"
     """DuckDB's; past it a join spills to the home's scratch folder."""
     snapshot: int | None = None
@@ -178,14 +179,8 @@ class LakeOfflineStore(OfflineStore):
 
 
 def lake_of(config: RepoConfig) -> Lake:
-    """The lake that a Feast configuration names.
-
-    Raises:
-        HindcastError: The configuration's variables aren't set in the environment.
-    """
+    """The lake that a Feast configuration names."""
     store = config.offline_store
-    if "$" in store.home:
-        raise HindcastError(f"offline_store.home is {store.home}: set that variable to the path of the home.")
     settings = Settings.from_environment()
     return Lake(Settings(settings.root, Path(store.home), settings.problem), store.memory_limit)
 

@@ -24,9 +24,11 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.repo_config import RepoConfig
 from feast.type_map import python_values_to_proto_values
+from pydantic import Field
 
 from hindcast.errors import HindcastError
 from hindcast.features.asof import FeatureTable
+from hindcast.settings import Settings
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -123,6 +125,8 @@ class NewestSqliteOnlineStoreConfig(SqliteOnlineStoreConfig):
     """The section `online_store` of `feature_store.yaml`."""
 
     type: Any = "hindcast.features.online_store.NewestSqliteOnlineStore"
+    path: str = Field(default_factory=lambda: str(Settings.from_environment().online_store))
+    """Where left out, the home's."""
 
 
 class NewestSqliteOnlineStore(NewestOnlineStore, SqliteOnlineStore):

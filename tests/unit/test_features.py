@@ -122,7 +122,7 @@ def test_materialising_counts_keys_and_leaves_out_what_nobody_can_use(tmp_path: 
             "online_shop.SqliteOnlineStore",
             "feature_store.yaml: Could not import",
         ),
-        ("${HINDCAST_HOME}", "${HOME_OF_MINE}", "feature_store.yaml: no variable HOME_OF_MINE; there are "),
+        ("4GB", "${MEMORY_OF_MINE}", "feature_store.yaml: the environment has no variable MEMORY_OF_MINE"),
     ],
 )
 def test_what_is_wrong_with_feasts_configuration_is_said(tmp_path: Path, old: str, new: str, message: str) -> None:
