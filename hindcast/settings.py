@@ -190,5 +190,6 @@ class Settings:
             # Pandera's import would otherwise make Arrow take zoned datetimes for UTC.
             "PYARROW_IGNORE_TIMEZONE": os.environ.get("PYARROW_IGNORE_TIMEZONE", ""),
             "DO_NOT_TRACK": "1",
+            "MPLCONFIGDIR": str(self.scratch / "matplotlib"),  # its list of fonts, else kept in the user's own home
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         }
