@@ -82,7 +82,7 @@ def show(name: str, says: str, rows: list[Row], how: str, console: Console | Non
             row.what,
             _quantity(row.ours, row.unit),
             "" if row.peer is None else f"{_quantity(row.peer, row.unit)} {row.against}",
-            "" if row.ratio is None else f"{row.ratio:.2f}",
+            "" if row.ratio is None else f"{row.ratio:.3g}",
             row.bar,
             {True: "yes", False: "no", None: "-"}[row.holds],
         )
@@ -98,7 +98,7 @@ def keep(path: Path, name: str, rounds: int, rows: list[Row]) -> None:
 
 
 def _quantity(value: float, unit: str) -> str:
-    shown = f"{value:,.0f}" if value == int(value) or abs(value) >= 100 else f"{value:.3g}"
+    shown = f"{value:,.0f}" if value == int(value) or abs(value) >= 100 else f"{value:.{3 if unit else 4}g}"
     return f"{shown} {unit}".rstrip()
 
 

@@ -118,7 +118,7 @@ def training(home: str, table: str, features: list[str], seeds: int) -> Work:
     from hindcast.models.model import encode
     from hindcast.models.training_data import columns, find_features
 
-    frame = pl.read_ipc(table, memory_map=False)
+    frame = pl.read_ipc(table)
 
     def work() -> dict[str, Any]:
         taken = find_features(frame, features)

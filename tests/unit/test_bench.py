@@ -62,8 +62,8 @@ def test_the_table_and_the_file_say_the_same(
     assert "What online compares." in shown
     assert shown[-4:] == [
         "what ours peer or limit ratio bar holds",
-        "CPU, 10 rows 1.5 s 1.25 s by hand 1.20 ≤ 1.2 yes",
-        "CPU, the same 1.5 s 0.5 s another 3.00 ≤ 2 (stretch) no",
+        "CPU, 10 rows 1.5 s 1.25 s by hand 1.2 ≤ 1.2 yes",
+        "CPU, the same 1.5 s 0.5 s another 3 ≤ 2 (stretch) no",
         "rows 12,345 -",
     ]
     kept = json.loads((home / "bench" / "online.json").read_text())
