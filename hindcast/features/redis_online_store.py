@@ -20,7 +20,7 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.repo_config import RepoConfig
 from google.protobuf.timestamp_pb2 import Timestamp
-from redis import Redis, RedisError
+from redis import ConnectionError, Redis, RedisError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -134,7 +134,7 @@ class NewestRedisOnlineStore(NewestOnlineStore, RedisOnlineStore):
                     f"The online store's connection_string begins {_server(online_store_config)!r}: write host:port."
                 )
             # A connection that the server has closed meanwhile is opened again; who asks doesn't wait for more.
-            again = {"retry": Retry(NoBackoff(), 1)}
+            again = {"retry": Retry(NoBackoff(), 1, supported_errors=(ConnectionError,))}
             try:
                 self._client = Redis(nodes[0]["host"], int(nodes[0]["port"]), **(_TIMEOUTS | options | again))
             except TypeError as error:
