@@ -30,7 +30,9 @@ publish_job = _job("publish", _SERVING, "Builds the champion's bento and fills t
 serve_job = _job(
     "serve", AssetSelection.groups("serve", "log", "score") - _SERVING, "Serves, logs and scores what time brought."
 )
-monitor_job = _job("monitor", AssetSelection.groups("monitor"), "Joins labels that matured and reports.")
+monitor_job = _job(
+    "monitor", AssetSelection.groups("monitor"), "Computes again what was served, joins labels that came, and reports."
+)
 retrain_job = _job(
     "retrain",
     build_job.selection | train_job.selection | _SERVING,

@@ -1,4 +1,7 @@
-"""Stage monitor: labels join what was served, and a report judges it. Judging: `hindcast.monitoring.report`."""
+"""Stage monitor: what was served is computed again, labels join it, and a report judges it.
+
+Recomputing is `hindcast.monitoring.parity`'s work, judging `hindcast.monitoring.report`'s.
+"""
 
 from dagster import (
     AssetCheckResult,
@@ -13,6 +16,7 @@ from dagster import (
 )
 
 from assets.resources import HindcastResource
+from hindcast.files import write_atomically
 from hindcast.fingerprint import fingerprint
 from hindcast.models.champion import champion_folder
 from hindcast.problem import load_problem
@@ -44,7 +48,56 @@ def labeled_requests(hindcast: HindcastResource) -> MaterializeResult:  # type: 
 
 
 @asset(
-    deps=[labeled_requests, AssetKey("champion"), AssetKey(["train", "training_set"])],
+    deps=[AssetKey(["log", "requests"]), AssetKey("feature_views")],
+    description="What was served, computed again from the lake: as of the state that the online store was in (what "
+    "differs is skew, a defect), and as of the request (what differs is staleness).",
+    check_specs=[
+        AssetCheckSpec(
+            "no_skew",
+            asset="serving_parity",
+            blocking=True,
+            description="No served feature or prediction differs from what is computed from the lake.",
+        )
+    ],
+    kinds={"feast", "duckdb"},
+)
+def serving_parity(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
+    from hindcast.models.plots import as_markdown
+    from hindcast.monitoring.parity import SKEWED, UNPROVEN, measure, write
+    from hindcast.monitoring.parity_page import page, pictures, tables
+
+    reports = hindcast.settings.reports
+    parity = measure(hindcast.settings, hindcast.problem, hindcast.lake, hindcast.clock.now())
+    drawn = pictures(parity)
+    write_atomically(reports / "parity.html", page(parity, hindcast.problem.name, drawn))
+    written = write(parity, reports / "parity.json")
+    return MaterializeResult(
+        metadata={
+            "status": parity.status,
+            "summary": MetadataValue.md(parity.summary),
+            "requests": parity.requests,
+            "checked": parity.checked,
+            "skewed_cells": parity.skew["cells"],
+            "report": MetadataValue.path(reports / "parity.html"),
+            **{title: MetadataValue.md(table) for title, table in tables(parity).items()},
+            **{title: MetadataValue.md(picture) for title, picture in as_markdown(drawn).items()},
+        },
+        data_version=DataVersion(fingerprint(values=[written])),
+        check_results=[
+            AssetCheckResult(
+                check_name="no_skew",
+                passed=parity.status not in (SKEWED, UNPROVEN),
+                # What proves nothing doesn't pass; but it is no fault either that would have to stop the rest.
+                severity=AssetCheckSeverity.WARN if parity.status == UNPROVEN else AssetCheckSeverity.ERROR,
+                description=parity.summary,
+                metadata={"skewed_cells": parity.skew["cells"], "unchecked": parity.requests - parity.checked},
+            )
+        ],
+    )
+
+
+@asset(
+    deps=[labeled_requests, serving_parity, AssetKey("champion"), AssetKey(["train", "training_set"])],
     description="The verdict on the last window of requests: drift and realised performance, against the period that "
     "the champion was held against. `retrain_on_report` reads it.",
     check_specs=[

@@ -151,7 +151,12 @@ def run_all(work: Pass, until: datetime | None, data_only: bool = False) -> None
             clock.move_to(target)
         built = data("later", target, f"by {target:%Y-%m-%d %H:%M} UTC")
     served = work.phase("serve", "serve", "serve real requests, log them, score the period", (published, built))
-    work.phase("monitor", "monitor", "join labels, report", (served, problem.monitoring.model_dump_json()))
+    work.phase(
+        "monitor",
+        "monitor",
+        "compute again what was served, join labels, report",
+        (served, problem.monitoring.model_dump_json()),
+    )
 
 
 def _clear_after_a_kill(instance: DagsterInstance) -> None:

@@ -32,6 +32,7 @@ class Status:
         requests: Entities whose prediction time has passed since serving began, as sent.
         logged: Durable records in the lake.
         labeled: Logged requests whose label has come.
+        parity: Whether what was served is what the lake says, and what staleness did.
         report: The monitoring report's summary, status and causes.
         stages: Seconds of each stage when it last ran.
     """
@@ -51,6 +52,7 @@ class Status:
     requests: int
     logged: int
     labeled: int
+    parity: dict[str, Any] | None
     report: dict[str, Any] | None
     stages: dict[str, float]
 
@@ -117,6 +119,7 @@ def collect(settings: Settings, problem: Problem, lake: Lake) -> Status:
         requests=replay.get("sent", 0),
         logged=tables.get("log.requests", 0),
         labeled=labeled,
+        parity=_json(settings.reports / "parity.json"),
         report=_json(settings.reports / "monitoring.json"),
         stages=_json(settings.stage_seconds) or {},
     )
@@ -206,6 +209,8 @@ def render(status: Status, recomputed: int | None = None, seconds: float = 0.0) 
     console.print(
         f"served    {status.requests:,} requests, {status.logged:,} logged, {status.labeled:,} have a label by now"
     )
+    if status.parity:
+        console.print(f"parity    {status.parity['summary']}")
     if status.report:
         console.print(f"report    {status.report['summary']}")
     console.print()

@@ -42,6 +42,12 @@ def test_the_whole_chain_is_real(world: World, finished: str) -> None:
     assert all(check["holds"] for check in status["gate"]["checks"])
     assert status["requests"] == status["logged"] > 800
     assert 0 < status["labeled"] <= status["logged"]
+    parity = status["parity"]
+    assert (parity["status"], parity["unchecked"]) == ("ok", [])
+    assert parity["checked"] == parity["predictions"]["compared"] == status["logged"]
+    assert parity["cells"] > 45 * parity["checked"]
+    assert 0 < parity["staleness"]["store_age"]["max"] < 3 * 3600  # filled every three hours
+    assert parity["staleness"]["effect"]["max"] > 0
     assert status["report"]["status"] in {"ok", "alarm"}
     assert set(status["stages"]) >= {"raw", "cleaned", "labeled", "split", "features", "train", "evaluate", "package"}
 

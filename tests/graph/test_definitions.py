@@ -68,6 +68,7 @@ def test_every_check_blocks_but_two() -> None:
         ("train/training_set", "null_pattern_label_rate"),
         ("train/training_set", "known_at_violations"),
         ("evaluation", "model_roc_auc"),
+        ("serving_parity", "no_skew"),
     }
 
 

@@ -1,20 +1,34 @@
 """The monitoring assets on a tiny lake, and that the sensor reads what the report asset says."""
 
 import json
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from dagster import AssetKey, DagsterInstance, SkipReason, build_sensor_context, materialize
+from dagster import (
+    AssetCheckSeverity,
+    AssetKey,
+    DagsterInstance,
+    SkipReason,
+    asset,
+    build_sensor_context,
+    materialize,
+)
 
-from assets.monitor import labeled_requests, monitoring_report
+from assets.monitor import labeled_requests, monitoring_report, serving_parity
 from assets.resources import HindcastResource
 from assets.retrain import retrain_on_report
+from hindcast.clock import SimulatedClock
+from hindcast.features.store import materialise
 from hindcast.files import write_atomically
 from hindcast.lake import Lake
 from hindcast.models.model import Feature, ServedModel
 from hindcast.settings import Settings
+from tests.feature_world import ROOT, at
+from tests.served_rivers import Rivers
 
 
 def model(_folder: object) -> Any:
@@ -78,3 +92,41 @@ def test_a_young_service_is_reported_and_asks_for_nothing(settings: Settings, mo
             versions.asset_materialization.tags["dagster/data_version"]
             == after.asset_materialization.tags["dagster/data_version"]
         )
+
+
+def test_skew_stops_what_comes_after_and_what_proves_nothing_does_not_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rivers = Rivers(tmp_path)
+    settings = rivers.settings
+    monkeypatch.setenv("HINDCAST_HOME", str(settings.home))
+    monkeypatch.setenv("HINDCAST_ROOT", str(settings.root))
+    settings.problem_file.parent.mkdir()
+    shutil.copyfile(ROOT / "problems" / "flight_delay.yaml", settings.problem_file)
+    SimulatedClock(settings.clock_file, at("05 00:00")).move_to(at("06 00:00"))
+    materialise(settings, None, at("05 06:30"))
+    rivers.serve(("a", "A", 1, at("05 09:30")))
+
+    @asset(deps=["serving_parity"])
+    def after() -> None: ...
+
+    def run() -> tuple[bool, Any, bool]:
+        with DagsterInstance.ephemeral() as instance:
+            result = materialize(
+                [serving_parity, after],
+                instance=instance,
+                resources={"hindcast": HindcastResource()},
+                raise_on_error=False,
+            )
+            (check,) = result.get_asset_check_evaluations()
+            return check.passed, check.severity, bool(result.asset_materializations_for_node("after"))
+
+    assert run() == (True, AssetCheckSeverity.ERROR, True)
+    page = (settings.reports / "parity.html").read_text()
+    assert page.count("<img ") == 2
+    assert "http" not in page  # it needs no other file
+    rivers.write("UPDATE log.requests SET features_as_of = NULL")
+    assert run() == (False, AssetCheckSeverity.WARN, True)
+    rivers.write("UPDATE log.requests SET probability = 0.25")
+    assert run() == (False, AssetCheckSeverity.ERROR, False)
+    assert json.loads((settings.reports / "parity.json").read_text())["status"] == "skew"

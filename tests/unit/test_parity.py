@@ -5,80 +5,24 @@ import json
 import linecache
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 
-from hindcast.clock import SimulatedClock
 from hindcast.features.definition import definition
 from hindcast.features.feature_service import open_online_store
 from hindcast.features.online import FeatureReader, FeatureRows
 from hindcast.features.store import apply, materialise, open_store
 from hindcast.lake import Lake
-from hindcast.models.model import CHECKSUMS, METADATA, Feature, ServedModel
-from hindcast.monitoring.parity import Parity, measure, write
-from hindcast.serving.answering import Champion, Reader, answer
-from hindcast.serving.request_log import RequestLog, compact
-from tests.feature_world import at, make_world, register, river_problem
-from tests.tiny_model import SIGNATURE_OF_PARCELS, write_package
-
-SIGNATURE = replace(
-    SIGNATURE_OF_PARCELS,
-    problem="floods",
-    entity="day",
-    entity_key="day_id",
-    feature_service="floods",
-    join_keys=("gauge", "river_id"),
-    request_fields=("reach",),
-    features=(
-        Feature("level", "numeric"),
-        Feature("state", "categorical", ("high", "low")),
-        *(Feature(name, "numeric") for name in ("boats", "share", "dry", "phase")),
-    ),
-)
-
-
-def sigmoid(score: float) -> float:
-    """The tiny model is this of bias and level, in float32."""
-    return float(1 / (1 + np.exp(-score)))
-
-
-class Rivers:
-    """A home that serves the rivers' world by the tiny model `m1`, whose score is the level less 30."""
-
-    def __init__(self, folder: Path) -> None:
-        self.settings = register(make_world(folder))
-        self.lake = Lake(self.settings)
-        self.log = RequestLog(self.settings.request_log)
-        write_package(self.settings.models, "m1", bias=-30.0, signature=SIGNATURE, explained=False)
-
-    def serve(
-        self, *asked: tuple[str, str | None, int | None, datetime], reader: Reader | None = None, version: str = "m1"
-    ) -> None:
-        """Asks by id, gauge, river and prediction time; what was logged goes into the lake."""
-        model = ServedModel.load(self.settings.models / version)
-        champion = Champion(model, reader or FeatureReader(self.settings, "floods"), None)
-        clock = SimulatedClock(self.settings.clock_file, at("05 00:00"))
-        requests = [
-            {"day_id": f"of {name}", "gauge": gauge, "river_id": river, "reach": 4}
-            | {"prediction_time": moment, "request_id": name}
-            for name, gauge, river, moment in asked
-        ]
-        answer(champion, requests, self.log, clock)
-        compact(self.settings.request_log, self.lake, "day_id")
-
-    def write(self, sql: str) -> None:
-        with self.lake.writing() as connection:
-            connection.execute(sql)
-
-    def parity(self, now: str = "06 00:00") -> Parity:
-        return measure(self.settings, river_problem(), self.lake, at(now))
+from hindcast.models.model import CHECKSUMS, METADATA
+from hindcast.monitoring.parity import Parity, write
+from tests.feature_world import at
+from tests.served_rivers import SIGNATURE, Rivers, sigmoid
+from tests.tiny_model import write_package
 
 
 @pytest.fixture
@@ -236,43 +180,6 @@ def test_a_probability_that_the_package_does_not_say_is_skew(rivers: Rivers, off
 Fault = Callable[[Rivers], None]
 
 
-def without_state(rivers: Rivers) -> None:
-    rivers.write("UPDATE log.requests SET features_as_of = NULL")
-
-
-def as_an_older_version_made_the_table(rivers: Rivers) -> None:
-    rivers.write("ALTER TABLE log.requests DROP COLUMN features_as_of")
-    rivers.write("ALTER TABLE log.requests DROP COLUMN features_snapshot")
-
-
-def rewrite(rivers: Rivers) -> None:
-    rivers.write("UPDATE features.levels SET level = level + 1")
-
-
-def expire(rivers: Rivers) -> None:
-    rewrite(rivers)
-    with rivers.lake.writing() as connection:
-        kept = "ORDER BY snapshot_id DESC LIMIT 1"
-        gone = connection.execute(
-            f"SELECT snapshot_id FROM lake.snapshots() WHERE snapshot_id NOT IN "
-            f"(SELECT snapshot_id FROM lake.snapshots() {kept})"
-        ).fetchall()
-    with rivers.lake.writing() as connection:
-        connection.execute("COMMIT")  # it is a transaction of its own
-        connection.execute(f"CALL ducklake_expire_snapshots('lake', versions => {[number for (number,) in gone]})")
-        connection.execute("BEGIN")
-
-
-def rewrite_in_another_lake(rivers: Rivers) -> None:
-    rewrite(rivers)
-    rivers.write("UPDATE log.requests SET received_at = '2020-01-05 07:00'")  # before the snapshot was made
-
-
-def rewrite_and_lose_the_table(rivers: Rivers) -> None:
-    rewrite(rivers)
-    rivers.write("UPDATE log.requests SET features_snapshot = 0")
-
-
 def redeclare(rivers: Rivers) -> None:
     path = rivers.settings.feature_repo / "features.py"
     path.write_text(path.read_text().replace("ttl=timedelta(hours=6)", "ttl=timedelta(minutes=20)"))
@@ -292,17 +199,12 @@ def lose_the_package(rivers: Rivers) -> None:
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        (without_state, "answered from an online store that doesn't say until when it had been filled"),
-        (as_an_older_version_made_the_table, "answered from an online store that doesn't say until when"),
-        (expire, "the lake no longer holds the snapshot that the online store was filled from"),
-        (rewrite_in_another_lake, "the lake no longer holds the snapshot that the online store was filled from"),
-        (rewrite_and_lose_the_table, "the lake lacks a table or column of a view"),
         (redeclare, "the model's features have been defined otherwise since it was made"),
         (take_out_a_feature, "Feature service floods no longer has phase."),
         (lose_the_package, "has lost model.onnx; package the model again."),
     ],
 )
-def test_what_cannot_be_checked_is_counted_and_named_and_proves_nothing(
+def test_what_the_home_no_longer_tells_is_counted_and_named_and_proves_nothing(
     rivers: Rivers, fault: Fault, reason: str
 ) -> None:
     declare_definition(rivers)
@@ -310,12 +212,51 @@ def test_what_cannot_be_checked_is_counted_and_named_and_proves_nothing(
     rivers.serve(("a", *A, at("05 06:30")), ("b", *B, at("05 06:30")))
     assert rivers.parity().status == "ok"
     fault(rivers)
-    found = rivers.parity()
+    check_nothing_proven(rivers.parity(), reason)
+
+
+def check_nothing_proven(found: Parity, reason: str) -> None:
     assert (found.status, found.requests, found.checked, found.cells) == ("nothing could be checked", 2, 0, 0)
     (left_out,) = found.unchecked
     assert reason in left_out["reason"]
     assert (left_out["requests"], left_out["examples"]) == (2, ["a", "b"])
     assert found.summary.startswith("2 requests can't be checked: ")
+
+
+def test_a_state_that_the_lake_no_longer_tells_is_counted_and_named_and_proves_nothing(rivers: Rivers) -> None:
+    """The past is rewritten, so that only the snapshot that the store was filled from can tell what was right."""
+    materialise(rivers.settings, None, at("05 06:30"))
+    rivers.serve(("a", *A, at("05 06:30")), ("b", *B, at("05 06:30")))
+    rivers.write("UPDATE features.levels SET level = level + 1")
+    assert rivers.parity().rewritten["requests"] == 2
+    gone = "the lake no longer holds the snapshot that the online store was filled from"
+    rivers.write("CREATE TABLE kept AS FROM log.requests")
+
+    def after(change: str) -> Parity:
+        rivers.write(f"DELETE FROM log.requests; INSERT INTO log.requests FROM kept; {change}")
+        return rivers.parity()
+
+    # Served before that snapshot was made: it is one of a lake that was made in the place of another.
+    check_nothing_proven(after("UPDATE log.requests SET received_at = '2020-01-05 07:00'"), gone)
+    # The first snapshot of all had no tables.
+    check_nothing_proven(after("UPDATE log.requests SET features_snapshot = 0"), "the lake lacks a table or column")
+    expire_all_but_the_newest(rivers.lake)
+    check_nothing_proven(after(""), gone)
+    without = "answered from an online store that doesn't say until when it had been filled"
+    check_nothing_proven(after("UPDATE log.requests SET features_as_of = NULL"), without)
+    rivers.write("ALTER TABLE log.requests DROP COLUMN features_as_of")  # as an earlier version made the table
+    rivers.write("ALTER TABLE log.requests DROP COLUMN features_snapshot")
+    check_nothing_proven(rivers.parity(), without)
+
+
+def expire_all_but_the_newest(lake: Lake) -> None:
+    with lake.writing() as connection:
+        connection.execute("COMMIT")  # expiring is a transaction of its own
+        numbers = sorted(
+            number for (number,) in connection.execute("SELECT snapshot_id FROM lake.snapshots()").fetchall()
+        )
+        connection.execute(f"CALL ducklake_expire_snapshots('lake', versions => {numbers[:-1]})")
+        connection.execute("BEGIN")
 
 
 def declare_definition(rivers: Rivers) -> None:

@@ -1,0 +1,102 @@
+"""Parity drawn: pictures of what staleness changes, and one HTML page that needs no other file. Measures nothing."""
+
+from typing import Any
+
+from hindcast.models.plots import as_page, draw
+from hindcast.monitoring.parity import Parity
+
+_SHOWN_FEATURES = 20
+_BLUE, _ORANGE = "#2b6cb0", "#dd6b20"
+
+
+def pictures(parity: Parity) -> dict[str, bytes]:
+    """PNG bytes by title: how often each feature had changed, and by how much predictions would; none if nothing."""
+    drawn = {}
+    if changed := parity.staleness["features"]:
+        drawn["Requests whose feature had changed"] = draw(lambda axes: _shares(axes, changed), size=(7.5, 5))
+    if histogram := parity.staleness["histogram"]:
+        drawn["Change of the probability"] = draw(lambda axes: _changes(axes, histogram), size=(7.5, 4))
+    return drawn
+
+
+def tables(parity: Parity) -> dict[str, str]:
+    """Markdown tables by title: what was compared, what is skewed, what was stale, and what can't be told."""
+    found = {"Compared": _compared(parity)}
+    if parity.skew["examples"]:
+        found["Skew, by example"] = _table(parity.skew["examples"])
+    if parity.staleness["features"]:
+        found["Staleness"] = _table(parity.staleness["features"])
+    if parity.unchecked:
+        rows = [each | {"examples": ", ".join(each["examples"])} for each in parity.unchecked]
+        found["Not checked"] = _table(rows)
+    return found
+
+
+def page(parity: Parity, problem: str, drawn: dict[str, bytes]) -> str:
+    """The page: one sentence, the tables, the pictures."""
+    return as_page(f"{problem}: what was served, computed again", parity.summary, tables(parity), drawn)
+
+
+def _compared(parity: Parity) -> str:
+    predictions, stale = parity.predictions, parity.staleness
+    rows: dict[str, Any] = {
+        "requests in the window": parity.requests,
+        "checked": parity.checked,
+        "feature values": parity.cells,
+        "skewed values": parity.skew["cells"],
+        "views of which another row was taken": sum(parity.skew["views"].values()),
+        "values of which the lake tells otherwise today": parity.rewritten["cells"],
+        "predictions": predictions["compared"],
+        "of them equal to the last bit": predictions["equal"],
+        "largest difference": predictions["max_difference"],
+        "beyond the tolerance": parity.skew["predictions"],
+        "requests of which anything had changed since the store was filled": stale["requests"],
+        "age of the store in minutes, median": _minutes(stale["store_age"]["median"]),
+        "age of the store in minutes, most": _minutes(stale["store_age"]["max"]),
+    }
+    for name, effect in (("skew", parity.skew["effect"]), ("staleness", stale["effect"])):
+        if effect:
+            rows |= {
+                f"mean change of the probability by {name}": effect["mean"],
+                f"largest change of the probability by {name}": effect["max"],
+                f"decisions turned by {name}": effect["flips"],
+            }
+    return _table([{"what": what, "found": value} for what, value in rows.items()])
+
+
+def _minutes(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds / 60
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    lines = [[_cell(value) for value in row.values()] for row in rows]
+    head = [list(rows[0]), ["---"] * len(rows[0])]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [*head, *lines])
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value).replace("|", "¦")
+
+
+def _shares(axes: Any, changed: list[dict[str, Any]]) -> None:
+    shown = changed[:_SHOWN_FEATURES][::-1]
+    axes.barh([each["feature"] for each in shown], [each["share"] for each in shown], color=_BLUE, label="changed")
+    missing = [each["missing_share"] for each in shown]
+    axes.barh([each["feature"] for each in shown], missing, color=_ORANGE, label="came or went")
+    axes.tick_params(axis="y", labelsize=8)
+    axes.set(xlabel="share of requests", title="Changed between the filling of the store and the request")
+    axes.legend(frameon=False)
+
+
+def _changes(axes: Any, histogram: dict[str, list[float]]) -> None:
+    axes.stairs(histogram["counts"], histogram["edges"], fill=True, color=_BLUE)
+    axes.set(
+        yscale="log",
+        xlabel="probability as of the request, less what was answered",
+        ylabel="requests",
+        title="What staleness does to the prediction",
+    )

@@ -1,0 +1,69 @@
+"""The rivers' world, served: requests are answered by the real reader and logged, for the tests of what comes after."""
+
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from hindcast.clock import SimulatedClock
+from hindcast.features.online import FeatureReader
+from hindcast.lake import Lake
+from hindcast.models.model import Feature, ServedModel
+from hindcast.monitoring.parity import Parity, measure
+from hindcast.serving.answering import Champion, Reader, answer
+from hindcast.serving.request_log import RequestLog, compact
+from tests.feature_world import at, make_world, register, river_problem
+from tests.tiny_model import SIGNATURE_OF_PARCELS, write_package
+
+SIGNATURE = replace(
+    SIGNATURE_OF_PARCELS,
+    problem="floods",
+    entity="day",
+    entity_key="day_id",
+    feature_service="floods",
+    join_keys=("gauge", "river_id"),
+    request_fields=("reach",),
+    features=(
+        Feature("level", "numeric"),
+        Feature("state", "categorical", ("high", "low")),
+        *(Feature(name, "numeric") for name in ("boats", "share", "dry", "phase")),
+    ),
+)
+
+
+def sigmoid(score: float) -> float:
+    """The tiny model is this of bias and level, in float32."""
+    return float(1 / (1 + np.exp(-score)))
+
+
+class Rivers:
+    """A home that serves the rivers' world by the tiny model `m1`, whose score is the level less 30."""
+
+    def __init__(self, folder: Path) -> None:
+        self.settings = register(make_world(folder))
+        self.lake = Lake(self.settings)
+        self.log = RequestLog(self.settings.request_log)
+        write_package(self.settings.models, "m1", bias=-30.0, signature=SIGNATURE, explained=False)
+
+    def serve(
+        self, *asked: tuple[str, str | None, int | None, datetime], reader: Reader | None = None, version: str = "m1"
+    ) -> None:
+        """Asks by id, gauge, river and prediction time; what was logged goes into the lake."""
+        model = ServedModel.load(self.settings.models / version)
+        champion = Champion(model, reader or FeatureReader(self.settings, "floods"), None)
+        clock = SimulatedClock(self.settings.clock_file, at("05 00:00"))
+        requests = [
+            {"day_id": f"of {name}", "gauge": gauge, "river_id": river, "reach": 4}
+            | {"prediction_time": moment, "request_id": name}
+            for name, gauge, river, moment in asked
+        ]
+        answer(champion, requests, self.log, clock)
+        compact(self.settings.request_log, self.lake, "day_id")
+
+    def write(self, sql: str) -> None:
+        with self.lake.writing() as connection:
+            connection.execute(sql)
+
+    def parity(self, now: str = "06 00:00") -> Parity:
+        return measure(self.settings, river_problem(), self.lake, at(now))
