@@ -1,4 +1,4 @@
-"""Online features of the service `flight_delay` (nine views and one on demand): our `FeatureReader.read`, which keeps
+"""Online features of the service `flight_delay`, its on-demand view included: our `FeatureReader.read`, which keeps
 to the TTLs and gives each row its instant, beside Feast's own `get_online_features` on the same store, which our
 materialisation has filled. Both in one process, call by call in turn, each for other flights; CPU time of a call.
 

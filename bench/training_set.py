@@ -1,9 +1,9 @@
-"""A training set: 336,776 flights with what was known of each two hours before its departure, from the nine feature
-views (52 features) of the service `flight_delay`, to an Arrow table in the order of the flights.
+"""A training set: 336,776 flights with what was known of each two hours before its departure, from all feature views of
+the service `flight_delay`, to an Arrow table in the order of the flights.
 
 Ours is Feast's `get_historical_features` over the lake. Beside it, from the same tables to the same columns:
 - the same join by hand in DuckDB over the lake: an ASOF join per view, TTL applied, the columns put side by side. Bar:
-  ours takes at most 1.3 times its CPU. All nine joins in one query are the shorter way to write it, and the slower;
+  ours takes at most 1.3 times its CPU. All joins in one query are the shorter way to write it, and the slower;
 - Polars' `join_asof`, with the views as Parquet sorted by instant. To strive for: at most 2 times its CPU;
 - Feast's own `duckdb` offline store, with the same Parquet, for the first 10,000 and 34,000 flights: its cost grows
   with flights times history. Bar: ours takes no more CPU.
@@ -19,6 +19,7 @@ from typing import Any
 
 from bench import homes
 from bench.measure import Case, Row, Work, in_turn, once, say
+from hindcast.errors import HindcastError
 from hindcast.fingerprint import fingerprint
 from hindcast.settings import Settings
 
@@ -98,7 +99,10 @@ def peers(settings: Settings) -> str:
             [uv, "venv", "--quiet", "--clear", "--python", sys.executable, environment],
             [uv, "pip", "sync", "--quiet", "--python", python, "--require-hashes", LOCK],
         ):
-            subprocess.run([str(part) for part in command], check=True)
+            if subprocess.run([str(part) for part in command]).returncode:
+                raise HindcastError(
+                    f"The peers' environment {environment} can't be made: a package index is needed once."
+                )
         stamp.write_text(wanted)
     return str(python)
 

@@ -5,11 +5,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import NoReturn
 
 import pytest
 
 from bench import __main__ as runner
 from bench.measure import Case, Row, in_turn, once
+from hindcast.errors import HindcastError
 from hindcast.settings import Settings
 
 HELD = Row("CPU, 10 rows", "s", 1.5, 1.25, "by hand", at_most=1.2)
@@ -83,6 +85,24 @@ def test_a_bar_that_does_not_hold_fails_the_run_though_the_others_still_run(
     benchmark(monkeypatch, "online", [HELD])
     assert runner.main(["breadth", "online"]) == 1
     assert "Bars were missed in: breadth." in capsys.readouterr().out
+    assert (home / "bench" / "online.json").exists()
+
+
+def test_a_benchmark_that_cannot_be_run_fails_the_run_though_the_others_still_run(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    benchmark(monkeypatch, "online", [HELD])
+
+    def fail(settings: Settings, rounds: int) -> NoReturn:
+        raise HindcastError("no network")
+
+    benchmark(monkeypatch, "training_set", [])
+    monkeypatch.setattr(runner.load("training_set"), "run", fail)
+    assert runner.main(["training_set", "online"]) == 1
+    told = capsys.readouterr()
+    assert "bench: training_set: no network" in told.err
+    assert "Could not be measured: training_set." in told.out
+    assert not (home / "bench" / "training_set.json").exists()
     assert (home / "bench" / "online.json").exists()
 
 
