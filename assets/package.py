@@ -31,7 +31,8 @@ def model_package(hindcast: HindcastResource) -> MaterializeResult:  # type: ign
     data = read_training_data(hindcast.lake, problem, candidates.snapshot)
     report = json.loads((settings.reports / "evaluation.json").read_text())
     columns, defined = request_columns(settings, problem.feature_service), definition(settings, problem.feature_service)
-    built = build(settings, problem, data, candidates, report, *columns, defined)
+    registry = settings.feast_registry.read_bytes()
+    built = build(settings, problem, data, candidates, report, *columns, defined, registry)
     return MaterializeResult(
         metadata={
             "version": built.version,

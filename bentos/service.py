@@ -24,7 +24,7 @@ from starlette.routing import Route
 
 from hindcast.clock import clock_of
 from hindcast.models.champion import champion_folder, current
-from hindcast.models.model import SIGNATURE, ServedModel, Signature
+from hindcast.models.model import FEATURES, SIGNATURE, ServedModel, Signature
 from hindcast.problem import load_problem
 from hindcast.serving.access import known_tokens
 from hindcast.serving.answering import Champions, Reader, Unavailable, answer
@@ -69,7 +69,8 @@ def connect(model: ServedModel) -> Reader:
         FeatureReader,  # seconds, which the process that only starts the workers can save
     )
 
-    return FeatureReader(SETTINGS, model.signature.feature_service)
+    registry = model.folder / FEATURES  # as the features were defined when the model was trained on them
+    return FeatureReader(SETTINGS, model.signature.feature_service, registry if registry.exists() else None)
 
 
 RequestForm = request_form(_signature(), **_fields())
@@ -135,7 +136,7 @@ class Hindcast:
         )
         self.refused.set(0)
         self.champions = GETTABLE.state.champions = Champions(SETTINGS, _bundled(), connect)
-        self.log = RequestLog(SETTINGS.request_log)
+        self.log = RequestLog(SETTINGS.request_log, PROBLEM.serving.log_file_bytes)
         self.clock = clock_of(SETTINGS, PROBLEM)
         self.shadow = GETTABLE.state.shadow = Shadow(SETTINGS, connect, self.clock)
         self.shadow.refresh()

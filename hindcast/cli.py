@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
@@ -78,13 +79,64 @@ def ui(port: int) -> None:
 
 
 @cli.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Another than this machine's own needs a token.")
 @click.option("--port", default=3001, show_default=True)
-def serve(port: int) -> None:
-    """Serve the champion over HTTP on the loopback address."""
-    from hindcast.serving.server import serve_forever
+def serve(host: str, port: int) -> None:
+    """Serve the champion over HTTP.
+
+    Who may ask: HINDCAST_TOKENS (or HINDCAST_TOKENS_FILE) holds the tokens of which a request must bear one.
+    """
+    from hindcast.serving.access import known_tokens
+    from hindcast.serving.server import is_loopback, serve_forever
 
     settings, _, _ = _start()
-    serve_forever(settings, "127.0.0.1", port)
+    if not known_tokens(os.environ) and not is_loopback(host):
+        raise HindcastError(f"To listen on {host}, set HINDCAST_TOKENS or HINDCAST_TOKENS_FILE: anybody could ask.")
+    serve_forever(settings, host, port)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+def rollback(as_json: bool) -> None:
+    """Put the champion before the present one in use, once it is shown to answer as it did."""
+    from hindcast.clock import clock_of
+    from hindcast.monitoring.rollback import roll_back
+
+    settings, problem, lake = _start()
+    done = roll_back(settings, lake, clock_of(settings, problem).now())
+    if as_json:
+        click.echo(json.dumps(asdict(done), indent=2))
+        return
+    click.echo(f"{done.version} is the champion again; {done.rolled_back} was left.")
+    click.echo(f"Made as of {done.as_of} from lake snapshot {done.snapshot}, with the code {done.code_version}.")
+    if done.replayed:
+        told = f"the largest difference is {done.max_difference:.1g}"
+        click.echo(f"{done.replayed:,} of its {done.logged:,} logged requests were answered once more: {told}.")
+    else:
+        click.echo(f"None of its {done.logged:,} logged requests could be answered once more.")
+    if done.refilled:
+        click.echo("Its features are defined otherwise today: go back to that code, or they will get old.")
+
+
+@cli.command()
+@click.argument("version", required=False)
+@click.option("--off", is_flag=True, help="Ask no challenger any more.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+def shadow(version: str | None, off: bool, as_json: bool) -> None:
+    """Have the model VERSION be asked beside the champion; without one, compare the two so far."""
+    from hindcast.clock import clock_of
+    from hindcast.models.champion import set_shadow
+    from hindcast.monitoring.shadowing import compare, render
+
+    settings, problem, lake = _start()
+    if version or off:
+        if version and off:
+            raise HindcastError("Give a version or --off, not both.")
+        set_shadow(settings, version, clock_of(settings, problem).now())
+        click.echo(f"{version} is asked beside the champion." if version else "No challenger is asked any more.")
+        return
+    found = compare(problem, lake)
+    click.echo(json.dumps([asdict(each) for each in found], indent=2) if as_json else render(found))
 
 
 @cli.command()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,13 @@ def write_package(
     bias: float = 0.0,
     signature: Signature = SIGNATURE_OF_PARCELS,
     explained: bool = True,
+    more: Mapping[str, bytes] | None = None,
+    **metadata: Any,
 ) -> Path:
-    """Writes a whole package; a missing weight counts as 0, and contributes 0. Without `explained`, one of before."""
+    """Writes a whole package; a missing weight counts as 0, and contributes 0.
+
+    Without `explained` it is one of before. `more` are further files, `metadata` what else is known of it.
+    """
     folder = models / version
     folder.mkdir(parents=True)
     sample: dict[str, Any] = {"weight": [1.0, None], "kind": ["box", "bag"]}
@@ -62,12 +68,15 @@ def write_package(
         MODEL: _graph(bias, len(signature.features)),
         SIGNATURE: signature.to_json().encode(),
         METRICS: json.dumps({"test": {"roc_auc": 0.75}}).encode(),
-        METADATA: json.dumps({"version": version, "snapshot": 7, "as_of": "2024-05-01T00:00:00+00:00"}).encode(),
+        METADATA: json.dumps(
+            {"version": version, "snapshot": 7, "as_of": "2024-05-01T00:00:00+00:00"} | metadata
+        ).encode(),
         SAMPLE: json.dumps(
             {"values": sample, "probabilities": [probability(bias, 1.0), probability(bias, 0.0)]}
         ).encode(),
         CARD: b"# Tiny\n",
     }
+    files |= more or {}
     if explained:
         files[EXPLAINER] = _explainer(bias, signature)
     for name, content in files.items():

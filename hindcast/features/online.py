@@ -9,6 +9,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from feast import FeatureView
@@ -59,6 +60,7 @@ class FeatureReader:
     Args:
         settings: Of the home whose registry and online store are read.
         service: Name of the feature service.
+        registry: The one that defines it; None for the home's.
 
     Attributes:
         names: The features in the service's order.
@@ -69,8 +71,8 @@ class FeatureReader:
         HindcastError: Nothing is registered yet, or there is no such service.
     """
 
-    def __init__(self, settings: Settings, service: str) -> None:
-        store = open_store(settings, offline_store=None)
+    def __init__(self, settings: Settings, service: str, registry: Path | None = None) -> None:
+        store = open_store(settings, offline_store=None, **({"registry": str(registry)} if registry else {}))
         found = find_service(store, service)
         self._config = store.config
         self._features = service_features(found)

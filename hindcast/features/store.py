@@ -136,7 +136,9 @@ def historical_features(
     return entity_rows.hstack(pl.DataFrame(pl.from_arrow(job.to_arrow().select(names))))
 
 
-def materialise(settings: Settings, start: datetime | None, end: datetime) -> dict[str, int]:
+def materialise(
+    settings: Settings, start: datetime | None, end: datetime, registry: Path | None = None
+) -> dict[str, int]:
     """Brings what became known up to `end` into the online store, all of it at once or nothing.
 
     Rows that nothing may use at `end` or later because of their view's TTL are left out. What the store knows
@@ -146,13 +148,15 @@ def materialise(settings: Settings, start: datetime | None, end: datetime) -> di
         settings: Of the home.
         start: From when on rows became known (UTC); None fills the store afresh.
         end: Until when, included (UTC).
+        registry: The one that defines the views; None for the home's.
 
     Returns:
         Keys written per view.
 
     Raises:
-        HindcastError: `end` has no time zone, or the online store can't be reached.
+        HindcastError: `end` has no time zone, the lake lacks what a view takes, or the online store can't be reached.
     """
+    from hindcast.features import feature_service
     from hindcast.features.asof import instant, latest_rows, name
     from hindcast.features.feature_service import open_online_store
     from hindcast.features.online_store import online_rows
@@ -160,8 +164,10 @@ def materialise(settings: Settings, start: datetime | None, end: datetime) -> di
 
     if end.tzinfo is None:
         raise HindcastError(f"Materialising needs instants with a time zone: {end.isoformat()} has none.")
-    store = open_store(settings)
+    store = feature_service.open_store(settings, **({"registry": str(registry)} if registry else {}))
     views = [view for view in store.list_feature_views() if view.online]
+    if registry:  # the home's were held against the tables when they were registered
+        _check_tables(settings, views)
     found = {}
     with Lake(settings).reading() as connection:
         connection.execute("BEGIN")  # all views are read at one snapshot

@@ -22,7 +22,7 @@ from hindcast.models.explain import Explainer, Explanation, from_bytes
 Matrix = NDArray[np.float32]
 Column = Sequence[Any] | NDArray[Any]
 
-MODEL, EXPLAINER, SIGNATURE, METRICS, METADATA, SAMPLE, CARD, CHECKSUMS = (
+MODEL, EXPLAINER, SIGNATURE, METRICS, METADATA, SAMPLE, CARD, FEATURES, CHECKSUMS = (
     "model.onnx",
     "explainer.npz",
     "signature.json",
@@ -30,6 +30,7 @@ MODEL, EXPLAINER, SIGNATURE, METRICS, METADATA, SAMPLE, CARD, CHECKSUMS = (
     "metadata.json",
     "sample.json",
     "card.md",
+    "features.db",
     "checksums.json",
 )
 INPUT, OUTPUT = "features", "probabilities"

@@ -28,6 +28,7 @@ from hindcast.models.model import (
     CARD,
     CHECKSUMS,
     EXPLAINER,
+    FEATURES,
     INPUT,
     METADATA,
     METRICS,
@@ -75,6 +76,7 @@ def build(
     join_keys: Sequence[str],
     request_fields: Sequence[str] = (),
     feature_definition: str | None = None,
+    registry: bytes | None = None,
 ) -> Package:
     """Packages the chosen candidate.
 
@@ -89,6 +91,7 @@ def build(
         join_keys: What a request must name for the features to be found.
         request_fields: What a request must bring besides.
         feature_definition: Short name of what the features are taken from (`hindcast.features.definition`).
+        registry: Feast's, which defines them: a package goes on reading them as it was trained on them.
     """
     chosen = next(each for each in report["candidates"] if each["chosen"])
     fitted = next(each for each in candidates.fitted if each.name == chosen["name"])
@@ -147,6 +150,8 @@ def build(
         SAMPLE: _json(sample(problem, data.frame, fitted, candidates.features, matrix)),
         CARD: card(problem, signature, metadata, numbers).encode(),
     }
+    if registry is not None:
+        files[FEATURES] = registry
     folder = write(settings, version, files)
     write_atomically(settings.challenger_file, _json({"version": version}))
     return Package(version, folder, parity)

@@ -109,13 +109,23 @@ def measure(settings: Settings, problem: Problem, lake: Lake, now: datetime) -> 
         lake: Holds the requests (`log.requests`) and the feature tables.
         now: The clock: the window's end.
     """
+    return _measure(settings, lake, now - problem.monitoring.window, now)
+
+
+def measure_model(settings: Settings, lake: Lake, version: str, now: datetime) -> Parity:
+    """As `measure`, of all that one model ever answered."""
+    return _measure(settings, lake, datetime(1970, 1, 1, tzinfo=UTC), now, version)
+
+
+def _measure(settings: Settings, lake: Lake, since: datetime, now: datetime, only: str | None = None) -> Parity:
     if not lake.exists(REQUESTS):
         return _parity([])
-    since = now - problem.monitoring.window
     found = []
     with lake.reading() as connection:
         made = connection.execute("SELECT snapshot_id, snapshot_time FROM lake.snapshots()").fetchall()
         for version, rows in requests_by_version(connection, since, now).items():
+            if only not in (None, version):
+                continue
             try:
                 model = ServedModel.load(settings.models / version)
                 recomputing = Recomputing(settings, model)

@@ -3,6 +3,7 @@
 How a bento comes to be is in `bento`; what the service does in `bentos/service.py`.
 """
 
+import ipaddress
 import json
 import os
 import signal
@@ -75,6 +76,15 @@ def serve_forever(settings: Settings, host: str, port: int) -> NoReturn:
     print(f"{tag} on http://{host}:{port} (Ctrl-C ends it)", flush=True)
     command = _command(tag, host, port)
     os.execv(command[0], command)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or address is of this machine alone, as far as it resolves."""
+    try:
+        found = {str(address[0]) for *_, address in socket.getaddrinfo(host, None)}
+    except OSError:
+        return False
+    return all(ipaddress.ip_address(address).is_loopback for address in found)
 
 
 def champion_tag(settings: Settings) -> str:

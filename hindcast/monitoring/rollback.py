@@ -1,0 +1,79 @@
+"""Back to the champion before, once it is shown to answer as it did. Which one that is: `hindcast.models.champion`."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from hindcast.errors import HindcastError
+from hindcast.features.definition import definition
+from hindcast.features.store import materialise
+from hindcast.lake import Lake
+from hindcast.models import champion
+from hindcast.models.model import FEATURES, ServedModel
+from hindcast.monitoring.parity import SKEWED, measure_model
+from hindcast.settings import Settings
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """What was gone back to.
+
+    Attributes:
+        version: Of the model in use now.
+        rolled_back: Of the one that was left.
+        as_of: The instant (UTC, ISO 8601) that the model was made as of.
+        snapshot: Of the lake, that it was trained from.
+        logged: Requests that it has ever answered.
+        replayed: Of these, those that could be answered again, from the lake as it then was.
+        max_difference: Largest difference between a probability of then and of now; None where nothing was replayed.
+        refilled: Whether the online store was filled by the model's own definitions, which are others than today's.
+        code_version: Of the code that the model was made with.
+    """
+
+    version: str
+    rolled_back: str
+    as_of: str | None
+    snapshot: int | None
+    logged: int
+    replayed: int
+    max_difference: float | None
+    refilled: bool
+    code_version: str | None
+
+
+def roll_back(settings: Settings, lake: Lake, now: datetime) -> Rollback:
+    """Puts the champion before the present one in use, after its logged requests were answered once more.
+
+    Features are those of then, from the lake as it was known; whether it answers as it did is judged as in `parity`.
+    Where features have been defined otherwise since, the online store gets them by the model's definitions, which its
+    package holds, before the model is put in use.
+
+    Raises:
+        HindcastError: There is none before, its package is missing or damaged, or it answers otherwise than it did;
+            the present champion stays.
+    """
+    before = champion.previous(settings)
+    if before is None:
+        raise HindcastError("There is no champion before the present one to go back to.")
+    version = before["version"]
+    model = ServedModel.load(settings.models / version)
+    replayed = measure_model(settings, lake, version, now)
+    if replayed.status == SKEWED:
+        raise HindcastError(f"{version} no longer answers as it did, so the champion stays: {replayed.summary}")
+    registry = model.folder / FEATURES
+    defined = model.metadata.get("feature_definition")
+    refilled = registry.exists() and defined != definition(settings, model.signature.feature_service)
+    if refilled:
+        materialise(settings, None, now, registry)
+    entry = champion.roll_back(settings, now)
+    predictions = replayed.predictions
+    return Rollback(
+        version=version,
+        rolled_back=entry["rolled_back"],
+        as_of=model.metadata.get("as_of"),
+        snapshot=model.metadata.get("snapshot"),
+        logged=replayed.requests,
+        replayed=replayed.checked,
+        max_difference=predictions["max_difference"] if replayed.checked else None,
+        refilled=refilled,
+        code_version=model.metadata.get("code_version"),
+    )

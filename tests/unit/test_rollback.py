@@ -1,0 +1,96 @@
+"""Back to the champion before, in the rivers' world: it is asked again what it was asked, before it is put in use."""
+
+from pathlib import Path
+
+import pytest
+
+from hindcast.errors import HindcastError
+from hindcast.features.definition import definition
+from hindcast.features.online import FeatureReader
+from hindcast.features.store import apply, materialise
+from hindcast.models import champion
+from hindcast.models.model import FEATURES
+from hindcast.monitoring.rollback import roll_back
+from tests.feature_world import REPOSITORY, at
+from tests.served_rivers import SIGNATURE, Rivers
+from tests.tiny_model import write_package
+
+NOW = at("06 00:00")
+
+
+@pytest.fixture
+def rivers(tmp_path: Path) -> Rivers:
+    """m1 answered twice at 09:30, from a store filled at 09:10; m2 is the champion since."""
+    rivers = Rivers(tmp_path)
+    materialise(rivers.settings, None, at("05 09:10"))
+    write_package(rivers.settings.models, "m2", bias=-20.0, signature=SIGNATURE, explained=False)
+    promote(rivers, "m1")
+    rivers.serve(("one", "A", 1, at("05 09:30")), ("two", "B", 2, at("05 09:30")))
+    promote(rivers, "m2")
+    rivers.serve(("three", "A", 1, at("05 09:40")), version="m2")
+    return rivers
+
+
+def promote(rivers: Rivers, version: str) -> None:
+    champion.promote(rivers.settings, version, NOW, rivers.settings.verdicts / "verdict.json")
+
+
+def test_it_is_put_in_use_once_it_answers_as_it_did(rivers: Rivers) -> None:
+    done = roll_back(rivers.settings, rivers.lake, NOW)
+    assert (done.version, done.rolled_back) == ("m1", "m2")
+    assert (done.logged, done.replayed, done.max_difference) == (2, 2, 0.0)
+    assert (done.snapshot, done.refilled) == (7, False)
+    assert champion.champion_folder(rivers.settings).name == "m1"
+
+
+def test_one_that_answers_otherwise_than_it_did_is_not_put_in_use(rivers: Rivers) -> None:
+    rivers.write("UPDATE log.requests SET probability = probability / 2 WHERE id = 'one'")
+    with pytest.raises(HindcastError, match="m1 no longer answers as it did, so the champion stays"):
+        roll_back(rivers.settings, rivers.lake, NOW)
+    assert champion.champion_folder(rivers.settings).name == "m2"
+
+
+def test_with_nothing_to_replay_it_says_so(rivers: Rivers) -> None:
+    rivers.write("DELETE FROM log.requests WHERE model_version = 'm1'")
+    done = roll_back(rivers.settings, rivers.lake, NOW)
+    assert (done.version, done.logged, done.replayed, done.max_difference) == ("m1", 0, 0, None)
+
+
+def test_features_that_are_defined_otherwise_since_are_restored_from_the_package(tmp_path: Path) -> None:
+    rivers = Rivers(tmp_path)
+    settings = rivers.settings
+    defined = definition(settings, "floods")
+    for version in ("old", "new"):
+        package = write_package(
+            settings.models,
+            version,
+            signature=SIGNATURE,
+            explained=False,
+            more={FEATURES: settings.feast_registry.read_bytes()},
+            feature_definition=defined,
+        )
+        promote(rivers, version)
+    # Since then, levels count for half an hour instead of six, and nothing of the old kind is in the store.
+    (settings.feature_repo / "features.py").write_text(
+        REPOSITORY.replace("ttl=timedelta(hours=6)", "ttl=timedelta(minutes=30)")
+    )
+    apply(settings)
+    materialise(settings, None, at("05 09:50"))
+    row = {"gauge": "B", "river_id": 2, "reach": 4}
+    assert FeatureReader(settings, "floods").read([row], [at("05 09:50")]).values["level"] == [None]
+    assert roll_back(settings, rivers.lake, at("05 09:50")).refilled
+    restored = FeatureReader(settings, "floods", package.parent / "old" / FEATURES)
+    assert restored.read([row], [at("05 09:50")]).values["level"] == [7]
+
+
+def test_features_that_the_lake_no_longer_has_leave_the_champion(tmp_path: Path) -> None:
+    rivers = Rivers(tmp_path)
+    settings = rivers.settings
+    registry = settings.feast_registry.read_bytes()
+    for version in ("old", "new"):
+        write_package(settings.models, version, signature=SIGNATURE, explained=False, more={FEATURES: registry})
+        promote(rivers, version)
+    rivers.write("ALTER TABLE features.levels DROP COLUMN level")
+    with pytest.raises(HindcastError, match=r"features\.levels has no column level"):
+        roll_back(settings, rivers.lake, NOW)
+    assert champion.champion_folder(settings).name == "new"
