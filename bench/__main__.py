@@ -24,7 +24,7 @@ from hindcast.errors import HindcastError
 from hindcast.files import write_atomically
 from hindcast.settings import Settings
 
-NAMES = ("training_set", "scaling", "online", "feature_build", "breadth")
+NAMES = ("training_set", "scaling", "online", "feature_build", "breadth", "serving", "swap", "durability")
 
 
 def main(arguments: list[str] | None = None) -> int:
