@@ -31,7 +31,7 @@ def feature_views(hindcast: HindcastResource) -> MaterializeResult:  # type: ign
     )
 
 
-@asset(deps=[feature_views], kinds={"feast", "sqlite"})
+@asset(deps=[feature_views], kinds={"feast"})
 def online_store(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
     """Per key of each feature view the newest row known by now, for the service to read."""
     from hindcast.features.store import materialise

@@ -84,7 +84,9 @@ def latest_rows(view: FeatureTable, start: datetime | None, end: datetime | None
     """
     rows = all_rows(view, start, end)
     rows += "".join(f" AND {name(column)} IS NOT NULL" for column in [*view.keys, view.timestamp])
-    newest_first = ", ".join(f"{name(column)} DESC" for column in [view.timestamp, view.created] if column)
+    newest_first = f"{_utc(view.timestamp)} DESC"
+    if view.created:  # without a word on it, a row came in when it says
+        newest_first += f", ifnull({_utc(view.created)}, {_utc(view.timestamp)}) DESC"
     if not view.keys:  # a window without a partition would make one row of nulls out of none
         return f"{rows} ORDER BY {newest_first} LIMIT 1"
     keys = ", ".join(name(key) for key in view.keys)

@@ -22,9 +22,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from hindcast.errors import HindcastError
+from hindcast.features.asof import latest_rows
 from hindcast.features.lake_source import LakeSource, SavedDatasetLakeStorage
 from hindcast.features.offline_store import LakeOfflineStore
-from hindcast.features.retrieval import Retrieval, to_arrow
+from hindcast.features.retrieval import Retrieval, feature_table, to_arrow
 from hindcast.features.store import open_store
 from hindcast.lake import Lake
 from hindcast.settings import Settings
@@ -297,6 +298,15 @@ def test_any_history_is_read_as_plain_python_reads_it(
     asks = [(key, minute(number)) for key, number in asked]
     expected = [known_then(rows, key, instant, age) for key, instant in asks]
     assert values(rows, asks, ttl=age, created=True) == expected
+
+
+def test_the_latest_row_of_a_key_is_the_one_that_the_join_takes() -> None:
+    same = at("05 10:00")
+    connection = connect([("A", same, at("05 09:00"), 9), ("A", same, None, 10), ("A", same, at("05 11:00"), 11)])
+    table = feature_table(view(created=True), ["value"])
+    for clock, expected in (("10:00", 10), ("10:59", 10), ("11:00", 11)):
+        latest = connection.execute(latest_rows(table, None, at(f"05 {clock}"))).to_arrow_table()
+        assert latest["value"].to_pylist() == [expected]
 
 
 # Through Feast, over a lake.
