@@ -9,13 +9,15 @@ from hindcast.serving.request_log import compact
 @asset(key=AssetKey(["log", "requests"]), deps=["served_requests"], pool="lake", kinds={"duckdb"})
 def log_requests(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
     """One row per answered request, with the features it was answered from: each record of the log exactly once."""
-    done = compact(hindcast.settings.request_log, hindcast.lake, hindcast.problem.entity.key)
+    keep = hindcast.problem.serving.log_keep
+    done = compact(hindcast.settings.request_log, hindcast.lake, hindcast.problem.entity.key, keep)
     return MaterializeResult(
         metadata={
             "dagster/row_count": done.rows,
             "added": done.added,
             "duplicates": done.duplicates,
             "torn_lines": done.torn,
+            "files_deleted": done.deleted,
             "snapshot": hindcast.lake.snapshot(),
         },
         data_version=DataVersion(str(done.rows)),

@@ -181,12 +181,23 @@ class Monitoring(Strict):
 
 
 class Serving(Strict):
-    """What the service answers at most."""
+    """What the service answers at most, and how long its log's files stay."""
 
     max_batch: int = Field(gt=0, description="Requests in one batch.")
     max_body_bytes: int = Field(default=1024 * 1024, gt=0, description="Of a request; past it, the answer is 413.")
     max_concurrency: int = Field(default=64, gt=0, description="Requests answered at once; past it, 429.")
-    timeout: Duration = Field(default=timedelta(seconds=30), description="For one request; past it, 504.")
+    timeout: Duration = Field(
+        default=timedelta(seconds=30),
+        gt=timedelta(0),
+        description="For one request to come in (past it, 408), and be answered (504).",
+    )
+    log_file_bytes: int = Field(
+        default=64 * 1024 * 1024, gt=0, description="A log file of this size is followed by another."
+    )
+    log_keep: Duration = Field(
+        default=timedelta(days=30),
+        description="How long a log file stays after its last record, once it is in the lake.",
+    )
 
 
 class SimulatedTime(Strict):

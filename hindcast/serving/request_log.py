@@ -3,15 +3,19 @@
 What a record says about a prediction is decided in `answering`; nothing here serves or reads features.
 """
 
+import fcntl
 import json
 import os
 import threading
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from hindcast.clock import WallClock
 
 if TYPE_CHECKING:  # the service writes the log and has no lake
     import duckdb
@@ -23,7 +27,10 @@ _as_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 _FILE_BYTES = 64 * 1024 * 1024
 _BATCH_BYTES = 32 * 1024 * 1024
 
-# The columns of `log.requests` besides the entity's key, and what DuckDB reads them from.
+REQUESTS, SHADOW = "log.requests", "log.shadow"
+"""The tables: what was answered, and what a challenger would have said."""
+
+# The columns of these tables besides the entity's key, and what DuckDB reads them from.
 _COLUMNS = {
     "id": "VARCHAR",
     "received_at": "TIMESTAMP",
@@ -51,7 +58,8 @@ class RequestLog:
     """One process's append-only file of records: one JSON object per line, on its way to disk before an answer.
 
     A line is handed to the kernel by one `write`, so it survives the death of the process in any form; it
-    isn't forced to the platter, so the last seconds before a power cut may be lost.
+    isn't forced to the platter, so the last seconds before a power cut may be lost. While a file is written to, it
+    is locked; the kernel releases the lock of a process that dies.
 
     Args:
         folder: Where the files lie; each process writes files of its own, of names never used again.
@@ -95,8 +103,14 @@ class RequestLog:
 
     def _begin_file(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / f"{os.getpid()}-{uuid.uuid4().hex}.jsonl"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+        there = False
+        while not there:
+            path = self._folder / f"{os.getpid()}-{uuid.uuid4().hex}.jsonl"
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            there = os.fstat(descriptor).st_nlink > 0  # else it was deleted before it was locked
+            if not there:
+                os.close(descriptor)
         if self._descriptor is not None:
             os.close(self._descriptor)
         self._descriptor, self._size, self._torn = descriptor, 0, False
@@ -110,51 +124,55 @@ class Compaction:
         added: Records that became rows now.
         duplicates: Lines read now whose id was a row already; the first one stays.
         torn: Lines that a killed process or a full disk left unfinished, over all files.
-        rows: Rows of `log.requests`.
+        rows: Rows of the table.
+        deleted: Files that were old enough to go.
     """
 
     added: int
     duplicates: int
     torn: int
     rows: int
+    deleted: int = 0
 
 
-def compact(folder: Path, lake: "Lake", entity_key: str) -> Compaction:
-    """Moves what was logged since the last time into `log.requests`, each record exactly once.
+def compact(
+    folder: Path, lake: "Lake", entity_key: str, keep: timedelta | None = None, table: str = REQUESTS
+) -> Compaction:
+    """Moves what was logged since the last time into a table, each record exactly once; then lets old files go.
 
     Rows and the position up to which each file has been read land in one transaction: after a kill at any
-    moment both are there or neither is. A record is known by its id. Only whole lines are read; the files stay.
+    moment both are there or neither is. A record is known by its id. Only whole lines are read. A file is
+    deleted when all of it is in the lake, nobody writes to it, and its last write is older than `keep`.
 
     Args:
-        folder: Of the request log's files.
-        lake: Gets the tables `log.requests` and `log.consumed`.
+        folder: Of the log's files.
+        lake: Gets the table, and `log.consumed`: per file how far it has been read, of deleted ones, too.
         entity_key: Join key that names the entity; a column of this name holds its value as text.
+        keep: How long files stay after their last record; None is for ever.
+        table: `REQUESTS`, or `SHADOW` for the log of a challenger.
     """
     added = duplicates = 0
     more = True
     while more:
         with lake.writing() as connection:
-            _create_tables(connection, entity_key)
+            _create_tables(connection, entity_key, table)
             pieces = list(_unread(folder, _consumed(connection), _BATCH_BYTES))
             more = sum(len(piece.lines) for piece in pieces) >= _BATCH_BYTES // 2
-            records: list[dict[str, Any]] = []
-            for piece in pieces:
-                good, torn = _parse(piece.lines, entity_key)
-                records += good
-                connection.execute(
-                    'MERGE INTO log.consumed AS old USING (SELECT ? AS file, ? AS "offset", ? AS torn) AS new '
-                    "ON old.file = new.file "
-                    'WHEN MATCHED THEN UPDATE SET "offset" = new."offset", torn = old.torn + new.torn '
-                    "WHEN NOT MATCHED THEN INSERT",
-                    [piece.file, piece.end, torn],
-                )
-            new = _insert(connection, records, entity_key) if records else 0
+            parsed = [_parse(piece.lines, entity_key) for piece in pieces]
+            records = [record for good, _ in parsed for record in good]
+            if pieces:
+                _note_positions(connection, pieces, [torn for _, torn in parsed], table)
+            new = _insert(connection, records, entity_key, table) if records else 0
             rows, torn_lines = connection.execute(
-                "SELECT (SELECT count(*) FROM log.requests), (SELECT coalesce(sum(torn), 0) FROM log.consumed)"
+                f"SELECT (SELECT count(*) FROM {table}), "
+                f"(SELECT coalesce(sum(torn), 0) FROM log.consumed WHERE coalesce(\"table\", '{REQUESTS}') = ?)",
+                [table],
             ).fetchall()[0]
         added += new
         duplicates += len(records) - new
-    return Compaction(added, duplicates, int(torn_lines) + _unfinished(folder), int(rows))
+    torn_lines += _unfinished(folder)
+    deleted = 0 if keep is None else _delete_old(folder, lake, keep)
+    return Compaction(added, duplicates, int(torn_lines), int(rows), deleted)
 
 
 def logged_ids(folder: Path, lake: "Lake") -> set[str]:
@@ -181,26 +199,43 @@ class _Piece:
     lines: bytes
 
 
-def _create_tables(connection: "duckdb.DuckDBPyConnection", entity_key: str) -> None:
+def _create_tables(connection: "duckdb.DuckDBPyConnection", entity_key: str, table: str) -> None:
     columns = ", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
     connection.execute("CREATE SCHEMA IF NOT EXISTS log")
-    connection.execute(f'CREATE TABLE IF NOT EXISTS log.requests ("{entity_key}" VARCHAR, {columns})')
+    connection.execute(f'CREATE TABLE IF NOT EXISTS {table} ("{entity_key}" VARCHAR, {columns})')
     for name in _OPTIONAL:  # a table of an earlier version lacks them
-        connection.execute(f"ALTER TABLE log.requests ADD COLUMN IF NOT EXISTS {name} {_COLUMNS[name]}")
+        connection.execute(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {name} {_COLUMNS[name]}")
     connection.execute('CREATE TABLE IF NOT EXISTS log.consumed (file VARCHAR, "offset" BIGINT, torn BIGINT)')
+    connection.execute('ALTER TABLE log.consumed ADD COLUMN IF NOT EXISTS "table" VARCHAR')  # null is `REQUESTS`
 
 
 def _consumed(connection: "duckdb.DuckDBPyConnection") -> dict[str, int]:
     return dict(connection.execute('SELECT file, "offset" FROM log.consumed').fetchall())
 
 
+def _note_positions(connection: "duckdb.DuckDBPyConnection", pieces: list[_Piece], torn: list[int], table: str) -> None:
+    import polars
+
+    frame = polars.DataFrame(
+        {"file": [piece.file for piece in pieces], "offset": [piece.end for piece in pieces], "torn": torn}
+    ).with_columns(polars.lit(table).alias("table"))
+    connection.register("new_positions", frame.to_arrow())
+    connection.execute(
+        "MERGE INTO log.consumed AS old USING new_positions AS new ON old.file = new.file "
+        'WHEN MATCHED THEN UPDATE SET "offset" = new."offset", torn = old.torn + new.torn '
+        "WHEN NOT MATCHED THEN INSERT BY NAME"
+    )
+    connection.unregister("new_positions")
+
+
 def _unread(folder: Path, consumed: Mapping[str, int], limit: int) -> Iterator[_Piece]:
     """Pieces of files not read yet, about `limit` bytes in all; none where nothing whole is left."""
     for path in sorted(folder.glob("*.jsonl")):
         start = consumed.get(path.name, 0)
-        if limit <= 0 or path.stat().st_size <= start:
-            continue
-        with path.open("rb") as file:
+        data = b""
+        with suppress(FileNotFoundError), path.open("rb") as file:  # another compaction may have deleted it by now
+            if limit <= 0 or file.seek(0, os.SEEK_END) <= start:
+                continue
             file.seek(start)
             data = file.read(limit)
             if b"\n" not in data:  # a line longer than what was asked for, or the unfinished last one
@@ -234,7 +269,7 @@ def _cell(name: str, value: Any) -> Any:
     return json.dumps(value) if name in _NESTED else value
 
 
-def _insert(connection: "duckdb.DuckDBPyConnection", rows: list[dict[str, Any]], entity_key: str) -> int:
+def _insert(connection: "duckdb.DuckDBPyConnection", rows: list[dict[str, Any]], entity_key: str, table: str) -> int:
     """Adds the rows whose id isn't in the table yet, the first of each id; returns how many."""
     import polars
 
@@ -252,7 +287,7 @@ def _insert(connection: "duckdb.DuckDBPyConnection", rows: list[dict[str, Any]],
     connection.register("new_requests", frame.to_arrow())
     names = ", ".join(f'"{name}"' for name in schema)
     inserted = connection.execute(
-        f"INSERT INTO log.requests ({names}) SELECT {names} FROM new_requests ANTI JOIN log.requests USING (id)"
+        f"INSERT INTO {table} ({names}) SELECT {names} FROM new_requests ANTI JOIN {table} USING (id)"
     ).fetchall()
     connection.unregister("new_requests")
     return int(inserted[0][0])
@@ -262,8 +297,24 @@ def _unfinished(folder: Path) -> int:
     """Files whose last line has no end: written by a process that was killed, or this very moment."""
     count = 0
     for path in folder.glob("*.jsonl"):
-        with path.open("rb") as file:
+        with suppress(FileNotFoundError), path.open("rb") as file:
             if file.seek(0, os.SEEK_END) > 0:
                 file.seek(-1, os.SEEK_END)
                 count += file.read(1) != b"\n"
     return count
+
+
+def _delete_old(folder: Path, lake: "Lake", keep: timedelta) -> int:
+    """Deletes the files that are over and wholly in the lake, as it stands after the commit; says how many."""
+    deleted = 0
+    oldest = (WallClock().now() - keep).timestamp()
+    with lake.reading() as connection:
+        consumed = _consumed(connection)
+    for path in sorted(folder.glob("*.jsonl")):
+        with suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while somebody writes to it
+            state = os.fstat(file.fileno())
+            if state.st_mtime <= oldest and state.st_size == consumed.get(path.name, 0):
+                path.unlink()
+                deleted += 1
+    return deleted

@@ -1,7 +1,14 @@
 """The request log: what is acknowledged is on file, and each record becomes one row, whatever breaks when."""
 
 import json
+import os
 import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +16,11 @@ import pytest
 
 from hindcast.lake import Lake
 from hindcast.serving import request_log
-from hindcast.serving.request_log import Compaction, RequestLog, compact, logged_ids
+from hindcast.serving.request_log import REQUESTS, SHADOW, Compaction, RequestLog, compact, logged_ids
 from hindcast.settings import Settings
+
+KEEP = timedelta(days=30)
+AT_ONCE = timedelta(0)
 
 
 def record(number: int, **changes: Any) -> dict[str, Any]:
@@ -189,3 +199,194 @@ def test_logged_ids_are_those_of_the_lake_and_of_the_files(folder: Path, lake: L
     compact(folder, lake, "parcel")
     log.append([record(2)])
     assert logged_ids(folder, lake) == {"id-1", "id-2"}
+
+
+def closed(folder: Path, number: int, days: float = 31) -> Path:
+    """A file of one record that nobody writes to any more, last written so many days ago."""
+    before = set(folder.glob("*.jsonl"))
+    log = RequestLog(folder)
+    log.append([record(number)])
+    log.close()
+    (file,) = set(folder.glob("*.jsonl")) - before
+    written = time.time() - days * 86400
+    os.utime(file, (written, written))
+    return file
+
+
+def test_a_file_goes_when_it_is_over_old_and_in_the_lake(folder: Path, lake: Lake) -> None:
+    old, young = closed(folder, 1), closed(folder, 2, days=29)
+    assert compact(folder, lake, "parcel", None).deleted == 0
+    assert compact(folder, lake, "parcel", KEEP) == Compaction(added=0, duplicates=0, torn=0, rows=2, deleted=1)
+    assert (old.exists(), young.exists()) == (False, True)
+    assert compact(folder, lake, "parcel", KEEP) == Compaction(added=0, duplicates=0, torn=0, rows=2, deleted=0)
+    assert logged_ids(folder, lake) == {"id-1", "id-2"}
+
+
+def test_a_file_that_is_written_to_stays_however_long_nothing_came(folder: Path, lake: Lake) -> None:
+    log = RequestLog(folder)
+    log.append([record(1)])
+    (file,) = folder.iterdir()
+    os.utime(file, (0, 0))
+    assert compact(folder, lake, "parcel", AT_ONCE).deleted == 0
+    log.append([record(2)])
+    assert compact(folder, lake, "parcel", AT_ONCE) == Compaction(added=1, duplicates=0, torn=0, rows=2, deleted=0)
+    log.close()
+    assert compact(folder, lake, "parcel", AT_ONCE).deleted == 1
+
+
+def test_a_line_that_isnt_whole_keeps_its_file(folder: Path, lake: Lake) -> None:
+    file = closed(folder, 1)
+    with file.open("a") as handle:
+        handle.write('{"id": "id-2"')
+    os.utime(file, (0, 0))
+    assert compact(folder, lake, "parcel", AT_ONCE) == Compaction(added=1, duplicates=0, torn=1, rows=1, deleted=0)
+    assert file.exists()
+
+
+def test_what_came_after_the_commit_keeps_its_file(folder: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, unfinished = closed(folder, 1), request_log._unfinished
+
+    def append_more(*arguments: Any) -> int:
+        with file.open("a") as handle:
+            handle.write(json.dumps(record(2)) + "\n")
+        return unfinished(*arguments)
+
+    with monkeypatch.context() as late:
+        late.setattr(request_log, "_unfinished", append_more)
+        assert compact(folder, lake, "parcel", AT_ONCE) == Compaction(added=1, duplicates=0, torn=0, rows=1, deleted=0)
+    assert compact(folder, lake, "parcel", AT_ONCE) == Compaction(added=1, duplicates=0, torn=0, rows=2, deleted=1)
+
+
+def test_a_file_deleted_before_it_was_locked_is_not_written_to(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, gone = request_log.fcntl.flock, []
+
+    def delete_first(descriptor: int, operation: int) -> None:
+        if not gone:
+            (file,) = folder.iterdir()
+            file.unlink()
+            gone.append(file)
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(request_log.fcntl, "flock", delete_first)
+    RequestLog(folder).append([record(1)])
+    (file,) = folder.iterdir()
+    assert gone and file not in gone
+    assert json.loads(file.read_text())["id"] == "id-1"
+
+
+def test_while_records_come_and_files_go_none_is_lost(folder: Path, lake: Lake) -> None:
+    acknowledged: list[str] = []
+    stop = threading.Event()
+
+    def write(first: int) -> None:
+        log = RequestLog(folder, file_bytes=20_000)
+        for number in range(first, first + 100_000):
+            if stop.is_set():
+                return
+            log.append([record(number)])
+            acknowledged.append(f"id-{number}")
+            time.sleep(0.005)
+
+    writers = [threading.Thread(target=write, args=(first,)) for first in (0, 1_000_000)]
+    for writer in writers:
+        writer.start()
+    deleted = sum(compact(folder, lake, "parcel", AT_ONCE).deleted for _ in range(3))
+    stop.set()
+    for writer in writers:
+        writer.join()
+    done = compact(folder, lake, "parcel", AT_ONCE)
+    assert deleted > 0
+    assert done.rows == len(acknowledged)
+    assert {row[0] for row in rows(lake, "SELECT id FROM log.requests")} == set(acknowledged)
+
+
+DIE = """
+import os, signal, sys
+from datetime import timedelta
+from pathlib import Path
+from hindcast.lake import Lake
+from hindcast.serving import request_log
+from hindcast.settings import Settings
+
+moment, folder, root = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+
+def kill(*arguments):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def unlink_first(path, **more):
+    Path.unlink = kill
+    os.unlink(path)
+
+if moment == "writing":
+    log = request_log.RequestLog(folder)
+    log.append([eval(sys.stdin.read())])
+    kill()
+elif moment == "before the commit":
+    insert = request_log._insert
+    request_log._insert = lambda *arguments: kill(insert(*arguments))
+elif moment == "after the commit":
+    request_log._delete_old = kill
+else:
+    Path.unlink = unlink_first
+request_log.compact(folder, Lake(Settings(root, root / "home")), "parcel", timedelta(0))
+"""
+
+
+def died(moment: str, folder: Path, root: Path, said: str = "") -> None:
+    process = subprocess.run([sys.executable, "-c", DIE, moment, str(folder), str(root)], input=said, text=True)
+    assert process.returncode == -signal.SIGKILL
+
+
+def test_kill_9_of_a_compaction_at_any_moment_loses_nothing(folder: Path, lake: Lake, tmp_path: Path) -> None:
+    for number in range(3):
+        closed(folder, number)
+    died("before the commit", folder, tmp_path)
+    assert len(list(folder.iterdir())) == 3
+    died("after the commit", folder, tmp_path)
+    assert len(list(folder.iterdir())) == 3
+    assert rows(lake, "SELECT count(DISTINCT id), count(*) FROM log.requests") == [(3, 3)]
+    closed(folder, 3)
+    died("between two deletions", folder, tmp_path)
+    assert len(list(folder.iterdir())) == 3
+    assert compact(folder, lake, "parcel", AT_ONCE) == Compaction(added=0, duplicates=0, torn=0, rows=4, deleted=3)
+    assert rows(lake, "SELECT count(DISTINCT id), count(*) FROM log.requests") == [(4, 4)]
+
+
+def test_a_writer_killed_with_9_holds_its_file_no_longer(folder: Path, lake: Lake, tmp_path: Path) -> None:
+    died("writing", folder, tmp_path, repr(record(1)))
+    assert compact(folder, lake, "parcel", AT_ONCE) == Compaction(added=1, duplicates=0, torn=0, rows=1, deleted=1)
+
+
+def test_the_log_of_a_challenger_fills_a_table_of_its_own(folder: Path, lake: Lake, tmp_path: Path) -> None:
+    beside = tmp_path / "beside"
+    RequestLog(folder).append([record(1), record(2)])
+    RequestLog(beside).append([record(1, probability=0.75)])
+    with next(beside.iterdir()).open("a") as file:
+        file.write("torn\n")
+    assert compact(folder, lake, "parcel") == Compaction(added=2, duplicates=0, torn=0, rows=2)
+    assert compact(beside, lake, "parcel", table=SHADOW) == Compaction(added=1, duplicates=0, torn=1, rows=1)
+    assert compact(folder, lake, "parcel", table=REQUESTS) == Compaction(added=0, duplicates=0, torn=0, rows=2)
+    assert rows(lake, "SELECT id, probability FROM log.requests ORDER BY id") == [("id-1", 0.25), ("id-2", 0.25)]
+    assert rows(lake, "SELECT id, probability FROM log.shadow") == [("id-1", 0.75)]
+
+
+def test_what_was_read_before_the_tables_had_names_goes_on(folder: Path, lake: Lake) -> None:
+    log = RequestLog(folder)
+    log.append([record(1)])
+    (file,) = folder.iterdir()
+    with file.open("a") as handle:
+        handle.write("torn\n")
+    compact(folder, lake, "parcel")
+    with lake.writing() as connection:  # as the earlier version made it
+        connection.execute('ALTER TABLE log.consumed DROP COLUMN "table"')
+    log.append([record(2)])
+    assert compact(folder, lake, "parcel") == Compaction(added=1, duplicates=0, torn=1, rows=2)
+
+
+def test_any_text_that_a_request_may_hold_becomes_a_row(folder: Path, lake: Lake) -> None:
+    odd = ["\0", "a\0b", "\u2028", "\N{GRINNING FACE}", "\r", '"', "x" * 1000, ""]
+    RequestLog(folder).append(
+        [record(number, id=text or "-", entity={"parcel": text, "depot": None}) for number, text in enumerate(odd)]
+    )
+    assert compact(folder, lake, "parcel") == Compaction(added=8, duplicates=0, torn=0, rows=8)
+    assert rows(lake, "SELECT parcel, entity->>'parcel' FROM log.requests") == [(text, text) for text in odd]
