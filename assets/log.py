@@ -1,16 +1,28 @@
 """Stage log: what the service wrote to its files, as rows. How is in `hindcast.serving.request_log`."""
 
+from pathlib import Path
+
 from dagster import AssetKey, DataVersion, MaterializeResult, asset
 
 from assets.resources import HindcastResource
-from hindcast.serving.request_log import compact
+from hindcast.serving.request_log import REQUESTS, SHADOW, compact
 
 
-@asset(key=AssetKey(["log", "requests"]), deps=["served_requests"], pool="lake", kinds={"duckdb"})
+@asset(key=AssetKey(REQUESTS.split(".")), deps=["served_requests"], pool="lake", kinds={"duckdb"})
 def log_requests(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
     """One row per answered request, with the features it was answered from: each record of the log exactly once."""
-    keep = hindcast.problem.serving.log_keep
-    done = compact(hindcast.settings.request_log, hindcast.lake, hindcast.problem.entity.key, keep)
+    return _compacted(hindcast, hindcast.settings.request_log, REQUESTS)
+
+
+@asset(key=AssetKey(SHADOW.split(".")), deps=["served_requests"], pool="lake", kinds={"duckdb"})
+def log_shadow(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
+    """One row per request that a challenger was asked beside the champion; `hindcast shadow` compares the two."""
+    return _compacted(hindcast, hindcast.settings.shadow_log, SHADOW)
+
+
+def _compacted(hindcast: HindcastResource, folder: Path, table: str) -> MaterializeResult:  # type: ignore[type-arg]
+    problem, lake = hindcast.problem, hindcast.lake
+    done = compact(folder, lake, problem.entity.key, problem.serving.log_keep, table)
     return MaterializeResult(
         metadata={
             "dagster/row_count": done.rows,
@@ -18,7 +30,7 @@ def log_requests(hindcast: HindcastResource) -> MaterializeResult:  # type: igno
             "duplicates": done.duplicates,
             "torn_lines": done.torn,
             "files_deleted": done.deleted,
-            "snapshot": hindcast.lake.snapshot(),
+            "snapshot": lake.snapshot(),
         },
         data_version=DataVersion(str(done.rows)),
     )
