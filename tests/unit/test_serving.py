@@ -274,7 +274,7 @@ FORM = request_form(SIGNATURE_OF_PARCELS, {"depot": "VARCHAR", "parcel": "VARCHA
         ),
         (
             {"parcel": "P", "depot": "D", "prediction_time": 5},
-            "prediction_time: should be text, an instant as in 2024-05-01T12:00:00Z",
+            "prediction_time: should be text, an instant of the years 1700 to 2199 as in 2024-05-01T12:00:00Z",
         ),
     ],
 )
@@ -282,6 +282,40 @@ def test_a_fault_names_its_field(body: dict[str, Any], fault: str) -> None:
     with pytest.raises(ValidationError) as caught:
         FORM.model_validate_json(json.dumps(body))
     assert explain(caught.value) == fault
+
+
+def test_of_many_faults_a_few_are_told_and_long_names_are_shortened() -> None:
+    with pytest.raises(ValidationError) as caught:
+        FORM.model_validate_json(json.dumps({"parcel": "P", "depot": "D", "x" * 5000: 1} | dict.fromkeys(range(999))))
+    told = explain(caught.value).split("; ")
+    assert told[:2] == ["x" * 100 + "…: unknown field", "0: unknown field"]
+    assert told[9:] == ["8: unknown field", "and 990 more"]
+
+
+@pytest.mark.parametrize(("number", "read"), [("7", 7), ("7.0", 7), ("-7e0", -7), ("null", None)])
+def test_a_number_without_a_fraction_is_an_integer(number: str, read: int | None) -> None:
+    form = request_form(SIGNATURE_OF_PARCELS, {"depot": "TINYINT", "parcel": "VARCHAR"})
+    assert form.model_validate_json(f'{{"parcel": "P", "depot": {number}}}').depot == read  # type: ignore[attr-defined]
+    for wrong in ("7.5", "true", '"7"', "128", "1e400", "NaN"):
+        with pytest.raises(ValidationError):
+            form.model_validate_json(f'{{"parcel": "P", "depot": {wrong}}}')
+
+
+@pytest.mark.parametrize("years", ["0001", "1699", "2200", "9999"])
+def test_instants_that_no_table_holds_are_refused(years: str) -> None:
+    with pytest.raises(ValidationError):
+        FORM.model_validate({"parcel": "P", "depot": "D", "prediction_time": f"{years}-06-01T12:00:00Z"})
+
+
+def test_a_field_of_an_unknown_type_says_in_one_sentence_what_it_takes() -> None:
+    with pytest.raises(ValidationError) as caught:
+        request_form(SIGNATURE_OF_PARCELS, {}).model_validate({"parcel": [], "depot": 1})
+    assert explain(caught.value) == "parcel: should be text of at most 1000 characters, a finite number, true or false"
+
+
+def test_more_rows_than_are_answered_are_not_checked() -> None:
+    rows = batch_form(FORM, 2).model_validate_json('{"requests": [7, 7, 7]}').requests  # type: ignore[attr-defined]
+    assert rows == [7, 7, 7]
 
 
 def test_a_fact_that_is_not_known_may_be_null() -> None:
