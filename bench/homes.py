@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ KEYS = ["flight_id", "origin", "carrier", "destination", "flight_number", "tail_
 ENTITY_ROWS = f"SELECT {', '.join(KEYS)}, prediction_time AS event_timestamp FROM {ENTITIES} ORDER BY flight_id"
 
 
+@cache
 def year(settings: Settings) -> Settings:
     """The home whose lake holds the data and features of all of 2013; the graph makes it, and only what has changed.
 
