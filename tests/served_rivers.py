@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from hindcast.clock import SimulatedClock
+from hindcast.features.definition import definition
 from hindcast.features.online import FeatureReader
 from hindcast.lake import Lake
-from hindcast.models.model import Feature, ServedModel
+from hindcast.models.model import FEATURES, Feature, ServedModel
 from hindcast.monitoring.parity import Parity, measure
 from hindcast.serving.answering import Champion, Reader, answer
 from hindcast.serving.request_log import RequestLog, compact
@@ -44,14 +45,28 @@ class Rivers:
         self.settings = register(make_world(folder))
         self.lake = Lake(self.settings)
         self.log = RequestLog(self.settings.request_log)
-        write_package(self.settings.models, "m1", bias=-30.0, signature=SIGNATURE, explained=False)
+        self.package("m1")
+
+    def package(self, version: str, registry: bool = True) -> None:
+        """Packages the model once more; without `registry` as before packages defined their features."""
+        write_package(
+            self.settings.models,
+            version,
+            bias=-30.0,
+            signature=SIGNATURE,
+            explained=False,
+            more={FEATURES: self.settings.feast_registry.read_bytes()} if registry else {},
+            feature_definition=definition(self.settings, "floods"),
+        )
 
     def serve(
         self, *asked: tuple[str, str | None, int | None, datetime], reader: Reader | None = None, version: str = "m1"
     ) -> None:
         """Asks by id, gauge, river and prediction time; what was logged goes into the lake."""
         model = ServedModel.load(self.settings.models / version)
-        champion = Champion(model, reader or FeatureReader(self.settings, "floods"), None)
+        registry = model.folder / FEATURES
+        reader = reader or FeatureReader(self.settings, "floods", registry if registry.exists() else None)
+        champion = Champion(model, reader, None)
         clock = SimulatedClock(self.settings.clock_file, at("05 00:00"))
         requests = [
             {"day_id": f"of {name}", "gauge": gauge, "river_id": river, "reach": 4}

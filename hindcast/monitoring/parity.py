@@ -104,7 +104,7 @@ def measure(settings: Settings, problem: Problem, lake: Lake, now: datetime) -> 
     past has been rewritten since, what the snapshot says that the store was filled from.
 
     Args:
-        settings: Of the home that holds packages and feature views.
+        settings: Of the home that holds the packages.
         problem: Says how long the window is.
         lake: Holds the requests (`log.requests`) and the feature tables.
         now: The clock: the window's end.

@@ -21,7 +21,7 @@ from hindcast.features.definition import definition
 from hindcast.features.feature_service import find_service, open_store, service_features, service_views
 from hindcast.features.on_demand import input_features
 from hindcast.features.retrieval import EVENT_TIMESTAMP, Retrieval, feature_table
-from hindcast.models.model import ServedModel
+from hindcast.models.model import FEATURES, ServedModel
 from hindcast.monitoring.periods import REQUESTS
 from hindcast.settings import Settings
 
@@ -74,14 +74,14 @@ def requests_by_version(
 
 
 class Recomputing:
-    """The features of one model.
+    """The features of one model, as its package defines them; one of before doesn't, and takes what the home says.
 
     Args:
-        settings: Of the home that holds the feature views.
+        settings: Of the home.
         model: Names its feature service and features.
 
     Attributes:
-        redeclared: Whether the features' definition is another one than when the model was made.
+        redeclared: Whether the home defines the features of a package of before otherwise than when it was made.
         views: The feature views that its features are taken from.
 
     Raises:
@@ -91,14 +91,16 @@ class Recomputing:
     def __init__(self, settings: Settings, model: ServedModel) -> None:
         self._model = model
         names, service_name = model.signature.names, model.signature.feature_service
-        store = open_store(settings)
+        registry = model.folder / FEATURES
+        store = open_store(settings, **({"registry": str(registry)} if registry.exists() else {}))
         service = find_service(store, service_name)
         view_of = {feature: view for view, feature in service_features(service)}
         if absent := [feature for feature in names if feature not in view_of]:
             raise HindcastError(f"Feature service {service_name} no longer has {', '.join(absent)}.")
         self._views, self._on_demand = service_views(store, service)
         self.views = [view.projection.name_to_use() for view in self._views]
-        self.redeclared = model.metadata.get("feature_definition") not in (None, definition(settings, service_name))
+        defined = model.metadata.get("feature_definition")
+        self.redeclared = not registry.exists() and defined not in (None, definition(settings, service_name))
         served = [f"{view_of[feature]}:{feature}" for feature in names]
         # When a row became known is told by its timestamp and, where that is later, by when it came in.
         self._tables = [feature_table(view, []) for view in self._views]

@@ -1,6 +1,5 @@
 """Parity of what was served, through the real reader, log and lake: no skew without a fault, and each fault named."""
 
-import hashlib
 import json
 import linecache
 import random
@@ -18,11 +17,9 @@ from hindcast.features.feature_service import open_online_store
 from hindcast.features.online import FeatureReader, FeatureRows
 from hindcast.features.store import apply, materialise, open_store
 from hindcast.lake import Lake
-from hindcast.models.model import CHECKSUMS, METADATA
 from hindcast.monitoring.parity import Parity, write
 from tests.feature_world import at
-from tests.served_rivers import SIGNATURE, Rivers, sigmoid
-from tests.tiny_model import write_package
+from tests.served_rivers import Rivers, sigmoid
 
 
 @pytest.fixture
@@ -193,7 +190,7 @@ def take_out_a_feature(rivers: Rivers) -> None:
 
 
 def lose_the_package(rivers: Rivers) -> None:
-    (rivers.settings.models / "m1" / "model.onnx").unlink()
+    (rivers.settings.models / "m0" / "model.onnx").unlink()
 
 
 @pytest.mark.parametrize(
@@ -207,9 +204,9 @@ def lose_the_package(rivers: Rivers) -> None:
 def test_what_the_home_no_longer_tells_is_counted_and_named_and_proves_nothing(
     rivers: Rivers, fault: Fault, reason: str
 ) -> None:
-    declare_definition(rivers)
+    rivers.package("m0", registry=False)
     materialise(rivers.settings, None, at("05 06:30"))
-    rivers.serve(("a", *A, at("05 06:30")), ("b", *B, at("05 06:30")))
+    rivers.serve(("a", *A, at("05 06:30")), ("b", *B, at("05 06:30")), version="m0")
     assert rivers.parity().status == "ok"
     fault(rivers)
     check_nothing_proven(rivers.parity(), reason)
@@ -259,21 +256,20 @@ def expire_all_but_the_newest(lake: Lake) -> None:
         connection.execute("BEGIN")
 
 
-def declare_definition(rivers: Rivers) -> None:
-    """Puts into the package what a real one says of its features."""
-    folder = rivers.settings.models / "m1"
-    metadata = json.loads((folder / METADATA).read_text())
-    content = json.dumps(metadata | {"feature_definition": definition(rivers.settings, "floods")}).encode()
-    (folder / METADATA).write_bytes(content)
-    checksums = json.loads((folder / CHECKSUMS).read_text())
-    (folder / CHECKSUMS).write_text(json.dumps(checksums | {METADATA: hashlib.sha256(content).hexdigest()}))
+def test_a_package_that_defines_its_features_is_checked_by_them_whatever_the_home_says_later(rivers: Rivers) -> None:
+    materialise(rivers.settings, None, at("05 06:30"))
+    rivers.serve(("a", *A, at("05 06:30")), ("b", *B, at("05 06:30")))
+    redeclare(rivers)
+    take_out_a_feature(rivers)
+    found = rivers.parity()
+    assert (found.status, found.checked, found.cells) == ("ok", 2, 12)
 
 
 def test_what_can_be_checked_is_though_not_all_can(rivers: Rivers) -> None:
     materialise(rivers.settings, None, at("05 06:30"))
-    write_package(rivers.settings.models, "m2", bias=-30.0, signature=SIGNATURE, explained=False)
-    rivers.serve(("a", *A, at("05 06:30")))
-    rivers.serve(("b", *B, at("05 06:30")), version="m2")
+    rivers.package("m0")
+    rivers.serve(("a", *A, at("05 06:30")), version="m0")
+    rivers.serve(("b", *B, at("05 06:30")))
     lose_the_package(rivers)
     found = rivers.parity()
     assert (found.status, found.requests, found.checked, found.cells) == ("ok", 2, 1, 6)
