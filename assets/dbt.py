@@ -56,7 +56,7 @@ def dbt_stage(name: str, select: str) -> AssetsDefinition:
         }
         units = [test["name"] for test in described["unit_tests"].values() if test["depends_on"]["nodes"][0] in models]
         names = [described["nodes"][unique_id]["name"] for unique_id in (*models, *checks)]
-        results = build(hindcast.settings, sorted([*names, *units]))
+        results = build(hindcast.settings, sorted(names), units)
         for result in results:
             if result.unique_id in models and not result.failed:
                 key, node = models[result.unique_id], described["nodes"][result.unique_id]

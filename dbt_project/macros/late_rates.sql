@@ -9,6 +9,9 @@
 #}
 {% macro late_rates(keys, prefix, step, windows, delays=none) %}
 {%- set key_columns = keys | join(", ") -%}
+{%- set longest = ((windows.values() | list) + (delays.windows.values() | list if delays else [])) | max -%}
+{#- Nothing new is heard of a flight two days after its schedule: a test of stg_flights holds that. -#}
+{%- set days = (longest + 1439) // 1440 + 2 -%}
 with news as (
     select
         {{ key_columns }},
@@ -18,7 +21,7 @@ with news as (
         0 as delays,
         0 as delay_minutes
     from {{ ref("flight_outcomes") }}
-    where is_late is not null
+    where is_late is not null and {{ since_held("scheduled_departure_at", days_before=days) }}
     {%- if delays %}
 
     union all
@@ -31,7 +34,7 @@ with news as (
         1 as delays,
         {{ delays.minutes }} as delay_minutes
     from {{ ref("int_flights") }}
-    where {{ delays.known_at }} is not null
+    where {{ delays.known_at }} is not null and {{ since_held("scheduled_departure_at", days_before=days) }}
     {%- endif %}
 ),
 
@@ -51,7 +54,7 @@ first_news as (
     select
         {{ key_columns }},
         min(event_timestamp) as first_known_at
-    from by_grid_point
+    from {{ grid_starts("by_grid_point", keys, step) }}
     group by {{ key_columns }}
 ),
 
@@ -72,24 +75,29 @@ so_far as (
     from grid
     left join by_grid_point using ({{ key_columns }}, event_timestamp)
     window earlier as (partition by {{ key_columns }} order by event_timestamp)
+),
+
+rates as (
+    select
+        {{ key_columns }},
+        event_timestamp,
+        {%- for name, minutes in windows.items() %}
+        {{ smoothed_late_rate(
+            within_window("late_flights", minutes // step),
+            within_window("flights", minutes // step),
+        ) }} as {{ prefix }}_late_rate_{{ name }}{{ "," if not loop.last or delays }}
+        {%- endfor %}
+        {%- for name, minutes in (delays.windows if delays else {}).items() %}
+        cast({{ within_window("delay_minutes", minutes // step) }} as double)
+        / nullif({{ within_window("delays", minutes // step) }}, 0) as {{ prefix }}_{{ delays.name }}_{{ name }}
+        {{- "," if not loop.last }}
+        {%- endfor %}
+    from so_far
+    window earlier as (partition by {{ key_columns }} order by event_timestamp)
 )
 
-select
-    {{ key_columns }},
-    event_timestamp,
-    {%- for name, minutes in windows.items() %}
-    {{ smoothed_late_rate(
-        within_window("late_flights", minutes // step),
-        within_window("flights", minutes // step),
-    ) }} as {{ prefix }}_late_rate_{{ name }}{{ "," if not loop.last or delays }}
-    {%- endfor %}
-    {%- for name, minutes in (delays.windows if delays else {}).items() %}
-    cast({{ within_window("delay_minutes", minutes // step) }} as double)
-    / nullif({{ within_window("delays", minutes // step) }}, 0) as {{ prefix }}_{{ delays.name }}_{{ name }}
-    {{- "," if not loop.last }}
-    {%- endfor %}
-from so_far
-window earlier as (partition by {{ key_columns }} order by event_timestamp)
+select * from rates
+where {{ since_held("event_timestamp") }}
 {% endmacro %}
 
 {# Of a sum that runs along a grid (window `earlier`): the part that came within the last points. #}

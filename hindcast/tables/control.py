@@ -5,6 +5,9 @@ Only these two small tables are written here; what they mean for rows is the SQL
 
 import calendar
 from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import duckdb
 
 from hindcast.errors import HindcastError
 from hindcast.fingerprint import fingerprint
@@ -13,6 +16,7 @@ from hindcast.problem import Problem, Splits
 
 INSTANTS = "control.instants"
 WINDOWS = "control.windows"
+BUILT = "control.built"  # kept by dbt: dbt_project/macros/increments.sql
 _UNITS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(weeks=1)}
 
 
@@ -40,8 +44,8 @@ def write_control(lake: Lake, problem: Problem, known_until: datetime, as_of: da
     windows = [
         (name, _naive(start), _naive(end)) for name, (start, end) in windows_as_of(problem.splits, as_of).items()
     ]
-    if read_instants(lake) != dict(instants) or _read_windows(lake) != windows:
-        with lake.writing() as connection:
+    with lake.writing() as connection:
+        if (_rows(connection, INSTANTS), _rows(connection, WINDOWS)) != (sorted(instants), sorted(windows)):
             connection.execute("CREATE SCHEMA IF NOT EXISTS control")
             connection.execute(f'CREATE OR REPLACE TABLE {INSTANTS} (name VARCHAR, "at" TIMESTAMP)')
             connection.execute(
@@ -54,10 +58,10 @@ def write_control(lake: Lake, problem: Problem, known_until: datetime, as_of: da
 
 def read_instants(lake: Lake) -> dict[str, datetime]:
     """The named instants (UTC, without saying so) as the lake has them; none before they were first written."""
-    if not lake.exists(INSTANTS):
+    if not lake.settings.lake_catalogue.exists():
         return {}
     with lake.reading() as connection:
-        return dict(connection.execute(f'SELECT name, "at" FROM {INSTANTS}').fetchall())
+        return dict(_rows(connection, INSTANTS))
 
 
 def instant_as_of(lake: Lake, asked: str | None, known_until: datetime) -> datetime:
@@ -123,11 +127,13 @@ def shift(instant: datetime, offset: str) -> datetime:
     return instant.replace(year=year, month=month + 1, day=day)
 
 
-def _read_windows(lake: Lake) -> list[tuple[str, datetime, datetime]]:
-    if not lake.exists(WINDOWS):
+def _rows(connection: duckdb.DuckDBPyConnection, table: str) -> list[tuple[Any, ...]]:
+    """A control table's rows, sorted; none before it was first written."""
+    schema, name = table.split(".")
+    sql = "SELECT 1 FROM duckdb_tables() WHERE database_name = 'lake' AND schema_name = ? AND table_name = ?"
+    if not connection.execute(sql, [schema, name]).fetchall():
         return []
-    with lake.reading() as connection:
-        return connection.execute(f"SELECT split, starts_at, ends_at FROM {WINDOWS} ORDER BY starts_at").fetchall()
+    return sorted(connection.execute(f"FROM {table}").fetchall())
 
 
 def _naive(instant: datetime) -> datetime:

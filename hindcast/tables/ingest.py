@@ -16,6 +16,7 @@ import duckdb
 from hindcast.errors import HindcastError
 from hindcast.lake import Lake
 from hindcast.settings import Settings
+from hindcast.tables.control import BUILT
 from hindcast.tables.readers import append, identifier, read_files, row_texts, text_literal
 from hindcast.tables.sources import Lookup, Sources, SourceTable
 
@@ -294,6 +295,7 @@ def _replace_rows(connection: duckdb.DuckDBPyConnection, table: str, declared: S
     differing = _differing(connection, name, declared, within)
     if differing == "false":
         return created
+    _take_out_what_was_built(connection, name, declared, differing)
     connection.execute(f"DELETE FROM {name} WHERE {differing}")
     connection.execute(f"INSERT INTO {name} FROM fresh WHERE {differing} ORDER BY _source_file, _source_line")
     return True
@@ -313,6 +315,43 @@ def _differing(connection: duckdb.DuckDBPyConnection, name: str, declared: Sourc
     ).fetchall()
     months = [month for (month,) in differing]
     return "true" if None in months else _within(months)
+
+
+def _take_out_what_was_built(
+    connection: duckdb.DuckDBPyConnection, name: str, declared: SourceTable, differing: str
+) -> None:
+    """Takes out the entries of tables that were made when rows known by then were missing, or other than they are now.
+
+    What only became known since they were made changes nothing in them; how they are brought on by it, or made afresh
+    where they have no entry, is said in `dbt_project/macros/increments.sql`.
+    """
+    schema, table = BUILT.split(".")
+    sql = "SELECT 1 FROM duckdb_tables() WHERE database_name = 'lake' AND schema_name = ? AND table_name = ?"
+    if not connection.execute(sql, [schema, table]).fetchall():
+        return
+    later = {
+        f"_{group}_known_at": [f"_{group}_known_at", *known.columns] for group, known in declared.known.later.items()
+    }
+    added = {
+        "_source_file",
+        "_source_line",
+        "_ingested_at",
+        *(column for columns in later.values() for column in columns),
+    }
+    own = [column for column, _ in _columns(connection, "fresh") if column not in added]
+    facts = " UNION ALL ".join(
+        f"SELECT {at} AS instant, hash({', '.join(map(identifier, [*own, *columns]))}) AS content, {sign} AS sign "
+        f"FROM {rows} WHERE {differing} AND {at} IS NOT NULL"
+        for at, columns in {"_known_at": [], **later}.items()
+        for rows, sign in (("fresh", 1), (name, -1))
+    )
+    connection.execute(
+        f"""
+        DELETE FROM {BUILT} WHERE known_until >= (
+            SELECT min(instant) FROM (SELECT instant FROM ({facts}) GROUP BY instant, content HAVING sum(sign) <> 0)
+        )
+        """
+    )
 
 
 def _within(months: list[date] | None) -> str:

@@ -45,21 +45,22 @@ def test_marts_have_contracts_and_every_column_a_description(project: dict[str, 
             assert [column for column, is_ in model["columns"].items() if not is_["description"]] == [], model["name"]
 
 
+def rules(project: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What the test of a table's rows holds, by table."""
+    tests = [test for test in nodes(project, "test") if test["test_metadata"]["name"] == "rows_hold"]
+    assert len({test["attached_node"] for test in tests}) == len(tests)
+    return {test["attached_node"]: test["test_metadata"]["kwargs"] for test in tests}
+
+
 def test_every_key_is_tested_to_be_unique_and_there(project: dict[str, Any]) -> None:
-    tests: dict[str, set[str]] = {}
-    for test in nodes(project, "test"):
-        tests.setdefault(test["attached_node"], set()).add(test["test_metadata"]["name"])
+    held = rules(project)
     for table in nodes(project, "model") + nodes(project, "seed"):
-        kinds = tests.get(table["unique_id"], set())
-        assert kinds & {"unique", "unique_together"}, table["name"]
-        assert "not_null" in kinds, table["name"]
+        assert held[table["unique_id"]]["key"], table["name"]
 
 
 def test_no_feature_claims_to_be_known_in_the_future(project: dict[str, Any]) -> None:
     tested = {
-        test["attached_node"].split(".")[-1]
-        for test in nodes(project, "test")
-        if test["test_metadata"]["name"] == "known_in_time" and test["column_name"] == "event_timestamp"
+        table.split(".")[-1] for table, rule in rules(project).items() if "event_timestamp" in rule.get("known_at", [])
     }
     assert tested == {model["name"] for model in nodes(project, "model", "features")}
 

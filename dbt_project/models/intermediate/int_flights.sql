@@ -1,5 +1,8 @@
+{{ config(materialized="incremental", unique_key="flight_id") }}
+
 with flights as (
     select * from {{ ref("stg_flights") }}
+    where {{ since_held("last_known_at") }}
 ),
 
 airports as (
@@ -56,6 +59,7 @@ select
     arrival_delay_minutes,
     distance_miles,
     known_at,
+    last_known_at,
     {{ epoch_minute("scheduled_arrival_at") }} - {{ epoch_minute("scheduled_departure_at") }} as block_minutes,
     {{ add_minutes("scheduled_departure_at", "departure_delay_minutes") }} as departed_at,
     {{ add_minutes("scheduled_arrival_at", "arrival_delay_minutes") }} as arrived_at,

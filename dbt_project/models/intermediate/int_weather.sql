@@ -1,5 +1,8 @@
+{{ config(materialized="incremental") }}
+
 with weather as (
     select * from {{ ref("stg_weather") }}
+    where {{ since_held("known_at", days_before=1) }}
 ),
 
 compared as (
@@ -35,3 +38,4 @@ select
     case when not temperature_jump then dew_point end as dew_point,
     {{ rules_touched(["temperature_jump"]) }} as rules
 from checked
+where {{ since_held("known_at") }}

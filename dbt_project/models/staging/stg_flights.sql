@@ -1,6 +1,14 @@
+{{ config(materialized="incremental", unique_key="flight_id") }}
+
 with source as (
     select * from {{ source("raw", "flights") }}
-    where _known_at <= {{ known_until() }}
+    where
+        _known_at <= {{ known_until() }}
+        and (
+            {{ since_held("_known_at") }}
+            or {{ since_held("_departure_known_at") }}
+            or {{ since_held("_arrival_known_at") }}
+        )
 ),
 
 renamed as (
@@ -20,6 +28,7 @@ renamed as (
         arr_delay as arrival_delay_minutes,
         distance as distance_miles,
         _known_at as known_at,
+        greatest(_known_at, _departure_known_at, _arrival_known_at) as last_known_at,
         dep_time,
         arr_time,
         sched_arr_time
@@ -53,6 +62,7 @@ select
     arrival_delay_minutes,
     distance_miles,
     known_at,
+    last_known_at,
     {{ rules_touched([
         "tail_number_missing",
         "midnight_written_as_2400",

@@ -1,6 +1,8 @@
+{{ config(materialized="incremental") }}
+
 with source as (
     select * from {{ source("raw", "weather") }}
-    where _known_at <= {{ known_until() }}
+    where _known_at <= {{ known_until() }} and {{ since_held("_known_at", days_before=1) }}
 ),
 
 renamed as (
@@ -28,8 +30,13 @@ checked as (
         coalesce(wind_speed > 150, false) or coalesce(wind_gust > 200, false) as wind_impossible,
         wind_gust is null and wind_speed is not null as gust_not_reported,
         pressure is null as pressure_missing,
-        count(*) over (partition by origin, clock_hour) > 1 as clock_hour_repeated
+        count(*) over the_day_before > 1 as clock_hour_repeated
     from renamed
+    window
+        the_day_before as (
+            partition by origin, clock_hour order by observed_hour_at
+            range between interval '1 day' preceding and current row
+        )
 )
 
 select
@@ -57,3 +64,4 @@ select
         "clock_hour_repeated",
     ]) }} as rules
 from checked
+where {{ since_held("known_at") }}

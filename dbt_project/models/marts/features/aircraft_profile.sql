@@ -1,3 +1,5 @@
+{{ config(materialized="table") }}
+
 with planes as (
     select * from {{ ref("stg_planes") }}
 )

@@ -3,7 +3,7 @@ with legs as (
         *,
         {{ add_minutes("scheduled_departure_at", 15) }} as overdue_from
     from {{ ref("int_flights") }}
-    where tail_number is not null
+    where tail_number is not null and {{ since_held("scheduled_departure_at", days_before=2) }}
 ),
 
 events as (
@@ -64,4 +64,7 @@ select
     cast(case when step = 1 then 1 else 0 end as double) as leg_overdue,
     cast(case when step = 3 then 1 else 0 end as double) as leg_arrived
 from ranked
-where scheduled_departure_at = newest_leg_at and rank_at_instant = 1
+where
+    scheduled_departure_at = newest_leg_at
+    and rank_at_instant = 1
+    and {{ since_held("event_timestamp") }}

@@ -6,7 +6,7 @@ with outcomes as (
         count(*) as flights,
         sum(is_late) as late_flights
     from {{ ref("flight_outcomes") }}
-    where is_late is not null
+    where is_late is not null and {{ since_held("scheduled_departure_at", days_before=30) }}
     group by carrier, flight_number, event_timestamp
 ),
 
@@ -32,3 +32,4 @@ select
     cast(case when late_flights > 0 then 1 else 0 end as double) as last_is_late,
     cast(flights_28d as double) as outcomes_28d
 from looked_back
+where {{ since_held("event_timestamp") }}

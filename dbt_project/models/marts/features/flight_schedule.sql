@@ -1,5 +1,6 @@
 with flights as (
     select * from {{ ref("int_flights") }}
+    where {{ since_held("known_at", days_before=1) }}
 ),
 
 days as (
@@ -46,4 +47,4 @@ select
 from counted
 inner join days_from_holidays on counted.flight_date = days_from_holidays.flight_date
 -- The neighbours of the next hour are known an hour later than the flight itself.
-where counted.event_timestamp <= {{ known_until() }}
+where counted.event_timestamp <= {{ known_until() }} and {{ since_held("counted.event_timestamp") }}

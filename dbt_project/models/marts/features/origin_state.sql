@@ -7,6 +7,7 @@ with flights as (
         -- A flight that hasn't left after six hours is no longer waited for: cancelled, as a rule.
         {{ add_minutes("scheduled_departure_at", 360) }} as given_up_at
     from {{ ref("int_flights") }}
+    where {{ since_held("scheduled_departure_at", days_before=9) }}
 ),
 
 waiting as (
@@ -69,7 +70,7 @@ news as (
         1 as outcomes,
         is_late as late_outcomes
     from {{ ref("flight_outcomes") }}
-    where is_late is not null
+    where is_late is not null and {{ since_held("scheduled_departure_at", days_before=9) }}
 ),
 
 by_grid_point as (
@@ -90,7 +91,7 @@ first_news as (
     select
         origin,
         min(event_timestamp) as first_known_at
-    from by_grid_point
+    from {{ grid_starts("by_grid_point", ["origin"], step) }}
     group by origin
 ),
 
@@ -114,26 +115,31 @@ so_far as (
     from grid
     left join by_grid_point using (origin, event_timestamp)
     window earlier as (partition by origin order by event_timestamp)
+),
+
+states as (
+    select
+        origin,
+        event_timestamp,
+        cast({{ within_window("departed", 4) }} as double) as departed_1h,
+        cast({{ within_window("departure_delay", 4) }} as double)
+        / nullif({{ within_window("departed", 4) }}, 0) as mean_departure_delay_1h,
+        cast({{ within_window("departure_delay", 12) }} as double)
+        / nullif({{ within_window("departed", 12) }}, 0) as mean_departure_delay_3h,
+        cast(overdue as double) as overdue_count,
+        case
+            when overdue = 0 then 0
+            else {{ epoch_minute("event_timestamp") }} - cast(overdue_scheduled_minutes as double) / overdue
+        end as overdue_minutes,
+        {{ smoothed_late_rate(within_window("late_outcomes", 12), within_window("outcomes", 12)) }}
+            as origin_late_rate_3h,
+        {{ smoothed_late_rate(within_window("late_outcomes", 96), within_window("outcomes", 96)) }}
+            as origin_late_rate_24h,
+        {{ smoothed_late_rate(within_window("late_outcomes", 672), within_window("outcomes", 672)) }}
+            as origin_late_rate_7d
+    from so_far
+    window earlier as (partition by origin order by event_timestamp)
 )
 
-select
-    origin,
-    event_timestamp,
-    cast({{ within_window("departed", 4) }} as double) as departed_1h,
-    cast({{ within_window("departure_delay", 4) }} as double)
-    / nullif({{ within_window("departed", 4) }}, 0) as mean_departure_delay_1h,
-    cast({{ within_window("departure_delay", 12) }} as double)
-    / nullif({{ within_window("departed", 12) }}, 0) as mean_departure_delay_3h,
-    cast(overdue as double) as overdue_count,
-    case
-        when overdue = 0 then 0
-        else {{ epoch_minute("event_timestamp") }} - cast(overdue_scheduled_minutes as double) / overdue
-    end as overdue_minutes,
-    {{ smoothed_late_rate(within_window("late_outcomes", 12), within_window("outcomes", 12)) }}
-        as origin_late_rate_3h,
-    {{ smoothed_late_rate(within_window("late_outcomes", 96), within_window("outcomes", 96)) }}
-        as origin_late_rate_24h,
-    {{ smoothed_late_rate(within_window("late_outcomes", 672), within_window("outcomes", 672)) }}
-        as origin_late_rate_7d
-from so_far
-window earlier as (partition by origin order by event_timestamp)
+select * from states
+where {{ since_held("event_timestamp") }}

@@ -1,5 +1,6 @@
 with weather as (
     select * from {{ ref("int_weather") }}
+    where {{ since_held("known_at", days_before=1) }}
 ),
 
 looked_back as (
@@ -45,3 +46,4 @@ select
     ) as missing_count,
     cast(cast(pressure is null as integer) as double) as pressure_missing
 from looked_back
+where {{ since_held("known_at") }}

@@ -1,9 +1,12 @@
+{{ config(materialized="incremental", unique_key="flight_id") }}
+
 with flights as (
     select
         *,
         {{ add_minutes("scheduled_arrival_at", 15) }} as late_from,
         {{ known_until() }} as known_until
     from {{ ref("int_flights") }}
+    where {{ since_held("known_at") }} or {{ since_held(add_minutes("scheduled_arrival_at", 15)) }}
 ),
 
 judged as (
@@ -14,6 +17,13 @@ judged as (
             when late_from <= known_until then 1
         end as is_late
     from flights
+),
+
+labeled as (
+    select
+        *,
+        case is_late when 0 then arrived_at when 1 then late_from end as label_known_at
+    from judged
 )
 
 select
@@ -28,5 +38,7 @@ select
     scheduled_hour,
     {{ add_minutes("scheduled_departure_at", -120) }} as prediction_time,
     is_late,
-    case is_late when 0 then arrived_at when 1 then late_from end as label_known_at
-from judged
+    label_known_at
+from labeled
+-- A flight is new, or its label is.
+where {{ since_held("known_at") }} or {{ since_held("label_known_at") }}

