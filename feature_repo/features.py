@@ -169,6 +169,10 @@ destination_outcomes = view(
         *late_rates("destination", "the destination's", ["24h", "7d", "28d"]),
         number("destination_mean_arrival_delay_3h", "Mean delay of the last three hours' arrivals there, minutes."),
         number("destination_mean_arrival_delay_24h", "The same, over 24 hours."),
+        number(
+            "destination_mean_minutes_made_up_24h",
+            "Minutes by which the last 24 hours' arrivals there were less late than when they departed, on average.",
+        ),
     ],
 )
 

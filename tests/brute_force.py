@@ -246,6 +246,9 @@ def brute_force(
     for name in ("3h", "24h"):
         arrived = known.delays("arrived", "arr_delay", HOUR, windows[name], dest=dest)
         values[f"destination_mean_arrival_delay_{name}"] = mean(arrived)
+    left = known.delays("arrived", "dep_delay", HOUR, DAY, dest=dest)
+    made_up = [before - after for before, after in zip(left, arrived, strict=True)]
+    values["destination_mean_minutes_made_up_24h"] = mean(made_up)
     outcomes = known.outcomes(carrier=carrier, flight=number)
     last = outcomes["since"].max()
     if ttl and last and last < known.at - 28 * DAY:

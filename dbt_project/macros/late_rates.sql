@@ -1,15 +1,19 @@
 {#
   Rates over what was known, per key and grid point T: late rates of the outcomes that became known in
-  (T - window, T], and, where asked for, the mean delay of the flights that departed or arrived in it. Everything
+  (T - window, T], and, where asked for, means over the flights that departed or arrived in it. Everything
   is summed up along the grid once, and a window is the difference of two sums: the cost grows with the grid, not
   with the windows. A key's grid starts when something is first known of it.
 
   keys: columns of a flight; prefix: of the features' names; step: of the grid, minutes (windows are multiples);
-  windows: name -> minutes; delays: name, known_at, minutes (columns of int_flights) and windows, or none.
+  windows: name -> minutes; delays: known_at (a column of int_flights) and means: name -> minutes (over its columns) and
+  windows; or none.
 #}
 {% macro late_rates(keys, prefix, step, windows, delays=none) %}
 {%- set key_columns = keys | join(", ") -%}
-{%- set longest = ((windows.values() | list) + (delays.windows.values() | list if delays else [])) | max -%}
+{%- set means = delays.means if delays else {} -%}
+{%- set lengths = windows.values() | list -%}
+{%- for mean in means.values() -%}{%- do lengths.extend(mean.windows.values()) -%}{%- endfor -%}
+{%- set longest = lengths | max -%}
 {#- Nothing new is heard of a flight two days after its schedule: a test of stg_flights holds that. -#}
 {%- set days = (longest + 1439) // 1440 + 2 -%}
 with news as (
@@ -18,8 +22,10 @@ with news as (
         label_known_at as known_at,
         1 as flights,
         is_late as late_flights,
-        0 as delays,
-        0 as delay_minutes
+        0 as delays
+        {%- for name in means %},
+        0 as {{ name }}
+        {%- endfor %}
     from {{ ref("flight_outcomes") }}
     where is_late is not null and {{ since_held("scheduled_departure_at", days_before=days) }}
     {%- if delays %}
@@ -31,8 +37,10 @@ with news as (
         {{ delays.known_at }} as known_at,
         0 as flights,
         0 as late_flights,
-        1 as delays,
-        {{ delays.minutes }} as delay_minutes
+        1 as delays
+        {%- for name, mean in means.items() %},
+        {{ mean.minutes }} as {{ name }}
+        {%- endfor %}
     from {{ ref("int_flights") }}
     where {{ delays.known_at }} is not null and {{ since_held("scheduled_departure_at", days_before=days) }}
     {%- endif %}
@@ -44,8 +52,10 @@ by_grid_point as (
         {{ next_grid_point("known_at", step) }} as event_timestamp,
         sum(flights) as flights,
         sum(late_flights) as late_flights,
-        sum(delays) as delays,
-        sum(delay_minutes) as delay_minutes
+        sum(delays) as delays
+        {%- for name in means %},
+        sum({{ name }}) as {{ name }}
+        {%- endfor %}
     from news
     group by {{ key_columns }}, event_timestamp
 ),
@@ -69,7 +79,7 @@ so_far as (
     select
         {{ key_columns }},
         event_timestamp,
-        {%- for column in ["flights", "late_flights", "delays", "delay_minutes"] %}
+        {%- for column in ["flights", "late_flights", "delays"] + (means | list) %}
         sum(coalesce(by_grid_point.{{ column }}, 0)) over earlier as {{ column }}{{ "," if not loop.last }}
         {%- endfor %}
     from grid
@@ -85,12 +95,13 @@ rates as (
         {{ smoothed_late_rate(
             within_window("late_flights", minutes // step),
             within_window("flights", minutes // step),
-        ) }} as {{ prefix }}_late_rate_{{ name }}{{ "," if not loop.last or delays }}
+        ) }} as {{ prefix }}_late_rate_{{ name }}{{ "," if not loop.last }}
         {%- endfor %}
-        {%- for name, minutes in (delays.windows if delays else {}).items() %}
-        cast({{ within_window("delay_minutes", minutes // step) }} as double)
-        / nullif({{ within_window("delays", minutes // step) }}, 0) as {{ prefix }}_{{ delays.name }}_{{ name }}
-        {{- "," if not loop.last }}
+        {%- for mean in means %}
+        {%- for name, minutes in means[mean].windows.items() %},
+        cast({{ within_window(mean, minutes // step) }} as double)
+        / nullif({{ within_window("delays", minutes // step) }}, 0) as {{ prefix }}_{{ mean }}_{{ name }}
+        {%- endfor %}
         {%- endfor %}
     from so_far
     window earlier as (partition by {{ key_columns }} order by event_timestamp)

@@ -4,9 +4,13 @@
     step=60,
     windows={"24h": 1440, "7d": 10080, "28d": 40320},
     delays={
-        "name": "mean_arrival_delay",
         "known_at": "arrived_at",
-        "minutes": "arrival_delay_minutes",
-        "windows": {"3h": 180, "24h": 1440},
+        "means": {
+            "mean_arrival_delay": {"minutes": "arrival_delay_minutes", "windows": {"3h": 180, "24h": 1440}},
+            "mean_minutes_made_up": {
+                "minutes": "departure_delay_minutes - arrival_delay_minutes",
+                "windows": {"24h": 1440},
+            },
+        },
     },
 ) }}

@@ -4,9 +4,7 @@
     step=60,
     windows={"3h": 180, "24h": 1440, "7d": 10080},
     delays={
-        "name": "mean_departure_delay",
         "known_at": "departed_at",
-        "minutes": "departure_delay_minutes",
-        "windows": {"3h": 180},
+        "means": {"mean_departure_delay": {"minutes": "departure_delay_minutes", "windows": {"3h": 180}}},
     },
 ) }}
