@@ -301,6 +301,14 @@ def test_a_number_without_a_fraction_is_an_integer(number: str, read: int | None
             form.model_validate_json(f'{{"parcel": "P", "depot": {wrong}}}')
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e400", "-1e400"])
+def test_a_number_is_finite(number: str) -> None:
+    form = request_form(SIGNATURE_OF_PARCELS, {"depot": "DOUBLE", "parcel": "VARCHAR"})
+    with pytest.raises(ValidationError) as caught:
+        form.model_validate_json(f'{{"parcel": "P", "depot": {number}}}')
+    assert explain(caught.value) == "depot: should be a finite number"
+
+
 @pytest.mark.parametrize("years", ["0001", "1699", "2200", "9999"])
 def test_instants_that_no_table_holds_are_refused(years: str) -> None:
     with pytest.raises(ValidationError):
