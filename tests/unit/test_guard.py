@@ -3,7 +3,6 @@
 import asyncio
 import importlib.util
 import json
-import secrets
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +13,7 @@ import pytest
 from hindcast.errors import HindcastError
 from hindcast.serving.access import known_tokens
 
-TOKEN, OTHER = secrets.token_hex(16), secrets.token_hex(16)
+TOKEN, OTHER = "one-token-of-the-tests", "another-of-the-tests"
 LIMITS: dict[str, Any] = {"tokens": (), "max_bytes": 100, "max_concurrency": 2, "seconds": 5.0, "page": b'"hello"'}
 
 
