@@ -60,13 +60,17 @@ def run(name: str, settings: Settings, rounds: int) -> bool:
     began = time.monotonic()
     rows = module.run(settings, rounds)
     took = timedelta(seconds=round(time.monotonic() - began))
-    show(name, module.__doc__, rows, f"medians of {rounds}, {took}")
+    how = getattr(module, "ONCE", f"medians of {rounds}")
+    show(name, module.__doc__, rows, f"{how}, {took}")
     keep(settings.benchmarks / f"{name}.json", name, rounds, rows)
     return held(rows)
 
 
 def load(name: str) -> Any:
-    """The module of a benchmark: `run(settings, rounds)` returns its rows, its docstring says what they compare."""
+    """The module of a benchmark: `run(settings, rounds)` returns its rows, its docstring says what they compare.
+
+    One that knows no rounds says in `ONCE` what it does instead.
+    """
     return importlib.import_module(f"bench.{name}")
 
 

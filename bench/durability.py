@@ -30,6 +30,7 @@ from hindcast.problem import load_problem
 from hindcast.serving.request_log import Compaction, compact
 from hindcast.settings import Settings
 
+ONCE = "one run"
 KILLS = 20
 CONNECTIONS = 8
 BODIES = 1000
@@ -95,7 +96,6 @@ class Callers:
 
 
 def run(settings: Settings, rounds: int) -> list[Row]:
-    """Once, whatever the rounds."""
     source = serving_home.finished(settings)
     home = serving_home.copied(source, "killed")
     bodies = serving_home.requests(source, BODIES)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from hindcast.settings import Settings
 READY_WITHIN = 180.0
 
 
+@cache
 def finished(settings: Settings) -> Settings:
     """The home in which the main job has run; it does only what has changed since.
 
@@ -86,8 +88,13 @@ def served(settings: Settings) -> Iterator[tuple[int, psutil.Process]]:
 
 
 @contextmanager
-def started(settings: Settings, *command: str, **environment: str) -> Iterator[tuple[int, psutil.Process]]:
+def started(settings: Settings, *command: str, **environment: str | None) -> Iterator[tuple[int, psutil.Process]]:
     """A peer on a loopback port; `{port}` stands for it in the command, which is Python's.
+
+    Args:
+        settings: Of the home that it is to find.
+        command: What Python is to run.
+        environment: Variables besides; None takes one away.
 
     Raises:
         HindcastError: It ended, or didn't listen in time.
@@ -96,6 +103,7 @@ def started(settings: Settings, *command: str, **environment: str) -> Iterator[t
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     log = settings.home / f"{port}.log"
+    variables = os.environ | settings.environment() | environment
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, *(part.format(port=port) for part in command)],
@@ -103,7 +111,7 @@ def started(settings: Settings, *command: str, **environment: str) -> Iterator[t
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=settings.root,
-            env=os.environ | settings.environment() | environment,
+            env={name: value for name, value in variables.items() if value is not None},
             start_new_session=True,
         )
     server = psutil.Process(process.pid)
