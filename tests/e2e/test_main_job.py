@@ -145,7 +145,7 @@ def test_the_leak_meter_says_what_the_flights_leaks_are_worth(world: World, fini
     assert set(found) == set(only)
     assert {each["name"] for each in report["checks"] if not each["holds"]} == set()
     delay, recipe = found["departure_delay"], found["recipes_tutorial"]
-    assert delay["offline"]["roc_auc"] > 0.87
+    assert delay["offline"]["roc_auc"] > 0.85
     assert delay["served"]["roc_auc"] < report["honest"]["roc_auc"] < delay["offline"]["roc_auc"] - 0.1
     assert recipe["offline"]["rows"] > 10_000
     assert recipe["offline"]["roc_auc"] > recipe["without"]["roc_auc"] + 0.05

@@ -46,9 +46,15 @@ def test_all_rows_and_views_of_a_request_are_one_round_trip(server: RedisServer,
     def reads() -> int:
         return client.info("stats")["total_reads_processed"]  # type: ignore[index]
 
-    before, alone = reads(), reads()
-    reader.read(ROWS, NOW)
-    assert reads() - alone == (alone - before) + 1
+    # The least of several: on a busy machine the server may take one message in two pieces.
+    alone = min(-reads() + reads() for _ in range(10))
+
+    def more() -> int:
+        before = reads()
+        reader.read(ROWS, NOW)
+        return reads() - before - alone
+
+    assert min(more() for _ in range(10)) == 1
 
 
 def test_filling_afresh_leaves_what_is_not_the_projects(server: RedisServer, tmp_path: Path) -> None:
