@@ -69,7 +69,7 @@ def preparing(home: str, built_until: str | None) -> Work:
         prepare(settings)
         if built_until:
             bring_in(datetime.fromisoformat(built_until))
-            _build(settings, with_tests=False)
+            _build(settings, with_tests=True)
         bring_in(datetime.fromisoformat(homes.END_OF_YEAR))
         manifest(settings)  # kept in the home: the graph parses the SQL once
 
@@ -93,12 +93,11 @@ def _build(settings: Settings, with_tests: bool) -> int:
     described = manifest(settings)
     nodes = described["nodes"].values()
     models = {node["unique_id"]: node["name"] for node in nodes if STAGES & set(node["tags"]) and not _is_test(node)}
-    names = list(models.values())
+    names, units = list(models.values()), []
     if with_tests:
         names += [node["name"] for node in nodes if _is_test(node) and set(node["depends_on"]["nodes"]) <= set(models)]
-        units = described["unit_tests"].values()
-        names += [test["name"] for test in units if test["depends_on"]["nodes"][0] in models]
-    results = build(settings, sorted(names))
+        units = [test["name"] for test in described["unit_tests"].values() if test["depends_on"]["nodes"][0] in models]
+    results = build(settings, sorted(names), units)
     if failed := [result.unique_id for result in results if result.failed]:
         raise RuntimeError(f"These failed: {', '.join(failed)}.")
     return len(results)
