@@ -1,6 +1,8 @@
 # Every command sets the environment up first (tools/bootstrap.py; nothing to do when it is as locked).
 PYTHON ?= python3
 BIN := .venv/bin
+# Where it is set, every process would compile all of its packages again: seconds each.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test lint ui serve docs replay bench lock

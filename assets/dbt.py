@@ -54,9 +54,9 @@ def dbt_stage(name: str, select: str) -> AssetsDefinition:
             (graph.get_spec_for_check_key(key).metadata or {})[_UNIQUE_ID]: key
             for key in context.selected_asset_check_keys
         }
-        units = [test["name"] for test in described["unit_tests"].values() if test["depends_on"]["nodes"][0] in models]
         names = [described["nodes"][unique_id]["name"] for unique_id in (*models, *checks)]
-        results = build(hindcast.settings, sorted(names), units)
+        names += [test["name"] for test in described["unit_tests"].values() if test["depends_on"]["nodes"][0] in models]
+        results = build(hindcast.settings, names)
         for result in results:
             if result.unique_id in models and not result.failed:
                 key, node = models[result.unique_id], described["nodes"][result.unique_id]

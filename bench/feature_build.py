@@ -1,5 +1,6 @@
 """The SQL from raw tables to feature tables, as the graph runs it: models of the stages cleaned, labeled and features,
-with their tests. The models alone are told as well: tests look at whole tables, however little is new.
+with their tests. The models alone are told as well. Most of a month's build is what any build costs: dbt's start, and
+some 30 nodes of 0.1 s.
 
 Bars: all of 2013 into an empty lake takes at most 60 s of CPU; one month more (December, onto a lake that was built as
 of 1 December) at most a quarter of what all of the year takes.
@@ -81,8 +82,10 @@ def building(home: str, before: str, with_tests: bool) -> Work:
     shutil.rmtree(home, ignore_errors=True)
     shutil.copytree(before, home, symlinks=True)
     settings = homes.at(home)
+    # Imports aren't measured. DuckDB imports pandas at its first parameter.
     import dbt.adapters.duckdb
-    import dbt.cli.main  # noqa: F401 - imports aren't measured
+    import dbt.task.build  # noqa: F401
+    import pandas  # noqa: F401
 
     return lambda: _build(settings, with_tests)
 
@@ -93,13 +96,13 @@ def _build(settings: Settings, with_tests: bool) -> int:
     described = manifest(settings)
     nodes = described["nodes"].values()
     models = {node["unique_id"]: node["name"] for node in nodes if STAGES & set(node["tags"]) and not _is_test(node)}
-    names, units = list(models.values()), []
+    names = list(models.values())
     if with_tests:
-        names += [node["name"] for node in nodes if _is_test(node) and set(node["depends_on"]["nodes"]) <= set(models)]
-        units = [test["name"] for test in described["unit_tests"].values() if test["depends_on"]["nodes"][0] in models]
-    results = build(settings, sorted(names), units)
-    if failed := [result.unique_id for result in results if result.failed]:
-        raise RuntimeError(f"These failed: {', '.join(failed)}.")
+        names += [node["name"] for node in nodes if _is_test(node) and node["attached_node"] in models]
+        names += [test["name"] for test in described["unit_tests"].values() if test["depends_on"]["nodes"][0] in models]
+    results = build(settings, names)
+    if failed := [f"{result.unique_id}: {result.message}" for result in results if result.failed]:
+        raise RuntimeError("These failed: " + "\n".join(failed))
     return len(results)
 
 

@@ -81,14 +81,8 @@ class Lake:
         """Whether `schema.table` is in the newest snapshot; False where there is no lake yet."""
         if not self.settings.lake_catalogue.exists():
             return False
-        schema, name = table.split(".")
         with self.reading() as connection:
-            found = connection.execute(
-                "SELECT 1 FROM information_schema.tables "
-                "WHERE table_catalog = 'lake' AND table_schema = ? AND table_name = ?",
-                [schema, name],
-            ).fetchall()
-        return bool(found)
+            return has_table(connection, table)
 
     def install_extensions(self) -> None:
         """Makes the extensions' wheels findable for DuckDB in any process, without a download."""
@@ -99,7 +93,7 @@ class Lake:
             link = folder / f"{extension}.duckdb_extension"
             package = importlib.util.find_spec(f"duckdb_extension_{wheel}")
             if package is None or not package.submodule_search_locations:
-                continue  # DuckDB's own INSTALL is the fallback
+                raise HindcastError(f"The package duckdb-extension-{wheel} is missing: `make setup` installs it.")
             file = Path(
                 package.submodule_search_locations[0],
                 "extensions",
@@ -117,6 +111,8 @@ class Lake:
         connection = duckdb.connect(
             config={
                 "extension_directory": str(self.settings.duckdb_extensions),
+                # They come from wheels that the lock names by their hashes; DuckDB would hash 80 MB every time.
+                "allow_unsigned_extensions": "true",
                 "memory_limit": self.memory_limit,
                 "temp_directory": str(self.settings.scratch / "duckdb"),
             }
@@ -135,6 +131,12 @@ class Lake:
             raise HindcastError(_why_not(str(error), self.settings.lake_catalogue)) from error
         connection.execute("USE lake")
         return connection
+
+
+def has_table(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
+    """Whether `schema.table` is in the lake that a connection reads."""
+    sql = "SELECT 1 FROM duckdb_tables() WHERE database_name = 'lake' AND schema_name = ? AND table_name = ?"
+    return bool(connection.execute(sql, table.split(".")).fetchall())
 
 
 def _why_not(message: str, catalogue: Path) -> str:

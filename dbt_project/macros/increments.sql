@@ -3,10 +3,11 @@
   later instant by adding what became known in between: an incremental model selects what is since_held(),
   and reads back as far as its windows reach.
 
-  control.built says until when each such table holds everything, and which version of this SQL made it. That is
-  written in the table's own transaction, so a kill comes before both or after both. A table without an entry that
-  counts is made afresh: it is new, the SQL has changed, the clock was set back, a table that it was made from didn't
-  hold as much, or ingestion took the entry out because rows turn out to have been known otherwise.
+  control.held says until when each table holds everything, and each test held for its rows, and by which version of
+  this SQL. An entry goes before its table is touched and comes back when all is well, so a kill leaves none. What has
+  no entry that counts is made afresh, and tested as a whole: it is new, the SQL has changed, the clock was set back,
+  what it is made from didn't hold as much, or ingestion took the entry out because rows turn out to have been known
+  otherwise. What nothing new has come to is not run at all: hindcast/tables/held.py.
 #}
 
 {# A condition: the instant is newer than what the table holds, less some days. Any instant is where it's made afresh. #}
@@ -26,64 +27,70 @@
     {{ return(dbt.should_full_refresh() or entry_that_counts() is none) }}
 {% endmacro %}
 
+{# A condition: the row is newer than those for which this test of a table has held. Any row is where that is afresh. #}
+{% macro since_passed(instant) -%}
+    {%- if entry_that_counts() and model.attached_node in graph.held_until -%}
+    {{ instant }} > timestamp '{{ entry_that_counts() }}'
+    {%- else -%}
+    true
+    {%- endif -%}
+{%- endmacro %}
+
+{# The instant of this model's or test's own entry; none where it has none. #}
 {% macro entry_that_counts() %}
-    {{ return(graph.get("held_until", {}).get(this.schema ~ "." ~ this.name)) }}
+    {{ return(graph.get("held_until", {}).get(model.unique_id)) }}
 {% endmacro %}
 
-{# Before a run: reads the entries that count to where the models find them, and takes out those of what is built now. #}
+{# Before a run: reads the entries that count to where the models find them, and takes out those of what is run now. #}
 {% macro take_out_entries() %}
-{%- set tables = [] -%}
-{%- for id in selected_resources if execute and incremental_table(id) -%}
-    {%- do tables.append(incremental_table(id)) -%}
-{%- endfor -%}
-{%- if tables -%}
+{%- if execute -%}
     {%- do run_query(
-        "create table if not exists " ~ control("built") ~ " (table_name varchar, sql_version varchar, known_until timestamp)"
+        "create table if not exists " ~ control("held") ~ " (node varchar, sql_version varchar, known_until timestamp)"
     ) -%}
     {%- set entries = run_query(
-        "select built.table_name, built.known_until, instants.\"at\" from " ~ control("built") ~ " as built, "
-        ~ control("instants") ~ " as instants where built.sql_version = '" ~ sql_version()
-        ~ "' and instants.name = 'known_until' and built.known_until <= instants.\"at\""
+        "select held.node, held.known_until, instants.\"at\" from " ~ control("held") ~ " as held, "
+        ~ control("instants") ~ " as instants where held.sql_version = '" ~ sql_version() ~ "' and held.sql_version <> '' "
+        ~ "and instants.name = 'known_until' and held.known_until <= instants.\"at\""
     ) -%}
     {%- set held, whole = {}, [] -%}
     {%- for entry in entries.rows -%}
         {%- do held.update({entry[0]: entry[1]}) -%}
-        {%- if entry[1] == entry[2] and entry[0] not in tables -%}{%- do whole.append(entry[0]) -%}{%- endif -%}
+        {%- if entry[1] == entry[2] and entry[0] not in selected_resources -%}{%- do whole.append(entry[0]) -%}{%- endif -%}
     {%- endfor -%}
     {%- do graph.update({"held_until": held, "whole": whole}) -%}
-    delete from {{ control("built") }} where table_name in ('{{ tables | join("', '") }}')
+    delete from {{ control("held") }} where node in ('{{ selected_resources | join("', '") }}')
 {%- endif -%}
 {% endmacro %}
 
-{# After a run: an entry for each table that was built and whose tests passed, if what it is made from holds as much. #}
+{# After a run: an entry for all that was built or passed, if its tests passed and what it is made from holds as much.
+   A table that a test finds at fault is made afresh next time, whoever built it. #}
 {% macro put_in_entries(results) %}
-{%- set faulty, built = [], [] -%}
+{%- set faulty, held = [], [] -%}
 {%- for result in results if result.status in ("fail", "error") -%}
     {%- do faulty.extend(result.node.depends_on.nodes) -%}
 {%- endfor -%}
-{%- for result in results if execute and result.status == "success" and incremental_table(result.node.unique_id) -%}
+{%- for result in results if execute and result.status in ("success", "pass") and result.node.resource_type != "operation" -%}
     {%- set older = [] -%}
-    {%- for id in result.node.depends_on.nodes if incremental_table(id) and incremental_table(id) not in graph.whole -%}
-        {%- do older.append(id) -%}
-    {%- endfor -%}
+    {%- if result.node.resource_type != "unit_test" -%}
+        {%- for id in result.node.depends_on.nodes if id in graph.nodes and id not in graph.whole -%}
+            {%- do older.append(id) -%}
+        {%- endfor -%}
+    {%- endif -%}
     {%- if not older and result.node.unique_id not in faulty -%}
-        {%- do built.append(incremental_table(result.node.unique_id)) -%}
-        {%- do graph.whole.append(incremental_table(result.node.unique_id)) -%}
+        {%- do held.append(result.node.unique_id) -%}
+        {%- do graph.whole.append(result.node.unique_id) -%}
     {%- endif -%}
 {%- endfor -%}
-{%- if built -%}
-    insert into {{ control("built") }}
-    select tables.table_name, '{{ sql_version() }}', instants."at"
-    from (values ('{{ built | join("'), ('") }}')) as tables (table_name)
+{%- if faulty %}
+    delete from {{ control("held") }} where node in ('{{ faulty | join("', '") }}');
+{%- endif %}
+{%- if held %}
+    insert into {{ control("held") }}
+    select nodes.node, '{{ sql_version() }}', instants."at"
+    from (values ('{{ held | join("'), ('") }}')) as nodes (node)
     cross join {{ control("instants") }} as instants
     where instants.name = 'known_until'
 {%- endif -%}
-{% endmacro %}
-
-{# The table that an incremental model makes; none for any other node. #}
-{% macro incremental_table(id) %}
-    {%- set node = graph.nodes[id] -%}
-    {{ return(node.schema ~ "." ~ node.name if node and node.config.materialized == "incremental" else none) }}
 {% endmacro %}
 
 {% macro control(table) %}{{ return(target.database ~ ".control." ~ table) }}{% endmacro %}

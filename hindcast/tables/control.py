@@ -11,12 +11,12 @@ import duckdb
 
 from hindcast.errors import HindcastError
 from hindcast.fingerprint import fingerprint
-from hindcast.lake import Lake
+from hindcast.lake import Lake, has_table
 from hindcast.problem import Problem, Splits
 
 INSTANTS = "control.instants"
 WINDOWS = "control.windows"
-BUILT = "control.built"  # kept by dbt: dbt_project/macros/increments.sql
+HELD = "control.held"  # kept by dbt: dbt_project/macros/increments.sql
 _UNITS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(weeks=1)}
 
 
@@ -129,9 +129,7 @@ def shift(instant: datetime, offset: str) -> datetime:
 
 def _rows(connection: duckdb.DuckDBPyConnection, table: str) -> list[tuple[Any, ...]]:
     """A control table's rows, sorted; none before it was first written."""
-    schema, name = table.split(".")
-    sql = "SELECT 1 FROM duckdb_tables() WHERE database_name = 'lake' AND schema_name = ? AND table_name = ?"
-    if not connection.execute(sql, [schema, name]).fetchall():
+    if not has_table(connection, table):
         return []
     return sorted(connection.execute(f"FROM {table}").fetchall())
 

@@ -14,9 +14,9 @@ from typing import Any
 import duckdb
 
 from hindcast.errors import HindcastError
-from hindcast.lake import Lake
+from hindcast.lake import Lake, has_table
 from hindcast.settings import Settings
-from hindcast.tables.control import BUILT
+from hindcast.tables.control import HELD
 from hindcast.tables.readers import append, identifier, read_files, row_texts, text_literal
 from hindcast.tables.sources import Lookup, Sources, SourceTable
 
@@ -282,8 +282,7 @@ def _replace_rejected(connection: duckdb.DuckDBPyConnection, table: str, clock: 
 def _replace_rows(connection: duckdb.DuckDBPyConnection, table: str, declared: SourceTable, within: str) -> bool:
     """Replaces the months of `raw.<table>` that differ from `fresh`; without months, the table."""
     name = f"raw.{identifier(table)}"
-    sql = "SELECT 1 FROM duckdb_tables() WHERE database_name = 'lake' AND schema_name = 'raw' AND table_name = ?"
-    created = not connection.execute(sql, [table]).fetchall()
+    created = not has_table(connection, f"raw.{table}")
     if created:
         connection.execute(f"CREATE TABLE {name} AS FROM fresh WHERE false")
         if declared.month:
@@ -295,7 +294,7 @@ def _replace_rows(connection: duckdb.DuckDBPyConnection, table: str, declared: S
     differing = _differing(connection, name, declared, within)
     if differing == "false":
         return created
-    _take_out_what_was_built(connection, name, declared, differing)
+    _take_out_what_held(connection, name, declared, differing)
     connection.execute(f"DELETE FROM {name} WHERE {differing}")
     connection.execute(f"INSERT INTO {name} FROM fresh WHERE {differing} ORDER BY _source_file, _source_line")
     return True
@@ -317,7 +316,7 @@ def _differing(connection: duckdb.DuckDBPyConnection, name: str, declared: Sourc
     return "true" if None in months else _within(months)
 
 
-def _take_out_what_was_built(
+def _take_out_what_held(
     connection: duckdb.DuckDBPyConnection, name: str, declared: SourceTable, differing: str
 ) -> None:
     """Takes out the entries of tables that were made when rows known by then were missing, or other than they are now.
@@ -325,9 +324,7 @@ def _take_out_what_was_built(
     What only became known since they were made changes nothing in them; how they are brought on by it, or made afresh
     where they have no entry, is said in `dbt_project/macros/increments.sql`.
     """
-    schema, table = BUILT.split(".")
-    sql = "SELECT 1 FROM duckdb_tables() WHERE database_name = 'lake' AND schema_name = ? AND table_name = ?"
-    if not connection.execute(sql, [schema, table]).fetchall():
+    if not has_table(connection, HELD):
         return
     later = {
         f"_{group}_known_at": [f"_{group}_known_at", *known.columns] for group, known in declared.known.later.items()
@@ -347,7 +344,7 @@ def _take_out_what_was_built(
     )
     connection.execute(
         f"""
-        DELETE FROM {BUILT} WHERE known_until >= (
+        DELETE FROM {HELD} WHERE known_until >= (
             SELECT min(instant) FROM (SELECT instant FROM ({facts}) GROUP BY instant, content HAVING sum(sign) <> 0)
         )
         """

@@ -5,9 +5,11 @@ In this process, because a child would go on writing after its parent was killed
 
 import json
 import os
+import pickle
+import sys
 import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, fields
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +20,7 @@ from hindcast.files import exclusive, write_atomically
 from hindcast.fingerprint import fingerprint
 from hindcast.lake import Lake
 from hindcast.settings import Settings
+from hindcast.tables.held import still_hold
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class NodeResult:
 
     Attributes:
         unique_id: As the manifest names it, e.g. `model.hindcast.…`.
-        kind: model, seed, test or unit_test.
+        kind: model, seed, test or unit_test; operation where a hook of the project failed.
         status: success, pass, warn, fail, error or skipped.
         seconds: How long it took.
         failures: Rows that a test found at fault.
@@ -45,32 +48,41 @@ class NodeResult:
         return self.status in {"fail", "error", "skipped"}
 
 
-def build(settings: Settings, select: Sequence[str], unit_tests: Iterable[str] = ()) -> list[NodeResult]:
-    """Builds models and runs tests, in the order that they depend on each other, in the lake writer's turn.
+def build(settings: Settings, names: Collection[str]) -> list[NodeResult]:
+    """Builds seeds and models and runs tests, in the order that they depend on each other, in the lake writer's turn.
 
-    A model whose tests fail stops what is built from it; that is in the results, and not raised. How a table is
-    brought on instead of made afresh is said in `dbt_project/macros/increments.sql`.
+    A model whose tests fail stops what is built from it; that is in the results, and not raised. What nothing new has
+    come to is left as it is, and has taken no time (`hindcast.tables.held`); how a table is brought on instead of
+    made afresh is said in `dbt_project/macros/increments.sql`.
 
     Args:
         settings: Names the lake and the SQL.
-        select: Names of the models and tests, or dbt's selectors. Tests are run only if selected.
-        unit_tests: Names of unit tests. They show that the SQL is right, whatever the data: one that has passed is
-            run again when the SQL has changed.
+        names: Of seeds, models, tests and unit tests. Tests are run only if named.
 
     Raises:
-        HindcastError: dbt couldn't start at all: the SQL can't be parsed, or the lake not opened.
+        HindcastError: A name is unknown, or dbt couldn't start at all: the SQL can't be parsed, or the lake not opened.
     """
-    passed = settings.dbt_target / "passed" / f"{_version_of_the_sql(settings.dbt_project)}.json"
-    before = set(json.loads(passed.read_text())) if passed.exists() else set()
-    select = [*select, *sorted(set(unit_tests) - before)]
-    with Lake(settings).turn():
-        result = _dbt(settings, settings.dbt_target, "build", "--select", *select, "--indirect-selection", "empty")
-    now = {
-        node.node.name for node in result.results if node.node.resource_type == "unit_test" and node.status == "pass"
-    }
-    if now:
-        write_atomically(passed, json.dumps(sorted(before | now)))
-    return [
+    described = manifest(settings)
+    by_name = {node["name"]: node for kind in ("nodes", "unit_tests") for node in described[kind].values()}
+    if unknown := sorted(set(names) - by_name.keys()):
+        raise HindcastError(f"{settings.dbt_project} has nothing named {', '.join(unknown)}.")
+    asked = {by_name[name]["unique_id"]: by_name[name] for name in sorted(names)}
+    lake = Lake(settings)
+    left = asked.keys() & still_hold(lake, described, _version_of_the_sql(settings.dbt_project))
+    results = [
+        NodeResult(node["unique_id"], kind, "pass" if "test" in kind else "success", 0.0, 0, "nothing new")
+        for node in asked.values()
+        if node["unique_id"] in left and (kind := node["resource_type"])
+    ]
+    select = [node["name"] for node in asked.values() if node["unique_id"] not in left]
+    if not select:
+        return results
+    # Nothing reads the files that dbt would write about the run.
+    options = ["--indirect-selection", "empty", "--no-write-json"]
+    with lake.turn():
+        parsed = pickle.loads(_parsed(settings).with_suffix(".pickle").read_bytes())
+        done = _dbt(settings, settings.dbt_target, parsed, "build", "--select", *select, *options)
+    return results + [
         NodeResult(
             unique_id=node.node.unique_id,
             kind=str(node.node.resource_type),
@@ -79,7 +91,8 @@ def build(settings: Settings, select: Sequence[str], unit_tests: Iterable[str] =
             failures=int(node.failures or 0),
             message=str(node.message or ""),
         )
-        for node in result.results
+        for node in done.results
+        if node.node.resource_type != "operation" or node.status != "success"  # hooks that did their work
     ]
 
 
@@ -89,22 +102,33 @@ def manifest(settings: Settings) -> dict[str, Any]:
     Raises:
         HindcastError: The SQL or a description can't be parsed; dbt's message says where.
     """
-    return _manifest(settings, _version_of_the_sql(settings.dbt_project))
+    return _read_manifest(_parsed(settings))
 
 
 @cache
-def _manifest(settings: Settings, of: str) -> dict[str, Any]:
+def _read_manifest(file: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(file.read_text())
+    return content
+
+
+def _parsed(settings: Settings) -> Path:
+    """The file of dbt's manifest. Beside it lies the object that dbt runs from: to read that takes a hundredth of what
+    it takes to make it again, at every step of every run."""
+    of = fingerprint(values=[_version_of_the_sql(settings.dbt_project), sys.version, settings.dbt_project])
     kept = settings.dbt_target / "manifests" / f"{of}.json"
     with exclusive(settings.locks / "dbt-manifest"):
         if not kept.exists():
             settings.scratch.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=settings.scratch, prefix="dbt-") as folder:
-                _dbt(settings, Path(folder), "parse")
+                parsed = _dbt(settings, Path(folder), None, "parse")
+                # By fields, as dbt's own way to pickle a manifest mixes two of them up; those with _ are its caches.
+                names = [field.name for field in fields(parsed) if not field.name.startswith("_")]
+                content = {name: getattr(parsed, name) for name in names}
+                write_atomically(kept.with_suffix(".pickle"), pickle.dumps(content))
                 write_atomically(kept, Path(folder, "manifest.json").read_bytes())
-            for old in set(kept.parent.glob("*.json")) - {kept}:
+            for old in set(kept.parent.iterdir()) - {kept, kept.with_suffix(".pickle")}:
                 old.unlink()
-    content: dict[str, Any] = json.loads(kept.read_text())
-    return content
+    return kept
 
 
 def _version_of_the_sql(project: Path) -> str:
@@ -114,16 +138,17 @@ def _version_of_the_sql(project: Path) -> str:
     )
 
 
-def _dbt(settings: Settings, target: Path, *arguments: str) -> Any:
+def _dbt(settings: Settings, target: Path, parsed: dict[str, Any] | None, *arguments: str) -> Any:
+    """Runs a command of dbt in this process, from a parsed manifest's fields or from the files; returns its result."""
     from dbt.cli.main import dbtRunner
+    from dbt.contracts.graph.manifest import Manifest
 
     os.environ.update(settings.environment())  # profiles.yml reads where the lake is from the environment
     os.environ["HINDCAST_SQL_VERSION"] = _version_of_the_sql(settings.dbt_project)
     folders = ["--project-dir", settings.dbt_project, "--profiles-dir", settings.dbt_project]
     folders += ["--target-path", target, "--log-path", settings.dbt_target / "logs"]
-    done = dbtRunner().invoke(
-        [*arguments, "--quiet", "--no-use-colors", "--log-level-file", "none", *map(str, folders)]
-    )
+    quiet = ["--log-level", "none", "--log-level-file", "none"]
+    done = dbtRunner(manifest=Manifest(**parsed) if parsed else None).invoke([*arguments, *quiet, *map(str, folders)])
     if done.exception is not None or done.result is None:
         raise HindcastError(f"dbt {arguments[0]} failed: {done.exception}")
     return done.result

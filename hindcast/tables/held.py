@@ -1,0 +1,113 @@
+"""Which parts of the SQL nothing new has come to: they are what they would become, and needn't be run again.
+
+A seed, a model or a test is left as it is while its SQL is the same and nothing has become known of what it is made
+from. A model that reads the clock or the windows (`control`) is never left. How entries come about is said in
+`dbt_project/macros/increments.sql`.
+"""
+
+from datetime import datetime
+from typing import Any
+
+import duckdb
+
+from hindcast.lake import Lake, has_table
+from hindcast.tables.control import HELD
+from hindcast.tables.readers import identifier
+
+_TABLES = {"model", "seed"}
+
+
+def still_hold(lake: Lake, described: dict[str, Any], sql_version: str) -> set[str]:
+    """Finds what needn't be run, and lets its entries say that it holds until now.
+
+    Args:
+        lake: With the entries, the clock and the raw tables.
+        described: dbt's manifest.
+        sql_version: Of the SQL that would be run.
+
+    Returns:
+        Unique ids of seeds, models, tests and unit tests.
+    """
+    with lake.writing() as connection:
+        if not has_table(connection, HELD):
+            return set()
+        entries: dict[str, datetime] = dict(
+            connection.execute(
+                f"SELECT node, max(known_until) FROM {HELD} WHERE sql_version = ? GROUP BY node", [sql_version]
+            ).fetchall()
+        )
+        _forget_missing_tables(connection, described["nodes"], entries)
+        now = connection.execute("""SELECT "at" FROM control.instants WHERE name = 'known_until'""").fetchall()[0][0]
+        newest = _Newest(connection, described["sources"])
+        found = dict.fromkeys(described["unit_tests"], True)
+
+        def holds(unique_id: str) -> bool:
+            if unique_id not in found:
+                until = entries.get(unique_id)
+                found[unique_id] = until is not None and until <= now and nothing_new(unique_id, until)
+            return found[unique_id]
+
+        def nothing_new(unique_id: str, until: datetime) -> bool:
+            node = described["nodes"][unique_id]
+            parents = node["depends_on"].get("nodes", [])
+            sources = [parent for parent in parents if parent in described["sources"]]
+            control = [source for source in sources if described["sources"][source]["schema"] == "control"]
+            # What held of rows as of a clock holds as of a later one.
+            if control and node["resource_type"] != "test":
+                return False
+            return all(
+                holds(parent) and entries[parent] <= until for parent in parents if parent not in sources
+            ) and all(newest.row(source) <= until for source in sources if source not in control)
+
+        same = {unique_id for unique_id in entries if holds(unique_id)}
+        older = [unique_id for unique_id in same if entries[unique_id] < now]
+        if older:
+            connection.execute(f"UPDATE {HELD} SET known_until = ? WHERE node IN (SELECT unnest(?))", [now, older])
+    return same
+
+
+class _Newest:
+    """When something was last heard in a source."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, sources: dict[str, Any]) -> None:
+        self._connection, self._sources = connection, sources
+        self._rows: dict[str, datetime] = {}
+
+    def row(self, source: str) -> datetime:
+        """The instant at which its newest row became known; the end of time where the table doesn't say."""
+        if source not in self._rows:
+            self._rows[source] = self._read(self._sources[source])
+        return self._rows[source]
+
+    def _read(self, source: dict[str, Any]) -> datetime:
+        columns = self._connection.execute(
+            "SELECT column_name FROM duckdb_columns() WHERE database_name = 'lake' AND schema_name = ? "
+            "AND table_name = ? AND regexp_matches(column_name, '^_(.*_)?known_at$')",
+            [source["schema"], source["identifier"]],
+        ).fetchall()
+        if not columns:
+            return datetime.max
+        table = f"{identifier(source['schema'])}.{identifier(source['identifier'])}"
+        instants = ", ".join(f"max({identifier(column)})" for (column,) in columns)
+        newest: datetime | None = self._connection.execute(f"SELECT greatest({instants}) FROM {table}").fetchall()[0][0]
+        return newest or datetime.min
+
+
+def _forget_missing_tables(
+    connection: duckdb.DuckDBPyConnection, nodes: dict[str, Any], entries: dict[str, datetime]
+) -> None:
+    """A table that is gone holds nothing: its entry goes."""
+    there = set(
+        connection.execute(
+            "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = 'lake'"
+        ).fetchall()
+    )
+    missing = [
+        unique_id
+        for unique_id, node in nodes.items()
+        if unique_id in entries and node["resource_type"] in _TABLES and (node["schema"], node["alias"]) not in there
+    ]
+    if missing:
+        connection.execute(f"DELETE FROM {HELD} WHERE node IN (SELECT unnest(?))", [missing])
+        for unique_id in missing:
+            del entries[unique_id]
