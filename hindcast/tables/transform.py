@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Collection
 from dataclasses import dataclass, fields
 from functools import cache
+from graphlib import TopologicalSorter
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,9 @@ def build(settings: Settings, names: Collection[str]) -> list[NodeResult]:
         settings: Names the lake and the SQL.
         names: Of seeds, models, tests and unit tests. Tests are run only if named.
 
+    Returns:
+        One result per name, what is made from something after it; and of hooks, those that failed.
+
     Raises:
         HindcastError: A name is unknown, or dbt couldn't start at all: the SQL can't be parsed, or the lake not opened.
     """
@@ -76,13 +80,13 @@ def build(settings: Settings, names: Collection[str]) -> list[NodeResult]:
     ]
     select = [node["name"] for node in asked.values() if node["unique_id"] not in left]
     if not select:
-        return results
+        return _in_order(results, described)
     # Nothing reads the files that dbt would write about the run.
     options = ["--indirect-selection", "empty", "--no-write-json"]
     with lake.turn():
         parsed = pickle.loads(_parsed(settings).with_suffix(".pickle").read_bytes())
         done = _dbt(settings, settings.dbt_target, parsed, "build", "--select", *select, *options)
-    return results + [
+    results += [
         NodeResult(
             unique_id=node.node.unique_id,
             kind=str(node.node.resource_type),
@@ -94,6 +98,14 @@ def build(settings: Settings, names: Collection[str]) -> list[NodeResult]:
         for node in done.results
         if node.node.resource_type != "operation" or node.status != "success"  # hooks that did their work
     ]
+    return _in_order(results, described)
+
+
+def _in_order(results: list[NodeResult], described: dict[str, Any]) -> list[NodeResult]:
+    """What is made from something comes after it."""
+    parents = {name: node["depends_on"].get("nodes", ()) for name, node in described["nodes"].items()}
+    order = {name: number for number, name in enumerate(TopologicalSorter(parents).static_order())}
+    return sorted(results, key=lambda result: order.get(result.unique_id, -1))
 
 
 def manifest(settings: Settings) -> dict[str, Any]:
