@@ -191,6 +191,8 @@ def export(fitted: Fitted, features: Sequence[Feature]) -> bytes:
             initial_types=[(INPUT, FloatTensorType([None, len(features)]))],
             options={id(fitted.estimator): {"zipmap": False}},
         )
+    # The converter has them in the order of a set, which isn't the same in every process.
+    graph.opset_import.sort(key=lambda opset: opset.domain)
     return graph.SerializeToString()
 
 

@@ -1,6 +1,10 @@
 """Packages: the graph says what scikit-learn says, names follow from content, folders are whole."""
 
 import json
+import os
+import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -119,6 +123,27 @@ def test_the_name_follows_from_content_not_from_home_or_snapshot(tmp_path: Path,
     assert (one.folder / EXPLAINER).read_bytes() == (other.folder / EXPLAINER).read_bytes()
     as_of = datetime(2024, 4, 10, tzinfo=UTC)
     assert name_version("p", as_of, {"a": b"1"}) != name_version("p", as_of, {"a": b"2"})
+
+
+def test_a_graph_is_the_same_byte_for_byte_in_every_process(tmp_path: Path, trained: Trained) -> None:
+    _, _, candidates = trained
+    (tmp_path / "candidates").write_bytes(pickle.dumps(candidates))
+    command = (
+        "import hashlib, pathlib, pickle, sys; from hindcast.models.package import export\n"
+        "made = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())\n"
+        "print([hashlib.sha256(export(fitted, made.features)).hexdigest() for fitted in made.fitted])"
+    )
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", command, str(tmp_path / "candidates")],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(said) == 1
 
 
 def test_building_again_keeps_a_whole_package_and_replaces_a_damaged_one(settings: Settings, trained: Trained) -> None:
