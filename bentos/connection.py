@@ -17,10 +17,13 @@ class Connection(HttpToolsProtocol):
     """uvicorn's own, with limits.
 
     Attributes:
+        paths: That lead anywhere. Any other is `/unknown` to what comes next: BentoML keeps counts per path, for ever,
+            of whatever callers make up.
         seconds: From the first byte of a head to its last, and from the connection's beginning to the first head's
             last. So long may sent bytes lie with a caller who doesn't take them, too (on Linux).
     """
 
+    paths: frozenset[str]
     seconds: float
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -62,6 +65,8 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         super().on_headers_complete()
+        if self.scope.get("path") not in self.paths:  # the request's task has it, but hasn't begun
+            self.scope["path"] = "/unknown"
 
     def send_400_response(self, msg: str) -> None:
         self._let_go(reply(problem(400, "Bad Request", "This isn't HTTP as the service reads it."), 400))
@@ -94,7 +99,7 @@ class Connection(HttpToolsProtocol):
         self.transport.close()
 
 
-def limit_connections(seconds: float) -> None:
+def limit_connections(paths: frozenset[str], seconds: float) -> None:
     """Has every connection of this process's server be one of these: BentoML leaves the choice to uvicorn."""
-    Connection.seconds = seconds
+    Connection.paths, Connection.seconds = paths, seconds
     auto.AutoHTTPProtocol = Connection

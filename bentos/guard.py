@@ -7,6 +7,7 @@ import asyncio
 import ipaddress
 import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
@@ -224,12 +225,17 @@ def _of_this_machine(scope: Message, headers: Mapping[bytes, bytes]) -> bool:
 
     The name as well: another's page in a browser of this machine may have its own name point here.
     """
-    try:
-        local = ipaddress.ip_address((scope.get("server") or ("",))[0]).is_loopback
-    except ValueError:
-        local = False
+    local = _is_loopback((scope.get("server") or ("",))[0])
     host = headers.get(b"host", b"localhost").decode("latin-1")
     return local and (host if host.endswith("]") else host.rsplit(":", 1)[0]) in _LOCAL_NAMES
+
+
+@lru_cache(maxsize=16)
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 def _detail(status: int, body: bytes) -> str:

@@ -4,6 +4,7 @@ Started from its bento (`hindcast serve`), or from this folder (`bentoml serve s
 """
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ import bentoml
 from bentoml.exceptions import NotFound
 from connection import limit_connections
 from guard import Guard, problem, reply
+from lean import trim_bentoml
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -37,6 +39,7 @@ from hindcast.settings import Settings
 
 POLL_SECONDS = 0.5
 BATCH_STEP = 64  # rows answered before other requests get their turn
+OTHER_PATHS = ("/", "/docs.json", "/schema.json", "/livez", "/readyz", "/healthz", "/metrics")  # that aren't described
 
 SETTINGS = Settings.from_environment()
 LOG = logging.getLogger("bentoml.hindcast")
@@ -110,7 +113,8 @@ def is_news(record: logging.LogRecord) -> bool:
 
 
 logging.getLogger("bentoml._internal.server.http_app").addFilter(is_news)
-limit_connections(TIMEOUT)
+limit_connections(frozenset({*DESCRIPTION["paths"], *OTHER_PATHS}), TIMEOUT)
+trim_bentoml()
 # BentoML's own routes take POST alone.
 GETTABLE = Starlette(routes=[Route("/model", get_model), Route("/docs.json", get_description)])
 
@@ -119,8 +123,6 @@ GETTABLE = Starlette(routes=[Route("/model", get_model), Route("/docs.json", get
 @bentoml.service(
     name=PROBLEM.name,
     workers=1,
-    traffic={"timeout": int(TIMEOUT) + 5},  # the guard is first
-    tracing={"excluded_urls": ".*"},
     logging={"access": {"enabled": False}},
 )
 class Hindcast:
@@ -140,6 +142,10 @@ class Hindcast:
         self.clock = clock_of(SETTINGS, PROBLEM)
         self.shadow = GETTABLE.state.shadow = Shadow(SETTINGS, connect, self.clock)
         self.shadow.refresh()
+        for name in ("predict", "explain", "predict_batch"):
+            vars(self)[name] = getattr(self, name)  # else BentoML looks at their signatures for every request
+        gc.collect()
+        gc.freeze()  # what was loaded stays: it needn't be looked through again and again
         threading.Thread(target=self._follow_champion, daemon=True).start()
 
     @bentoml.api(output_spec=Answer)

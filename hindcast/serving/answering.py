@@ -204,6 +204,7 @@ def answer(
         raise Unavailable(str(error)) from error
     probabilities = (explanation.probabilities if explanation else model.predict(matrix)).tolist()
     unknown = model.unknown_categories(found.values)
+    columns = [(name, found.values[name]) for name in signature.names]
     answers, records = [], []
     for row, request in enumerate(requests):
         said = {
@@ -218,7 +219,7 @@ def answer(
             "unknown_categories": unknown[row],
         }
         answers.append(said | {"threshold": signature.threshold})
-        features = {name: _plain(found.values[name][row]) for name in signature.names}
+        features = {name: _plain(column[row]) for name, column in columns}
         if explanation:
             answers[row] |= _contributions(explanation, features, row)
         records.append(

@@ -341,6 +341,16 @@ LONG_BODY = (413, f"The body is longer than {MOST_BYTES} bytes.")
 LATE = (408, f"The request didn't come in within {SECONDS} seconds.")
 
 
+def test_made_up_paths_are_counted_as_one(client: httpx.Client) -> None:
+    """Else who makes up new ones would fill the memory of whoever counts."""
+    for number in range(50):
+        response = client.get(f"/made/up/{number}") if number % 2 else client.post(f"/made-up-{number}", content=GOOD)
+        assert (response.status_code, response.json()["title"]) == (404, "Not Found")
+    counted = client.get("/metrics").text
+    assert "made" not in counted
+    assert 'endpoint="/unknown"' in counted
+
+
 @pytest.mark.parametrize(
     ("sent", "answer"),
     [
