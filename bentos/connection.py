@@ -65,8 +65,11 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         super().on_headers_complete()
-        if self.scope.get("path") not in self.paths:  # the request's task has it, but hasn't begun
+        if self.scope["path"].removesuffix("/") not in self.paths:  # the request's task has it, but hasn't begun
             self.scope["path"] = "/unknown"
+
+    def _should_upgrade(self) -> bool:
+        return False  # nothing here speaks WebSocket, and a guard of HTTP would let it through
 
     def send_400_response(self, msg: str) -> None:
         self._let_go(reply(problem(400, "Bad Request", "This isn't HTTP as the service reads it."), 400))

@@ -1,6 +1,6 @@
 """What stands before the service: who may ask, how much at once, how long, and the form of every error.
 
-Knows no model and no feature. It must never raise: BentoML would hold such a request until it times out.
+Knows no model and no feature. It must never raise: the answer would be somebody else's, in another form.
 """
 
 import asyncio
@@ -94,7 +94,8 @@ class Guard:
             await Response(self._page, media_type="text/html", headers=_FOR_A_PAGE)(scope, receive, send)
             return
         if refusal is None and scope["method"] in ("GET", "HEAD"):
-            await self._app(scope, receive, answer.send)
+            answer.read = True
+            await self._in_time(self._app(scope, receive, answer.send), scope, receive, answer)
             return
         if refusal is None and self._running >= self._max_concurrency:
             limit = f"{self._max_concurrency} requests are being answered, and no more are at once."
@@ -106,12 +107,16 @@ class Guard:
             return
         self._running += 1
         try:
-            async with asyncio.timeout(self._seconds):
-                await self._answer(scope, receive, answer)
-        except TimeoutError:
-            await answer.give_up(scope, receive, self._seconds)
+            await self._in_time(self._answer(scope, receive, answer), scope, receive, answer)
         finally:
             self._running -= 1
+
+    async def _in_time(self, work: Awaitable[None], scope: Message, receive: Receive, answer: "_Answer") -> None:
+        try:
+            async with asyncio.timeout(self._seconds):
+                await work
+        except TimeoutError:
+            await answer.give_up(scope, receive, self._seconds)
 
     async def _answer(self, scope: Message, receive: Receive, answer: "_Answer") -> None:
         body = await self._read(receive)

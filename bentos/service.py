@@ -39,7 +39,7 @@ from hindcast.settings import Settings
 
 POLL_SECONDS = 0.5
 BATCH_STEP = 64  # rows answered before other requests get their turn
-OTHER_PATHS = ("/", "/docs.json", "/schema.json", "/livez", "/readyz", "/healthz", "/metrics")  # that aren't described
+OTHER_PATHS = ("", "/docs.json", "/schema.json", "/livez", "/readyz", "/healthz", "/metrics")  # that aren't described
 
 SETTINGS = Settings.from_environment()
 LOG = logging.getLogger("bentoml.hindcast")

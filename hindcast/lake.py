@@ -113,6 +113,7 @@ class Lake:
                 "extension_directory": str(self.settings.duckdb_extensions),
                 # They come from wheels that the lock names by their hashes; DuckDB would hash 80 MB every time.
                 "allow_unsigned_extensions": "true",
+                "autoinstall_known_extensions": "false",
                 "memory_limit": self.memory_limit,
                 "temp_directory": str(self.settings.scratch / "duckdb"),
             }

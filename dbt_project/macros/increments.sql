@@ -19,6 +19,23 @@
     {%- endif -%}
 {%- endmacro %}
 
+{#
+  dbt's way to build an incremental model, on DuckDB; but where rows are only added, they go straight into the table.
+  By way of a temporary table whose columns are compared, that takes twice the time. Columns can't differ, as another
+  SQL version makes the table afresh.
+#}
+{% materialization incremental, adapter="duckdb" %}
+{%- set there = load_cached_relation(this) -%}
+{%- if config.get("unique_key") or not there or should_full_refresh() -%}
+    {{ return(dbt.materialization_incremental_duckdb()) }}
+{%- endif -%}
+{%- call statement("main") -%}
+    insert into {{ this }} by name {{ compiled_code }}
+{%- endcall -%}
+{%- do adapter.commit() -%}
+{{ return({"relations": [there]}) }}
+{% endmaterialization %}
+
 {# Whether the table is brought on rather than made afresh. A unit test has no table. #}
 {% macro brought_on() %}{{ return(this and is_incremental()) }}{% endmacro %}
 
@@ -30,7 +47,7 @@
 {# A condition: the row is newer than those for which this test of a table has held. Any row is where that is afresh. #}
 {% macro since_passed(instant) -%}
     {%- if entry_that_counts() and model.attached_node in graph.held_until -%}
-    {{ instant }} > timestamp '{{ entry_that_counts() }}'
+    ({{ instant }} > timestamp '{{ entry_that_counts() }}' or {{ instant }} is null)
     {%- else -%}
     true
     {%- endif -%}
@@ -47,50 +64,51 @@
     {%- do run_query(
         "create table if not exists " ~ control("held") ~ " (node varchar, sql_version varchar, known_until timestamp)"
     ) -%}
+    {%- set known = run_query("select \"at\" from " ~ control("instants") ~ " where name = 'known_until'").rows[0][0] -%}
     {%- set entries = run_query(
-        "select held.node, held.known_until, instants.\"at\" from " ~ control("held") ~ " as held, "
-        ~ control("instants") ~ " as instants where held.sql_version = '" ~ sql_version() ~ "' and held.sql_version <> '' "
-        ~ "and instants.name = 'known_until' and held.known_until <= instants.\"at\""
+        "select node, known_until from " ~ control("held") ~ " where sql_version = '" ~ sql_version() ~ "' "
+        ~ "and sql_version <> '' and known_until <= timestamp '" ~ known ~ "'"
     ) -%}
     {%- set held, whole = {}, [] -%}
     {%- for entry in entries.rows -%}
         {%- do held.update({entry[0]: entry[1]}) -%}
-        {%- if entry[1] == entry[2] and entry[0] not in selected_resources -%}{%- do whole.append(entry[0]) -%}{%- endif -%}
+        {%- if entry[1] == known and entry[0] not in selected_resources -%}{%- do whole.append(entry[0]) -%}{%- endif -%}
     {%- endfor -%}
-    {%- do graph.update({"held_until": held, "whole": whole}) -%}
+    {%- do graph.update({"held_until": held, "whole": whole, "known_until": known}) -%}
     delete from {{ control("held") }} where node in ('{{ selected_resources | join("', '") }}')
 {%- endif -%}
 {% endmacro %}
 
-{# After a run: an entry for all that was built or passed, if its tests passed and what it is made from holds as much.
-   A table that a test finds at fault is made afresh next time, whoever built it. #}
+{#
+  After a run: an entry for all that was built or passed, if what it is made from holds as much. None where a test
+  failed: the fault may be in all that is made from the table, and all is made afresh next time.
+#}
 {% macro put_in_entries(results) %}
 {%- set faulty, held = [], [] -%}
-{%- for result in results if result.status in ("fail", "error") -%}
-    {%- do faulty.extend(result.node.depends_on.nodes) -%}
-{%- endfor -%}
-{%- for result in results if execute and result.status in ("success", "pass") and result.node.resource_type != "operation" -%}
-    {%- set older = [] -%}
-    {%- if result.node.resource_type != "unit_test" -%}
-        {%- for id in result.node.depends_on.nodes if id in graph.nodes and id not in graph.whole -%}
-            {%- do older.append(id) -%}
-        {%- endfor -%}
-    {%- endif -%}
-    {%- if not older and result.node.unique_id not in faulty -%}
+{%- for result in results if execute and result.node.resource_type != "operation" -%}
+    {%- if result.node.resource_type == "test" and result.status in ("fail", "error") -%}
+        {%- do faulty.append(result.node.unique_id) -%}
+    {%- elif result.status in ("success", "pass") and (result.node.resource_type == "unit_test" or made_of_whole(result.node)) -%}
         {%- do held.append(result.node.unique_id) -%}
         {%- do graph.whole.append(result.node.unique_id) -%}
     {%- endif -%}
 {%- endfor -%}
 {%- if faulty %}
-    delete from {{ control("held") }} where node in ('{{ faulty | join("', '") }}');
-{%- endif %}
-{%- if held %}
+    delete from {{ control("held") }}
+{%- elif held %}
     insert into {{ control("held") }}
-    select nodes.node, '{{ sql_version() }}', instants."at"
+    select nodes.node, '{{ sql_version() }}', timestamp '{{ graph.known_until }}'
     from (values ('{{ held | join("'), ('") }}')) as nodes (node)
-    cross join {{ control("instants") }} as instants
-    where instants.name = 'known_until'
 {%- endif -%}
+{% endmacro %}
+
+{# Whether all that a node is made from holds everything; of what has no table, what that is made from. #}
+{% macro made_of_whole(node) %}
+    {%- for id in node.depends_on.nodes if id in graph.nodes and id not in graph.whole -%}
+        {%- set parent = graph.nodes[id] -%}
+        {%- if parent.config.materialized != "ephemeral" or not made_of_whole(parent) -%}{{ return(false) }}{%- endif -%}
+    {%- endfor -%}
+    {{ return(true) }}
 {% endmacro %}
 
 {% macro control(table) %}{{ return(target.database ~ ".control." ~ table) }}{% endmacro %}

@@ -1,8 +1,8 @@
 """Which parts of the SQL nothing new has come to: they are what they would become, and needn't be run again.
 
 A seed, a model or a test is left as it is while its SQL is the same and nothing has become known of what it is made
-from. A model that reads the clock or the windows (`control`) is never left. How entries come about is said in
-`dbt_project/macros/increments.sql`.
+from. What reads the clock or the windows (`control`), or nothing that dbt knows of, is never left: it may change by
+itself. How entries come about is said in `dbt_project/macros/increments.sql`.
 """
 
 from datetime import datetime
@@ -14,7 +14,7 @@ from hindcast.lake import Lake, has_table
 from hindcast.tables.control import HELD
 from hindcast.tables.readers import identifier
 
-_TABLES = {"model", "seed"}
+_TABLES = {"model", "seed", "snapshot"}
 
 
 def still_hold(lake: Lake, described: dict[str, Any], sql_version: str) -> set[str]:
@@ -41,6 +41,14 @@ def still_hold(lake: Lake, described: dict[str, Any], sql_version: str) -> set[s
         newest = _Newest(connection, described["sources"])
         found = dict.fromkeys(described["unit_tests"], True)
 
+        def made_from(unique_id: str) -> list[str]:
+            """Its parents; of what has no table, that is a part of its SQL, theirs."""
+            parents = []
+            for parent in described["nodes"][unique_id]["depends_on"].get("nodes", []):
+                node = described["nodes"].get(parent)
+                parents += made_from(parent) if node and node["config"]["materialized"] == "ephemeral" else [parent]
+            return parents
+
         def holds(unique_id: str) -> bool:
             if unique_id not in found:
                 until = entries.get(unique_id)
@@ -48,12 +56,12 @@ def still_hold(lake: Lake, described: dict[str, Any], sql_version: str) -> set[s
             return found[unique_id]
 
         def nothing_new(unique_id: str, until: datetime) -> bool:
-            node = described["nodes"][unique_id]
-            parents = node["depends_on"].get("nodes", [])
+            node, parents = described["nodes"][unique_id], made_from(unique_id)
             sources = [parent for parent in parents if parent in described["sources"]]
             control = [source for source in sources if described["sources"][source]["schema"] == "control"]
-            # What held of rows as of a clock holds as of a later one.
-            if control and node["resource_type"] != "test":
+            # Rows that were known by a clock are known by a later one.
+            clock_matters = (node.get("test_metadata") or {}).get("name") != "rows_hold"
+            if (control and clock_matters) or not (parents or node["resource_type"] == "seed"):
                 return False
             return all(
                 holds(parent) and entries[parent] <= until for parent in parents if parent not in sources
@@ -99,7 +107,8 @@ def _forget_missing_tables(
     """A table that is gone holds nothing: its entry goes."""
     there = set(
         connection.execute(
-            "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = 'lake'"
+            "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = 'lake' "
+            "UNION ALL SELECT schema_name, view_name FROM duckdb_views() WHERE database_name = 'lake'"
         ).fetchall()
     )
     missing = [

@@ -322,7 +322,8 @@ def _take_out_what_held(
     """Takes out the entries of tables that were made when rows known by then were missing, or other than they are now.
 
     What only became known since they were made changes nothing in them; how they are brought on by it, or made afresh
-    where they have no entry, is said in `dbt_project/macros/increments.sql`.
+    where they have no entry, is said in `dbt_project/macros/increments.sql`. Where something is no longer so, or only
+    lines have moved, no entry stays: who read it, and when, isn't known.
     """
     if not has_table(connection, HELD):
         return
@@ -342,13 +343,12 @@ def _take_out_what_held(
         for at, columns in {"_known_at": [], **later}.items()
         for rows, sign in (("fresh", 1), (name, -1))
     )
-    connection.execute(
-        f"""
-        DELETE FROM {HELD} WHERE known_until >= (
-            SELECT min(instant) FROM (SELECT instant FROM ({facts}) GROUP BY instant, content HAVING sum(sign) <> 0)
-        )
-        """
-    )
+    changed = f"SELECT instant, sum(sign) AS more FROM ({facts}) GROUP BY instant, content HAVING sum(sign) <> 0"
+    earliest, fewest = connection.execute(f"SELECT min(instant), min(more) FROM ({changed})").fetchall()[0]
+    if earliest is None or fewest < 0:
+        connection.execute(f"DELETE FROM {HELD}")
+    else:
+        connection.execute(f"DELETE FROM {HELD} WHERE known_until >= ?", [earliest])
 
 
 def _within(months: list[date] | None) -> str:

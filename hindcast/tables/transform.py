@@ -61,16 +61,22 @@ def build(settings: Settings, names: Collection[str]) -> list[NodeResult]:
         names: Of seeds, models, tests and unit tests. Tests are run only if named.
 
     Returns:
-        One result per name, what is made from something after it; and of hooks, those that failed.
+        One result per name that has a table or is a test, what is made from something after it; and of hooks, those
+        that failed.
 
     Raises:
-        HindcastError: A name is unknown, or dbt couldn't start at all: the SQL can't be parsed, or the lake not opened.
+        HindcastError: A name is unknown or not the only one, or dbt couldn't start at all: the SQL can't be parsed, or
+            the lake not opened.
     """
     described = manifest(settings)
-    by_name = {node["name"]: node for kind in ("nodes", "unit_tests") for node in described[kind].values()}
-    if unknown := sorted(set(names) - by_name.keys()):
-        raise HindcastError(f"{settings.dbt_project} has nothing named {', '.join(unknown)}.")
-    asked = {by_name[name]["unique_id"]: by_name[name] for name in sorted(names)}
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    for node in (*described["nodes"].values(), *described["unit_tests"].values()):
+        by_name.setdefault(node["name"], []).append(node)
+    for name in sorted(names):
+        if len(by_name.get(name, ())) != 1:
+            many = "two things" if name in by_name else "nothing"
+            raise HindcastError(f"{settings.dbt_project} has {many} named {name}: a test's name must be its own.")
+    asked = {by_name[name][0]["unique_id"]: by_name[name][0] for name in sorted(names)}
     lake = Lake(settings)
     left = asked.keys() & still_hold(lake, described, _version_of_the_sql(settings.dbt_project))
     results = [
@@ -126,7 +132,8 @@ def _read_manifest(file: Path) -> dict[str, Any]:
 def _parsed(settings: Settings) -> Path:
     """The file of dbt's manifest. Beside it lies the object that dbt runs from: to read that takes a hundredth of what
     it takes to make it again, at every step of every run."""
-    of = fingerprint(values=[_version_of_the_sql(settings.dbt_project), sys.version, settings.dbt_project])
+    project = settings.dbt_project
+    of = fingerprint(project.rglob("*.md"), [_version_of_the_sql(project), version("dbt-common"), sys.version, project])
     kept = settings.dbt_target / "manifests" / f"{of}.json"
     with exclusive(settings.locks / "dbt-manifest"):
         if not kept.exists():
@@ -144,10 +151,9 @@ def _parsed(settings: Settings) -> Path:
 
 
 def _version_of_the_sql(project: Path) -> str:
-    files = [path for path in project.rglob("*.*") if path.suffix in {".sql", ".yml", ".csv"}]
-    return fingerprint(
-        files, [version("dbt-core"), version("duckdb"), *sorted(path.relative_to(project) for path in files)]
-    )
+    files = [path for path in project.rglob("*.*") if path.suffix in {".sql", ".yml", ".yaml", ".csv", ".py"}]
+    versions = [version(package) for package in ("dbt-core", "dbt-adapters", "dbt-duckdb", "duckdb")]
+    return fingerprint(files, [*versions, *sorted(path.relative_to(project) for path in files)])
 
 
 def _dbt(settings: Settings, target: Path, parsed: dict[str, Any] | None, *arguments: str) -> Any:

@@ -346,6 +346,13 @@ def test_made_up_paths_are_counted_as_one(client: httpx.Client) -> None:
     for number in range(50):
         response = client.get(f"/made/up/{number}") if number % 2 else client.post(f"/made-up-{number}", content=GOOD)
         assert (response.status_code, response.json()["title"]) == (404, "Not Found")
+    upgrade = {
+        "connection": "Upgrade",
+        "upgrade": "websocket",
+        "sec-websocket-version": "13",
+        "sec-websocket-key": "aGk=",
+    }
+    assert client.get("/made/up/for-ever", headers=upgrade).status_code == 404
     counted = client.get("/metrics").text
     assert "made" not in counted
     assert 'endpoint="/unknown"' in counted

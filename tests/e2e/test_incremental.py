@@ -315,6 +315,20 @@ def test_a_clock_that_was_set_back(few: World) -> None:
     assert back["features.origin_state"]["event_timestamp"].max() == datetime(2013, 2, 8, 12)
 
 
+def test_rows_that_are_withdrawn(few: World) -> None:
+    """One was ingested before the clock stood there, and built from; then it is gone."""
+    few.bring_in(february(8, 16))
+    few.build()
+    with few.lake.writing() as connection:
+        columns = "* REPLACE ('XXX' AS faa, TIMESTAMP '2013-02-08 17:00:00' AS _known_at)"
+        connection.execute(f"INSERT INTO raw.airports SELECT {columns} FROM raw.airports LIMIT 1")
+    few.build()
+    assert len(few.tables()["cleaned.int_airports"].filter(airport="XXX")) == 1
+    few.bring_in(february(8, 16, 30))
+    few.build()
+    assert len(few.tables()["cleaned.int_airports"].filter(airport="XXX")) == 0
+
+
 def test_tables_that_are_missing(few: World) -> None:
     before = few.tables()
     with few.lake.writing() as connection:

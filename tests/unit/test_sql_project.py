@@ -10,7 +10,7 @@ import pytest
 
 from hindcast.errors import HindcastError
 from hindcast.settings import Settings
-from hindcast.tables.transform import manifest
+from hindcast.tables.transform import build, manifest
 from tests.conftest import ROOT
 
 MODELS = sorted((ROOT / "dbt_project" / "models").rglob("*.sql"))
@@ -92,6 +92,17 @@ def test_every_rule_that_a_model_names_has_a_reason(project: dict[str, Any]) -> 
     }
     seed = (ROOT / "dbt_project" / "seeds" / "cleaning_rule_reasons.csv").read_text().splitlines()[1:]
     assert named == {line.split(",")[0] for line in seed}
+
+
+def test_what_is_built_is_there_and_the_only_one_of_its_name(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "dbt_project", tmp_path / "dbt_project")
+    settings = Settings(tmp_path, tmp_path / "home")
+    with pytest.raises(HindcastError, match="nothing named stg_flihgts"):
+        build(settings, ["stg_flihgts"])
+    staging = tmp_path / "dbt_project" / "models" / "staging" / "_staging.yml"
+    staging.write_text(staging.read_text().replace("stg_planes_rows_hold", "stg_airports_rows_hold"))
+    with pytest.raises(HindcastError, match="two things named stg_airports_rows_hold"):
+        build(settings, ["stg_airports_rows_hold"])
 
 
 def test_the_manifest_is_made_anew_only_when_the_sql_changed(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ with source as (
     select * from {{ source("raw", "flights") }}
     where
         _known_at <= {{ known_until() }}
+        -- Of a flight, nothing is heard two days after its schedule: the year's other files aren't opened.
+        and {{ since_held("time_hour", days_before=3) }}
         and (
             {{ since_held("_known_at") }}
             or {{ since_held("_departure_known_at") }}
