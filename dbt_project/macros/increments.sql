@@ -19,23 +19,6 @@
     {%- endif -%}
 {%- endmacro %}
 
-{#
-  dbt's way to build an incremental model, on DuckDB; but where rows are only added, they go straight into the table.
-  By way of a temporary table whose columns are compared, that takes twice the time. Columns can't differ, as another
-  SQL version makes the table afresh.
-#}
-{% materialization incremental, adapter="duckdb" %}
-{%- set there = load_cached_relation(this) -%}
-{%- if config.get("unique_key") or not there or should_full_refresh() -%}
-    {{ return(dbt.materialization_incremental_duckdb()) }}
-{%- endif -%}
-{%- call statement("main") -%}
-    insert into {{ this }} by name {{ compiled_code }}
-{%- endcall -%}
-{%- do adapter.commit() -%}
-{{ return({"relations": [there]}) }}
-{% endmaterialization %}
-
 {# Whether the table is brought on rather than made afresh. A unit test has no table. #}
 {% macro brought_on() %}{{ return(this and is_incremental()) }}{% endmacro %}
 
@@ -61,6 +44,7 @@
 {# Before a run: reads the entries that count to where the models find them, and takes out those of what is run now. #}
 {% macro take_out_entries() %}
 {%- if execute -%}
+    {%- if env_var("HINDCAST_THREADS", "") -%}{%- do run_query("set threads = " ~ env_var("HINDCAST_THREADS")) -%}{%- endif -%}
     {%- do run_query(
         "create table if not exists " ~ control("held") ~ " (node varchar, sql_version varchar, known_until timestamp)"
     ) -%}

@@ -38,14 +38,9 @@
     unnest(generate_series({{ first }}, {{ last }}, interval '{{ minutes }} minutes'))
 {%- endmacro %}
 
-{# The instant until which the lake knows anything: nothing later is in the raw tables. A run has read it at its start. #}
+{# The instant until which the lake knows anything: nothing later is in the raw tables. #}
 {% macro known_until() -%}
-    {%- set instants = source("control", "instants") -%}
-    {%- if this and graph.get("known_until") -%}
-    timestamp '{{ graph.known_until }}'
-    {%- else -%}
-    (select instants."at" from {{ instants }} as instants where instants.name = 'known_until')
-    {%- endif -%}
+    (select instants."at" from {{ source("control", "instants") }} as instants where instants.name = 'known_until')
 {%- endmacro %}
 
 {# Minutes since midnight of a clock time written as an integer hour-minute; 2400 is midnight. #}

@@ -5,6 +5,8 @@ from. What reads the clock or the windows (`control`), or nothing that dbt knows
 itself. How entries come about is said in `dbt_project/macros/increments.sql`.
 """
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -17,20 +19,31 @@ from hindcast.tables.readers import identifier
 _TABLES = {"model", "seed", "snapshot"}
 
 
-def still_hold(lake: Lake, described: dict[str, Any], sql_version: str) -> set[str]:
+@dataclass(frozen=True)
+class Standing:
+    """How much there is to do.
+
+    Attributes:
+        left: Unique ids of the asked seeds, models and tests to which nothing new has come.
+        news: Rows that have become known since the others were built; None where a table must be made afresh.
+    """
+
+    left: set[str]
+    news: int | None
+
+
+def take_stock(lake: Lake, described: dict[str, Any], sql_version: str, asked: Collection[str]) -> Standing:
     """Finds what needn't be run, and lets its entries say that it holds until now.
 
     Args:
         lake: With the entries, the clock and the raw tables.
         described: dbt's manifest.
         sql_version: Of the SQL that would be run.
-
-    Returns:
-        Unique ids of seeds, models, tests and unit tests.
+        asked: Unique ids of what is to be run.
     """
     with lake.writing() as connection:
         if not has_table(connection, HELD):
-            return set()
+            return Standing(set(), None)
         entries: dict[str, datetime] = dict(
             connection.execute(
                 f"SELECT node, max(known_until) FROM {HELD} WHERE sql_version = ? GROUP BY node", [sql_version]
@@ -45,8 +58,7 @@ def still_hold(lake: Lake, described: dict[str, Any], sql_version: str) -> set[s
             """Its parents; of what has no table, that is a part of its SQL, theirs."""
             parents = []
             for parent in described["nodes"][unique_id]["depends_on"].get("nodes", []):
-                node = described["nodes"].get(parent)
-                parents += made_from(parent) if node and node["config"]["materialized"] == "ephemeral" else [parent]
+                parents += made_from(parent) if _materialized(described, parent) == "ephemeral" else [parent]
             return parents
 
         def holds(unique_id: str) -> bool:
@@ -71,7 +83,10 @@ def still_hold(lake: Lake, described: dict[str, Any], sql_version: str) -> set[s
         older = [unique_id for unique_id in same if entries[unique_id] < now]
         if older:
             connection.execute(f"UPDATE {HELD} SET known_until = ? WHERE node IN (SELECT unnest(?))", [now, older])
-    return same
+        brought_on = [name for name in asked if name not in same and _materialized(described, name) == "incremental"]
+        afresh = any(name not in entries for name in brought_on)
+        news = None if afresh or not brought_on else newest.count_since(min(entries[name] for name in brought_on))
+    return Standing(same.intersection(asked), news)
 
 
 class _Newest:
@@ -87,18 +102,42 @@ class _Newest:
             self._rows[source] = self._read(self._sources[source])
         return self._rows[source]
 
+    def count_since(self, instant: datetime) -> int:
+        """Rows of all sources that became known later."""
+        return sum(
+            self._connection.execute(
+                f"SELECT count(*) FROM {_table(source)} WHERE _known_at > ?", [instant]
+            ).fetchall()[0][0]
+            for source in self._sources.values()
+            if "_known_at" in self._instants(source)
+        )
+
     def _read(self, source: dict[str, Any]) -> datetime:
-        columns = self._connection.execute(
+        columns = self._instants(source)
+        if not columns:
+            return datetime.max
+        instants = ", ".join(f"max({identifier(column)})" for column in columns)
+        select = f"SELECT greatest({instants}) FROM {_table(source)}"
+        newest: datetime | None = self._connection.execute(select).fetchall()[0][0]
+        return newest or datetime.min
+
+    def _instants(self, source: dict[str, Any]) -> list[str]:
+        """The columns that say when something in a row became known."""
+        found = self._connection.execute(
             "SELECT column_name FROM duckdb_columns() WHERE database_name = 'lake' AND schema_name = ? "
             "AND table_name = ? AND regexp_matches(column_name, '^_(.*_)?known_at$')",
             [source["schema"], source["identifier"]],
         ).fetchall()
-        if not columns:
-            return datetime.max
-        table = f"{identifier(source['schema'])}.{identifier(source['identifier'])}"
-        instants = ", ".join(f"max({identifier(column)})" for (column,) in columns)
-        newest: datetime | None = self._connection.execute(f"SELECT greatest({instants}) FROM {table}").fetchall()[0][0]
-        return newest or datetime.min
+        return [column for (column,) in found]
+
+
+def _table(source: dict[str, Any]) -> str:
+    return f"{identifier(source['schema'])}.{identifier(source['identifier'])}"
+
+
+def _materialized(described: dict[str, Any], unique_id: str) -> str | None:
+    materialized: str | None = described["nodes"].get(unique_id, {}).get("config", {}).get("materialized")
+    return materialized
 
 
 def _forget_missing_tables(
