@@ -1,6 +1,6 @@
 """The SQL from raw tables to feature tables, as the graph runs it: models of the stages cleaned, labeled and features,
-with their tests, in one call (the graph makes one per stage). The models alone are told as well. Most of a month's build
-is what any build costs: dbt's start, and some 30 nodes of 0.1 s.
+with their tests, in one call (the graph makes one per stage). The models alone are told as well. Most of a month's
+build is what any build costs: dbt's start, and some 30 nodes of 0.1 s.
 
 Bars: all of 2013 into an empty lake takes at most 60 s of CPU; one month more (December, onto a lake that was built as
 of 1 December) at most a quarter of what all of the year takes.
