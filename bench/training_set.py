@@ -279,6 +279,7 @@ def by_the_stock_store(folder: str, views: list[View], rows: int) -> Work:
         provider="local",
         registry=str(registry),
         offline_store={"type": "duckdb"},
+        online_store={"type": "sqlite", "path": str(registry.with_name("online.db"))},  # else it's made where we stand
         entity_key_serialization_version=3,
     )
     FeatureStore(config=config).apply([*entities.values(), *declared])
