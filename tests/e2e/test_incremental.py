@@ -304,7 +304,9 @@ def test_another_sql(few: World) -> None:
     assert few.build() == FEW_INCREMENTAL
     rates = [tables["features.origin_state"]["origin_late_rate_7d"].mean() for tables in (before, few.tables())]
     assert rates[1] > rates[0] + 0.01
+    assert os.environ["HINDCAST_THREADS"] == ""  # as many as there are
     assert few.build() == set()
+    assert os.environ["HINDCAST_THREADS"] == "1"
 
 
 def test_a_clock_that_was_set_back(few: World) -> None:
@@ -320,13 +322,13 @@ def test_rows_that_are_withdrawn(few: World) -> None:
     few.bring_in(february(8, 16))
     few.build()
     with few.lake.writing() as connection:
-        columns = "* REPLACE ('XXX' AS faa, TIMESTAMP '2013-02-08 17:00:00' AS _known_at)"
+        columns = "* REPLACE ('QQQ' AS faa, TIMESTAMP '2013-02-08 17:00:00' AS _known_at)"
         connection.execute(f"INSERT INTO raw.airports SELECT {columns} FROM raw.airports LIMIT 1")
     few.build()
-    assert len(few.tables()["cleaned.int_airports"].filter(airport="XXX")) == 1
+    assert len(few.tables()["cleaned.int_airports"].filter(airport="QQQ")) == 1
     few.bring_in(february(8, 16, 30))
     few.build()
-    assert len(few.tables()["cleaned.int_airports"].filter(airport="XXX")) == 0
+    assert len(few.tables()["cleaned.int_airports"].filter(airport="QQQ")) == 0
 
 
 def test_tables_that_are_missing(few: World) -> None:
