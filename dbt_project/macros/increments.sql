@@ -6,8 +6,8 @@
   control.held says until when each table holds everything, and each test held for its rows, and by which version of
   this SQL. An entry goes before its table is touched and comes back when all is well, so a kill leaves none. What has
   no entry that counts is made afresh, and tested as a whole: it is new, the SQL has changed, the clock was set back,
-  what it is made from didn't hold as much, or ingestion took the entry out because rows turn out to have been known
-  otherwise. What nothing new has come to is not run at all: hindcast/tables/held.py.
+  what it is made from didn't hold as much, a test failed, or ingestion took the entry out because rows turn out to have
+  been known otherwise. What nothing new has come to is not run at all: hindcast/tables/held.py.
 #}
 
 {# A condition: the instant is newer than what the table holds, less some days. Any instant is where it's made afresh. #}

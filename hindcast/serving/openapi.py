@@ -16,6 +16,7 @@ _REFERENCE = "#/components/schemas/{model}"
 _ALWAYS = {
     431: "The request's head (its address and headers) is too long.",
     500: "The service failed; its log says why.",
+    504: "There was no answer in time.",
 }
 _ASKING = {
     400: "The request breaks the form; each field that does is named.",
@@ -24,7 +25,6 @@ _ASKING = {
     415: "The body isn't JSON by its media type.",
     429: "Too many requests are being answered; come again.",
     503: "No answer can be given now, whatever is asked.",
-    504: "There was no answer in time.",
 }
 _HEADERS = {401: "www-authenticate", 429: "retry-after"}
 

@@ -84,7 +84,7 @@ def take_stock(lake: Lake, described: dict[str, Any], sql_version: str, asked: C
         if older:
             connection.execute(f"UPDATE {HELD} SET known_until = ? WHERE node IN (SELECT unnest(?))", [now, older])
         brought_on = [name for name in asked if name not in same and _materialized(described, name) == "incremental"]
-        afresh = any(name not in entries for name in brought_on)
+        afresh = any(name not in entries or entries[name] > now for name in brought_on)
         news = None if afresh or not brought_on else newest.count_since(min(entries[name] for name in brought_on))
     return Standing(same.intersection(asked), news)
 

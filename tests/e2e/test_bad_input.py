@@ -151,7 +151,7 @@ def test_the_description_names_every_error(client: httpx.Client) -> None:
         assert set(responses) == asking
         kinds = {status: set(response["content"]) for status, response in responses.items()}
         assert kinds == {status: {"application/problem+json"} for status in asking} | {"200": {"application/json"}}
-    assert set(said["paths"]["/model"]["get"]["responses"]) == {"200", "401", "431", "500"}
+    assert set(said["paths"]["/model"]["get"]["responses"]) == {"200", "401", "431", "500", "504"}
 
 
 # Each by itself

@@ -143,12 +143,13 @@ def test_whoever_only_looks_is_answered_however_many_are_at_work(guard: ModuleTy
     asyncio.run(scene())
 
 
-def test_what_takes_too_long_is_ended_and_its_place_is_free(guard: ModuleType) -> None:
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_what_takes_too_long_is_ended_and_its_place_is_free(guard: ModuleType, method: str) -> None:
     async def scene() -> None:
         service = Service(asyncio.Event().wait)
         app = guard.Guard(service, **LIMITS | {"seconds": 0.05, "max_concurrency": 1})
         for turn in (1, 2):
-            status, _, said = await ask(app)
+            status, _, said = await ask(app, method=method)
             assert (status, said["detail"]) == (504, "There was no answer within 0.05 seconds.")
             assert service.let_go == turn
 
