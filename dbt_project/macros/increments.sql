@@ -1,35 +1,43 @@
 {#
-  How an increment works. What was known at an instant stays so, and a table that holds all of it is brought on to a
-  later instant by adding what became known in between: an incremental model selects what is since_held(),
-  and reads back as far as its windows reach.
+  How a table is updated instead of rebuilt. What was known at an instant stays so, and a table that holds all of it is
+  updated to a later instant by adding what became known in between: an incremental model selects what is
+  since_held(), and reads back as far as its windows reach.
+
+  There are two kinds of tables. A *state* (cleaned, labeled) holds what is known now; when something that had been known
+  turns out otherwise (a correction, a withdrawal), it is rebuilt. A *history* (features: the incremental strategy
+  `history`) holds what was known at every instant. Nothing in it is ever changed: a correction adds rows that are known
+  from its arrival. So a history is built in steps, each of which ends just before or at a correction
+  (hindcast/tables/catch_up.py).
 
   control.held says until when each table holds everything, and each test held for its rows, and by which version of
   this SQL. An entry goes before its table is touched and comes back when all is well, so a kill leaves none. What has
-  no entry that counts is made afresh, and tested as a whole: it is new, the SQL has changed, the clock was set back,
-  what it is made from didn't hold as much, a test failed, or ingestion took the entry out because rows turn out to have
-  been known otherwise. What nothing new has come to is not run at all: hindcast/tables/held.py.
+  no entry that counts is rebuilt, and tested as a whole: it is new, the SQL has changed, the clock was set back, what it
+  is made from didn't hold as much, a test failed, or ingestion took the entry out because something is known since
+  earlier. What is up to date is not run at all: hindcast/tables/held.py.
 #}
 
-{# A condition: the instant is newer than what the table holds, less some days. Any instant is where it's made afresh. #}
+{# A condition: the instant is newer than what the table holds, less some days. Any instant is where all is computed. #}
 {% macro since_held(instant, days_before=0) -%}
-    {%- if brought_on() -%}
+    {%- if adds_to_table() -%}
     {{ instant }} > timestamp '{{ entry_that_counts() - modules.datetime.timedelta(days=days_before) }}'
     {%- else -%}
     true
     {%- endif -%}
 {%- endmacro %}
 
-{# Whether the table is brought on rather than made afresh. A unit test has no table. #}
-{% macro brought_on() %}{{ return(this and is_incremental()) }}{% endmacro %}
+{# Whether only what is new needs to be computed. Not after a correction; a unit test has no table. #}
+{% macro adds_to_table() %}{{ return(this and is_incremental() and not corrections_since(model.unique_id)) }}{% endmacro %}
 
 {# dbt's question before it builds an incremental model. #}
 {% macro should_full_refresh() %}
-    {{ return(dbt.should_full_refresh() or entry_that_counts() is none) }}
+    {%- set is_history = config.get("incremental_strategy") == "history" -%}
+    {%- set corrected = corrections_since(model.unique_id) and not is_history -%}
+    {{ return(dbt.should_full_refresh() or entry_that_counts() is none or corrected) }}
 {% endmacro %}
 
-{# A condition: the row is newer than those for which this test of a table has held. Any row is where that is afresh. #}
+{# A condition: the row is newer than those for which this test of a table has held. Any row is where it was rebuilt. #}
 {% macro since_passed(instant) -%}
-    {%- if entry_that_counts() and model.attached_node in graph.held_until -%}
+    {%- if entry_that_counts() and model.attached_node in graph.held_until and not corrections_since(model.unique_id) -%}
     ({{ instant }} > timestamp '{{ entry_that_counts() }}' or {{ instant }} is null)
     {%- else -%}
     true
@@ -41,6 +49,28 @@
     {{ return(graph.get("held_until", {}).get(model.unique_id)) }}
 {% endmacro %}
 
+{# The instants of corrections since a node's entry, of what it is made from; none where it has no entry. #}
+{% macro corrections_since(unique_id) %}
+    {%- set held = graph.get("held_until", {}).get(unique_id) -%}
+    {%- set found = [] -%}
+    {%- if held -%}
+        {%- set tables, until = raw_tables_of(unique_id), known_until_of(unique_id) -%}
+        {%- for table, instant in graph.corrections if table in tables and instant > held and instant <= until -%}
+            {%- do found.append(instant) -%}
+        {%- endfor -%}
+    {%- endif -%}
+    {{ return(found | unique | sort) }}
+{% endmacro %}
+
+{# As known_until(), for any node and as a value. #}
+{% macro known_until_of(unique_id) %}
+    {%- set instants = [] -%}
+    {%- for table in raw_tables_of(unique_id) if "raw." ~ table in graph.instants -%}
+        {%- do instants.append(graph.instants["raw." ~ table]) -%}
+    {%- endfor -%}
+    {{ return(instants | min if instants else graph.instants.get("known_until")) }}
+{% endmacro %}
+
 {# Before a run: reads the entries that count to where the models find them, and takes out those of what is run now. #}
 {% macro take_out_entries() %}
 {%- if execute -%}
@@ -48,24 +78,28 @@
     {%- do run_query(
         "create table if not exists " ~ control("held") ~ " (node varchar, sql_version varchar, known_until timestamp)"
     ) -%}
-    {%- set known = run_query("select \"at\" from " ~ control("instants") ~ " where name = 'known_until'").rows[0][0] -%}
-    {%- set entries = run_query(
-        "select node, known_until from " ~ control("held") ~ " where sql_version = '" ~ sql_version() ~ "' "
-        ~ "and sql_version <> '' and known_until <= timestamp '" ~ known ~ "'"
-    ) -%}
-    {%- set held, whole = {}, [] -%}
-    {%- for entry in entries.rows -%}
-        {%- do held.update({entry[0]: entry[1]}) -%}
-        {%- if entry[1] == known and entry[0] not in selected_resources -%}{%- do whole.append(entry[0]) -%}{%- endif -%}
+    {%- set instants, held, whole = {}, {}, [] -%}
+    {%- for row in run_query("select name, \"at\" from " ~ control("instants")).rows -%}
+        {%- do instants.update({row[0]: row[1]}) -%}
     {%- endfor -%}
-    {%- do graph.update({"held_until": held, "whole": whole, "known_until": known}) -%}
+    {%- set corrections = run_query("select table_name, \"at\" from " ~ control("corrections")).rows -%}
+    {%- do graph.update({"instants": instants, "corrections": corrections | map("list") | list}) -%}
+    {%- set entries = run_query(
+        "select node, max(known_until) from " ~ control("held") ~ " where sql_version = '" ~ sql_version() ~ "' "
+        ~ "and sql_version <> '' group by node"
+    ) -%}
+    {%- for entry in entries.rows if known_until_of(entry[0]) and entry[1] <= known_until_of(entry[0]) -%}
+        {%- do held.update({entry[0]: entry[1]}) -%}
+        {%- if entry[1] == known_until_of(entry[0]) and entry[0] not in selected_resources -%}{%- do whole.append(entry[0]) -%}{%- endif -%}
+    {%- endfor -%}
+    {%- do graph.update({"held_until": held, "whole": whole}) -%}
     delete from {{ control("held") }} where node in ('{{ selected_resources | join("', '") }}')
 {%- endif -%}
 {% endmacro %}
 
 {#
   After a run: an entry for all that was built or passed, if what it is made from holds as much. None where a test
-  failed: the fault may be in all that is made from the table, and all is made afresh next time.
+  failed: the fault may be in all that is made from the table, and all is rebuilt next time.
 #}
 {% macro put_in_entries(results) %}
 {%- set faulty, held = [], [] -%}
@@ -81,8 +115,10 @@
     delete from {{ control("held") }}
 {%- elif held %}
     insert into {{ control("held") }}
-    select nodes.node, '{{ sql_version() }}', timestamp '{{ graph.known_until }}'
-    from (values ('{{ held | join("'), ('") }}')) as nodes (node)
+    values
+    {%- for node in held if known_until_of(node) %}
+    ('{{ node }}', '{{ sql_version() }}', timestamp '{{ known_until_of(node) }}'){{ "," if not loop.last }}
+    {%- endfor -%}
 {%- endif -%}
 {% endmacro %}
 
@@ -100,12 +136,12 @@
 
 {#
   Instants at which something is first heard of a key, on a grid that goes on for ever: its news' and, as it may not
-  have been heard of lately, its last point in the table that is brought on.
+  have been heard of lately, its last point in the table that is updated.
 #}
 {% macro grid_starts(news, keys, step) -%}
     (
         select {{ keys | join(", ") }}, event_timestamp from {{ news }}
-        {%- if brought_on() %}
+        {%- if adds_to_table() %}
         union all
         select {{ keys | join(", ") }}, event_timestamp from {{ this }}
         where {{ since_held(add_minutes("event_timestamp", step)) }}

@@ -38,11 +38,6 @@
     unnest(generate_series({{ first }}, {{ last }}, interval '{{ minutes }} minutes'))
 {%- endmacro %}
 
-{# The instant until which the lake knows anything: nothing later is in the raw tables. #}
-{% macro known_until() -%}
-    (select instants."at" from {{ source("control", "instants") }} as instants where instants.name = 'known_until')
-{%- endmacro %}
-
 {# Minutes since midnight of a clock time written as an integer hour-minute; 2400 is midnight. #}
 {% macro clock_minute(hhmm) -%}
     cast(floor({{ hhmm }} / 100) * 60 + {{ hhmm }} % 100 as integer) % 1440

@@ -1,10 +1,13 @@
-"""The instants and windows that the SQL reads: what is known by when, and which prediction times each split admits.
+"""The small tables that tell the SQL about time: until when each table was ingested, as of when, in which windows.
 
-Only these two small tables are written here; what they mean for rows is the SQL's business.
+`control.instants` holds named instants, `control.windows` the prediction times that each split admits,
+`control.ingested` per table and month the instant of its last delivery, and `control.corrections` the instants at which
+rows that had been known turned out otherwise. What they mean for rows is the SQL's business.
 """
 
 import calendar
-from datetime import UTC, datetime, timedelta
+from collections.abc import Collection, Iterable
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import duckdb
@@ -16,18 +19,107 @@ from hindcast.problem import Problem, Splits
 
 INSTANTS = "control.instants"
 WINDOWS = "control.windows"
+INGESTED = "control.ingested"
+CORRECTIONS = "control.corrections"
 HELD = "control.held"  # kept by dbt: dbt_project/macros/increments.sql
+_TABLES = {
+    INSTANTS: 'name VARCHAR, "at" TIMESTAMP',
+    WINDOWS: "split VARCHAR, starts_at TIMESTAMP, ends_at TIMESTAMP",
+    INGESTED: "table_name VARCHAR, month DATE, ingested_until TIMESTAMP, declaration VARCHAR",
+    CORRECTIONS: 'table_name VARCHAR, "at" TIMESTAMP',
+}
 _UNITS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(weeks=1)}
 
 
-def write_control(lake: Lake, problem: Problem, known_until: datetime, as_of: datetime) -> str:
-    """Writes both tables in one snapshot, or nothing where they hold just this already.
+def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
+    """Makes the tables that are missing, empty: what dbt always reads is there before the first model is built."""
+    connection.execute("CREATE SCHEMA IF NOT EXISTS control")
+    for table, columns in _TABLES.items():
+        connection.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns})")
+
+
+def note_ingested(
+    connection: duckdb.DuckDBPyConnection, table: str, months: Iterable[date | None], at: datetime, declaration: str
+) -> None:
+    """Notes when a table was delivered last.
+
+    Args:
+        connection: In a transaction.
+        table: Its name, without the schema.
+        months: What the delivery was about: first days of months, or None alone for a table without months.
+        at: The instant (UTC, without a zone).
+        declaration: Short name of how rows are declared to become known.
+    """
+    there = {
+        month: (instant, declared)
+        for month, instant, declared in connection.execute(
+            f"SELECT month, ingested_until, declaration FROM {INGESTED} WHERE table_name = ?", [table]
+        ).fetchall()
+    }
+    news = [month for month in months if there.get(month) != (at, declaration)]
+    if any(declared != declaration for _, declared in there.values()):
+        connection.execute(f"UPDATE {INGESTED} SET declaration = ? WHERE table_name = ?", [declaration, table])
+    if news:
+        connection.execute(
+            f"DELETE FROM {INGESTED} WHERE table_name = ? AND (month IN (SELECT unnest(?::DATE[])) OR month IS NULL)",
+            [table, [month for month in news if month is not None]],
+        )
+        connection.execute(f"INSERT INTO {INGESTED} SELECT ?, unnest(?::DATE[]), ?, ?", [table, news, at, declaration])
+
+
+def read_ingested(connection: duckdb.DuckDBPyConnection, table: str) -> tuple[dict[date | None, datetime], str | None]:
+    """Per month (None of a table without months) the instant (UTC, without a zone) of its last delivery, and the short
+    name of how its rows were declared to become known then; None where it was never delivered."""
+    rows = connection.execute(
+        f"SELECT month, ingested_until, declaration FROM {INGESTED} WHERE table_name = ? ORDER BY month", [table]
+    ).fetchall()
+    return {month: instant for month, instant, _ in rows}, rows[0][2] if rows else None
+
+
+def complete_until(
+    months: dict[date | None, datetime], matures_within: timedelta, ends: date | None = None
+) -> datetime:
+    """Until when all that is known of a table has been ingested (UTC, without a zone).
+
+    A month counts with its last delivery as long as something may still have become known after that: until labels of
+    its last day have matured. A month that was left out counts with its beginning.
+
+    Args:
+        months: Per month (None of a table without months) the instant of its last delivery; at least one.
+        matures_within: How long after the prediction time nearly all labels take to come.
+        ends: The month after the last that there is; None where data keeps coming.
+    """
+    if None in months:
+        return months[None]
+    delivered = {month: instant for month, instant in months.items() if month is not None}
+    newest = max(delivered.values())
+    still_open = [
+        instant for month, instant in delivered.items() if instant < _start(_next_month(month)) + matures_within
+    ]
+    left_out = min(delivered)
+    while left_out in delivered:
+        left_out = _next_month(left_out)
+    return min([newest, *still_open, *([_start(left_out)] if ends is None or left_out < ends else [])])
+
+
+def write_control(
+    lake: Lake,
+    problem: Problem,
+    known_until: datetime,
+    as_of: datetime,
+    label_tables: Collection[str] | None = None,
+    ends: date | None = None,
+) -> str:
+    """Writes instants and windows in one snapshot, or nothing where they hold just this already.
 
     Args:
         lake: Where they go.
-        problem: Names the splits' windows, relative to the as-of instant.
-        known_until: The clock (UTC) when data was last ingested (see `ingested_until`).
+        problem: Names the splits' windows, relative to the as-of instant, and how long labels take.
+        known_until: What became known later (UTC) isn't used, though it may have been ingested.
         as_of: The instant (UTC) that the split is made as of.
+        label_tables: The raw tables that a label is made from; None for all. `known_until` is the earliest of theirs:
+            what one of them hasn't told yet may still have happened.
+        ends: The month after the last that the sources have; None where data keeps coming.
 
     Returns:
         A version of the content: equal content, equal version.
@@ -35,25 +127,56 @@ def write_control(lake: Lake, problem: Problem, known_until: datetime, as_of: da
     Raises:
         HindcastError: The as-of instant lies in the future: its windows would change with every ingestion.
     """
+    until = {name: min(at, _naive(known_until)) for name, at in tables_until(lake, problem, ends).items()}
+    labels = [at for name, at in until.items() if label_tables is None or name in label_tables]
     if as_of > known_until:
         raise HindcastError(
             f"As of {as_of.isoformat()} can't be known yet: the data goes to {known_until.isoformat()}. "
             "Choose an earlier instant, or ingest first."
         )
-    instants = [("known_until", _naive(known_until)), ("as_of", _naive(as_of))]
+    instants = [
+        ("known_until", min(labels, default=_naive(known_until))),
+        ("as_of", _naive(as_of)),
+        *((f"raw.{name}", at) for name, at in until.items()),
+    ]
     windows = [
         (name, _naive(start), _naive(end)) for name, (start, end) in windows_as_of(problem.splits, as_of).items()
     ]
     with lake.writing() as connection:
+        create_tables(connection)
         if (_rows(connection, INSTANTS), _rows(connection, WINDOWS)) != (sorted(instants), sorted(windows)):
-            connection.execute("CREATE SCHEMA IF NOT EXISTS control")
-            connection.execute(f'CREATE OR REPLACE TABLE {INSTANTS} (name VARCHAR, "at" TIMESTAMP)')
-            connection.execute(
-                f"CREATE OR REPLACE TABLE {WINDOWS} (split VARCHAR, starts_at TIMESTAMP, ends_at TIMESTAMP)"
-            )
+            connection.execute(f"DELETE FROM {INSTANTS}")
+            connection.execute(f"DELETE FROM {WINDOWS}")
             connection.executemany(f"INSERT INTO {INSTANTS} VALUES (?, ?)", instants)
             connection.executemany(f"INSERT INTO {WINDOWS} VALUES (?, ?, ?)", windows)
     return fingerprint(values=[*instants, *windows])
+
+
+def tables_until(lake: Lake, problem: Problem, ends: date | None = None) -> dict[str, datetime]:
+    """Per raw table until when all that is known of it has been ingested (naive UTC); see `complete_until`."""
+    if not lake.exists(INGESTED):
+        return {}
+    with lake.reading() as connection:
+        rows = connection.execute(f"SELECT table_name, month, ingested_until FROM {INGESTED} ORDER BY ALL").fetchall()
+    months: dict[str, dict[date | None, datetime]] = {}
+    for table, month, instant in rows:
+        months.setdefault(table, {})[month] = instant
+    return {table: complete_until(each, problem.label.matures_within, ends) for table, each in months.items()}
+
+
+def first_known(lake: Lake) -> datetime | None:
+    """When anything first became known (UTC): the earliest row of all raw tables; None where they have none."""
+    if not lake.exists(INGESTED):
+        return None
+    with lake.reading() as connection:
+        tables = connection.execute(f"SELECT DISTINCT table_name FROM {INGESTED}").fetchall()
+        found = [
+            connection.execute(f'SELECT min(_known_at) FROM raw."{table}"').fetchall()[0][0]
+            for (table,) in tables
+            if has_table(connection, f"raw.{table}")
+        ]
+    instants = [instant.replace(tzinfo=UTC) for instant in found if instant is not None]
+    return min(instants, default=None)
 
 
 def read_instants(lake: Lake) -> dict[str, datetime]:
@@ -85,23 +208,13 @@ def instant_as_of(lake: Lake, asked: str | None, known_until: datetime) -> datet
     return min(instant.astimezone(UTC), known_until)
 
 
-def ingested_until(lake: Lake, now: datetime) -> datetime:
-    """The clock (UTC) when the raw tables last changed; `now` where there are none.
+def ingested_until(lake: Lake, problem: Problem, now: datetime, ends: date | None = None) -> datetime:
+    """Until when all raw tables have been ingested (UTC), at most `now`; `now` where there are none.
 
     Not simply now: an arrival of the last hour that wasn't ingested yet would read as one that never came.
     """
-    if not lake.settings.lake_catalogue.exists():
-        return now
-    with lake.reading() as connection:
-        tables = connection.execute(
-            "SELECT table_name FROM duckdb_columns() WHERE database_name = 'lake' AND schema_name = 'raw' "
-            "AND column_name = '_ingested_at' ORDER BY table_name"
-        ).fetchall()
-        newest = [
-            connection.execute(f'SELECT max(_ingested_at) FROM raw."{name}"').fetchall()[0][0] for (name,) in tables
-        ]
-    ingested = [instant.replace(tzinfo=UTC) for instant in newest if instant is not None]
-    return min(max(ingested), now) if ingested else now
+    instants = [instant.replace(tzinfo=UTC) for instant in tables_until(lake, problem, ends).values()]
+    return min([now, *instants])
 
 
 def windows_as_of(splits: Splits, as_of: datetime) -> dict[str, tuple[datetime, datetime]]:
@@ -125,6 +238,14 @@ def shift(instant: datetime, offset: str) -> datetime:
     year, month = divmod(months, 12)
     day = min(instant.day, calendar.monthrange(year, month + 1)[1])
     return instant.replace(year=year, month=month + 1, day=day)
+
+
+def _next_month(month: date) -> date:
+    return (month + timedelta(days=31)).replace(day=1)
+
+
+def _start(month: date) -> datetime:
+    return datetime.combine(month, datetime.min.time())
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, table: str) -> list[tuple[Any, ...]]:

@@ -1,8 +1,8 @@
-"""Which parts of the SQL nothing new has come to: they are what they would become, and needn't be run again.
+"""Finds the seeds, models and tests of the SQL that are up to date and needn't be run again.
 
-A seed, a model or a test is left as it is while its SQL is the same and nothing has become known of what it is made
-from. What reads the clock or the windows (`control`), or nothing that dbt knows of, is never left: it may change by
-itself. How entries come about is said in `dbt_project/macros/increments.sql`.
+One is up to date while its SQL is the same and nothing has become known of what it is made from. What reads the clock
+or the windows (`control`), or nothing that dbt knows of, never is: it may change by itself. How entries come about is
+described in `dbt_project/macros/increments.sql`.
 """
 
 from collections.abc import Collection
@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 
 from hindcast.lake import Lake, has_table
-from hindcast.tables.control import HELD
+from hindcast.tables.control import HELD, INSTANTS
 from hindcast.tables.readers import identifier
 
 _TABLES = {"model", "seed", "snapshot"}
@@ -50,7 +50,15 @@ def take_stock(lake: Lake, described: dict[str, Any], sql_version: str, asked: C
             ).fetchall()
         )
         _forget_missing_tables(connection, described["nodes"], entries)
-        now = connection.execute("""SELECT "at" FROM control.instants WHERE name = 'known_until'""").fetchall()[0][0]
+        instants: dict[str, datetime] = dict(connection.execute(f'SELECT name, "at" FROM {INSTANTS}').fetchall())
+        made_from_raw = raw_tables(described)
+
+        def now(unique_id: str) -> datetime:
+            """Until when all is known of what it is made from; as `known_until_of` in `dbt_project/macros`."""
+            tables = made_from_raw.get(unique_id, set())
+            known = [instants[f"raw.{table}"] for table in tables if f"raw.{table}" in instants]
+            return min(known, default=instants["known_until"])
+
         newest = _Newest(connection, described["sources"])
         found = dict.fromkeys(described["unit_tests"], True)
 
@@ -64,7 +72,7 @@ def take_stock(lake: Lake, described: dict[str, Any], sql_version: str, asked: C
         def holds(unique_id: str) -> bool:
             if unique_id not in found:
                 until = entries.get(unique_id)
-                found[unique_id] = until is not None and until <= now and nothing_new(unique_id, until)
+                found[unique_id] = until is not None and until <= now(unique_id) and nothing_new(unique_id, until)
             return found[unique_id]
 
         def nothing_new(unique_id: str, until: datetime) -> bool:
@@ -80,13 +88,35 @@ def take_stock(lake: Lake, described: dict[str, Any], sql_version: str, asked: C
             ) and all(newest.row(source) <= until for source in sources if source not in control)
 
         same = {unique_id for unique_id in entries if holds(unique_id)}
-        older = [unique_id for unique_id in same if entries[unique_id] < now]
-        if older:
-            connection.execute(f"UPDATE {HELD} SET known_until = ? WHERE node IN (SELECT unnest(?))", [now, older])
-        brought_on = [name for name in asked if name not in same and _materialized(described, name) == "incremental"]
-        afresh = any(name not in entries or entries[name] > now for name in brought_on)
-        news = None if afresh or not brought_on else newest.count_since(min(entries[name] for name in brought_on))
+        older = {unique_id: now(unique_id) for unique_id in sorted(same) if entries[unique_id] < now(unique_id)}
+        for instant in sorted(set(older.values())):
+            connection.execute(
+                f"UPDATE {HELD} SET known_until = ? WHERE node IN (SELECT unnest(?))",
+                [instant, [unique_id for unique_id, until in older.items() if until == instant]],
+            )
+        updated = [name for name in asked if name not in same and _materialized(described, name) == "incremental"]
+        rebuilt = any(name not in entries or entries[name] > now(name) for name in updated)
+        news = None if rebuilt or not updated else newest.count_since(min(entries[name] for name in updated))
     return Standing(same.intersection(asked), news)
+
+
+def raw_tables(described: dict[str, Any]) -> dict[str, set[str]]:
+    """Per node of dbt's manifest the raw tables that it is made from, directly or not."""
+    found: dict[str, set[str]] = {}
+    nodes = {**described["nodes"], **described["unit_tests"]}
+
+    def tables(unique_id: str) -> set[str]:
+        if unique_id in described["sources"]:
+            source = described["sources"][unique_id]
+            return {source["identifier"]} if source["schema"] == "raw" else set()
+        if unique_id not in found:
+            parents = nodes.get(unique_id, {}).get("depends_on", {}).get("nodes", [])
+            found[unique_id] = set().union(*map(tables, parents))
+        return found[unique_id]
+
+    for unique_id in nodes:
+        tables(unique_id)
+    return found
 
 
 class _Newest:
@@ -125,7 +155,7 @@ class _Newest:
         """The columns that say when something in a row became known."""
         found = self._connection.execute(
             "SELECT column_name FROM duckdb_columns() WHERE database_name = 'lake' AND schema_name = ? "
-            "AND table_name = ? AND regexp_matches(column_name, '^_(.*_)?known_at$')",
+            "AND table_name = ? AND regexp_matches(column_name, '^_(.*_)?known_(at|until)$')",
             [source["schema"], source["identifier"]],
         ).fetchall()
         return [column for (column,) in found]

@@ -14,11 +14,13 @@ from typing import Any
 import duckdb
 
 from hindcast.errors import HindcastError
+from hindcast.fingerprint import fingerprint
 from hindcast.lake import Lake, has_table
 from hindcast.settings import Settings
-from hindcast.tables.control import HELD
+from hindcast.tables.control import create_tables, note_ingested, read_ingested
 from hindcast.tables.readers import append, identifier, read_files, row_texts, text_literal
 from hindcast.tables.sources import Lookup, Sources, SourceTable
+from hindcast.tables.versions import Changes, create, month_condition, show_known, update
 
 _INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"}
 _REJECTED = "table_name VARCHAR, source_file VARCHAR, line BIGINT, column_name VARCHAR, reason VARCHAR, text VARCHAR"
@@ -34,10 +36,11 @@ class IngestResult:
         rows_read: Data rows in these files, rejected ones included.
         rejected: Of these, rows that now stand in `raw.rejected`.
         not_yet_known: Of these, rows of the asked months that are left out because they lie after the clock.
-        rows: Rows of the table in the asked months, after ingestion (all rows where the table has no months).
-        rows_in_table: Rows of the whole table.
+        rows: Rows of the asked months that the files hold and that are known (all rows where the table has no months).
+        rows_in_table: Rows of the whole table that are known now; versions that have ended don't count.
         undeclared: Columns of the files that the declaration doesn't name; they weren't read.
-        changed: Whether anything was written.
+        changes: Rows that were added, corrected, completed, withdrawn, returned.
+        changed: Whether rows, or rejected rows, were written.
         data_version: Names the whole table's content; equal for equal content in any home.
     """
 
@@ -49,6 +52,7 @@ class IngestResult:
     rows: int
     rows_in_table: int
     undeclared: tuple[str, ...]
+    changes: Changes
     changed: bool
     data_version: str
 
@@ -60,11 +64,11 @@ class IngestResult:
 def ingest(
     lake: Lake, sources: Sources, table: str, now: datetime, settings: Settings, months: list[date] | None = None
 ) -> IngestResult:
-    """Brings the lake's `raw.<table>` to what its files say was known at an instant, in one snapshot.
+    """Takes the files as a delivery at an instant: brings `raw.<table>` to what they say, in one snapshot.
 
-    The files are read once, however many months are asked for. A month's rows are replaced only where they
-    differ from what is there; rejected rows of the table are replaced as a whole. Where nothing differs, no
-    snapshot is made.
+    The files are read once, however many months are asked for. What was delivered before stays as a version
+    (`hindcast.tables.versions`); rows that are delivered again as they were change nothing. Rejected rows of the
+    table are replaced as a whole. A delivery older than the one before, of the same months, changes nothing.
 
     Args:
         lake: Where the table goes.
@@ -72,8 +76,8 @@ def ingest(
         table: Its name there.
         now: The clock. Rows known later are left out, and columns known later are NULL.
         settings: Where scratch files may lie, and the checkout.
-        months: First days of the months (UTC) to replace; None for all. A table without months is always
-            replaced as a whole.
+        months: First days of the months (UTC) that the delivery is about; None for all. One to a table without
+            months is always about all of it.
 
     Raises:
         HindcastError: A file is missing, unreadable or without a declared column; an expression of the
@@ -92,22 +96,28 @@ def ingest(
         undeclared = read_files(connection, paths, declared, scratch)
         _type_rows(connection, table, declared)
         _place_rows(connection, table, declared, clock)
+        _check_keys(connection, declared)
         _collect_rejects(connection, table, declared, paths, scratch)
-        within = _within(months if declared.month else None)
+        asked: list[date | None] = [None]
+        if declared.month:
+            asked = [*(months if months is not None else sources.months(now))]
+        within = month_condition(asked if declared.month and months is not None else None)
         _select_known(connection, declared, clock, within)
         connection.execute("CREATE SCHEMA IF NOT EXISTS raw")
+        create_tables(connection)
         changed = _replace_rejected(connection, table, clock)
-        changed = _replace_rows(connection, table, declared, within) or changed
+        changes = _update_rows(connection, table, declared, clock, asked, within)
         name = f"raw.{identifier(table)}"
-        _, in_table, content = connection.execute(_summary(connection, name)).fetchall()[0]
+        _, in_table, content = connection.execute(f"{_summary(connection, name)}").fetchall()[0]
         form = _columns(connection, name)
-        read, rejected, late, rows = connection.execute(
+        read, rejected, late, rows, known = connection.execute(
             f"""
             SELECT
                 (SELECT count(DISTINCT (file, line)) FROM faults) + (SELECT count(*) FROM placed WHERE NOT _faulty),
                 (SELECT count(*) FROM rejects),
                 (SELECT count(*) FROM placed WHERE NOT _faulty AND _known_at > ? AND {within}),
-                (SELECT count(*) FROM fresh)
+                (SELECT count(*) FROM fresh),
+                (SELECT count(*) FROM {name} WHERE _known_until IS NULL)
             """,
             [clock],
         ).fetchall()[0]
@@ -119,9 +129,10 @@ def ingest(
         rejected=rejected,
         not_yet_known=late,
         rows=rows,
-        rows_in_table=in_table,
+        rows_in_table=known,
         undeclared=undeclared,
-        changed=changed,
+        changes=changes,
+        changed=changed or bool(changes),
         data_version=version,
     )
 
@@ -210,7 +221,7 @@ def _place_rows(connection: duckdb.DuckDBPyConnection, table: str, declared: Sou
 
 
 def _looked_up(connection: duckdb.DuckDBPyConnection, rows: str, table: str, name: str, lookup: Lookup) -> str:
-    other = f"raw.{identifier(lookup.table)}"
+    other = f"(FROM raw.{identifier(lookup.table)} WHERE _known_until IS NULL)"
     keys = ", ".join(map(identifier, lookup.match))
     twice = _execute(
         connection,
@@ -218,9 +229,46 @@ def _looked_up(connection: duckdb.DuckDBPyConnection, rows: str, table: str, nam
         f"raw.{table} looks up raw.{lookup.table}, which is to be ingested before",
     )
     if twice:
-        raise HindcastError(f"raw.{table}: lookup {name} finds {keys} = {twice[0]} more than once in {other}.")
+        raise HindcastError(
+            f"raw.{table}: lookup {name} finds {keys} = {twice[0]} more than once in raw.{lookup.table}."
+        )
     match = " AND ".join(f"l.{identifier(there)} = t.{identifier(here)}" for there, here in lookup.match.items())
     return f"(SELECT t.*, l.{identifier(lookup.column)} AS {name} FROM {rows} t LEFT JOIN {other} l ON {match})"
+
+
+def _check_keys(connection: duckdb.DuckDBPyConnection, declared: SourceTable) -> None:
+    """Rejects rows of `placed` whose declared key is incomplete, or names other rows too.
+
+    Of equal rows the first stays. Of rows with one key that say different things none does: which is right isn't known.
+    """
+    if not declared.key:
+        return
+    key, shown = ", ".join(map(identifier, declared.key)), ", ".join(declared.key)
+    empty = " OR ".join(f"{identifier(column)} IS NULL" for column in declared.key)
+    versions = f"{key}, _known_at" if declared.known.corrections == "declared" else key
+    row = ", ".join(map(identifier, declared.columns))
+    twice = f"SELECT 1 FROM placed WHERE NOT _faulty GROUP BY {versions} HAVING count(*) > 1 OR {empty} LIMIT 1"
+    if not connection.execute(twice).fetchall():
+        return
+    connection.execute(
+        f"""
+        CREATE OR REPLACE TEMP TABLE key_faults AS
+        SELECT _file, _line, CASE WHEN {empty} THEN 'the key ({shown}) is incomplete'
+            ELSE 'the key ({shown}) is also in ' || CASE WHEN _nth = 1 THEN _last ELSE _first END END AS reason
+        FROM (
+            SELECT *, row_number() OVER (same ORDER BY _file, _line) AS _nth, count(*) OVER same AS _rows,
+                min(hash({row})) OVER same <> max(hash({row})) OVER same AS _differ,
+                min_by(_file || ', line ' || _line, (_file, _line)) OVER same AS _first,
+                max_by(_file || ', line ' || _line, (_file, _line)) OVER same AS _last
+            FROM placed WHERE NOT _faulty WINDOW same AS (PARTITION BY {versions})
+        )
+        WHERE {empty} OR (_rows > 1 AND (_differ OR _nth > 1))
+        """
+    )
+    append(connection, "faults", f"SELECT _file, _line, '{shown}', reason FROM key_faults")
+    connection.execute(
+        "UPDATE placed SET _faulty = true FROM key_faults k WHERE placed._file = k._file AND placed._line = k._line"
+    )
 
 
 def _collect_rejects(
@@ -279,97 +327,48 @@ def _replace_rejected(connection: duckdb.DuckDBPyConnection, table: str, clock: 
     return True
 
 
-def _replace_rows(connection: duckdb.DuckDBPyConnection, table: str, declared: SourceTable, within: str) -> bool:
-    """Replaces the months of `raw.<table>` that differ from `fresh`; without months, the table."""
+def _update_rows(
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    declared: SourceTable,
+    clock: datetime,
+    asked: list[date | None],
+    within: str,
+) -> Changes:
+    """Makes or updates `raw.<table>` and its view, and notes until when it has been ingested."""
     name = f"raw.{identifier(table)}"
     created = not has_table(connection, f"raw.{table}")
     if created:
-        connection.execute(f"CREATE TABLE {name} AS FROM fresh WHERE false")
-        if declared.month:
-            connection.execute(f"ALTER TABLE {name} SET PARTITIONED BY (_month)")
-    elif _columns(connection, name) != _columns(connection, "fresh"):
+        create(connection, table, declared)
+    elif [column for column in _columns(connection, name) if column[0] != "_known_until"] != _columns(
+        connection, "fresh"
+    ):
         raise HindcastError(f"{name} was made with other columns than are declared now: work in a new HINDCAST_HOME.")
-    if declared.known.at is None:
-        _keep_first_known(connection, name, declared)
-    differing = _differing(connection, name, declared, within)
-    if differing == "false":
-        return created
-    _take_out_what_held(connection, name, declared, differing)
-    connection.execute(f"DELETE FROM {name} WHERE {differing}")
-    connection.execute(f"INSERT INTO {name} FROM fresh WHERE {differing} ORDER BY _source_file, _source_line")
-    return True
+    declaration = fingerprint(values=[declared.model_dump_json(include={"derived", "lookups", "known"})])
+    ingested, declaration_before = read_ingested(connection, table) if not created else ({}, declaration)
+    redeclared = declaration_before != declaration
+    if created or redeclared:
+        show_known(connection, table, declared)
+    if not created and not connection.execute("SELECT 1 FROM placed WHERE NOT _faulty LIMIT 1").fetchall():
+        _keep_after_an_empty_delivery(connection, table)
+        return Changes()
+    older = [month for month in asked if month in ingested and ingested[month] > clock]
+    if declared.month and older:
+        within = f"{within} AND NOT {month_condition(older)}"
+    changes = Changes() if older == [None] else update(connection, table, declared, clock, within, ingested, redeclared)
+    note_ingested(connection, table, [month for month in asked if month not in older], clock, declaration)
+    return changes
 
 
-def _differing(connection: duckdb.DuckDBPyConnection, name: str, declared: SourceTable, within: str) -> str:
-    """A condition for what must be replaced; `false` where nothing differs."""
-    month = "_month" if declared.month else "NULL::DATE"
-    differing = connection.execute(
-        f"""
-        SELECT coalesce(new.month, old.month)
-        FROM ({_summary(connection, "fresh", month)} GROUP BY ALL) AS new
-        FULL JOIN ({_summary(connection, name, month)} WHERE {within} GROUP BY ALL) AS old
-            ON new.month IS NOT DISTINCT FROM old.month
-        WHERE (new.n, new.content) IS DISTINCT FROM (old.n, old.content)
-        """
-    ).fetchall()
-    months = [month for (month,) in differing]
-    return "true" if None in months else _within(months)
-
-
-def _take_out_what_held(
-    connection: duckdb.DuckDBPyConnection, name: str, declared: SourceTable, differing: str
-) -> None:
-    """Takes out the entries of tables that were made when rows known by then were missing, or other than they are now.
-
-    What only became known since they were made changes nothing in them; how they are brought on by it, or made afresh
-    where they have no entry, is said in `dbt_project/macros/increments.sql`. Where something is no longer so, or only
-    lines have moved, no entry stays: who read it, and when, isn't known.
-    """
-    if not has_table(connection, HELD):
-        return
-    later = {
-        f"_{group}_known_at": [f"_{group}_known_at", *known.columns] for group, known in declared.known.later.items()
-    }
-    added = {
-        "_source_file",
-        "_source_line",
-        "_ingested_at",
-        *(column for columns in later.values() for column in columns),
-    }
-    own = [column for column, _ in _columns(connection, "fresh") if column not in added]
-    facts = " UNION ALL ".join(
-        f"SELECT {at} AS instant, hash({', '.join(map(identifier, [*own, *columns]))}) AS content, {sign} AS sign "
-        f"FROM {rows} WHERE {differing} AND {at} IS NOT NULL"
-        for at, columns in {"_known_at": [], **later}.items()
-        for rows, sign in (("fresh", 1), (name, -1))
-    )
-    changed = f"SELECT instant, sum(sign) AS more FROM ({facts}) GROUP BY instant, content HAVING sum(sign) <> 0"
-    earliest, fewest = connection.execute(f"SELECT min(instant), min(more) FROM ({changed})").fetchall()[0]
-    if earliest is None or fewest < 0:
-        connection.execute(f"DELETE FROM {HELD}")
-    else:
-        connection.execute(f"DELETE FROM {HELD} WHERE known_until >= ?", [earliest])
-
-
-def _within(months: list[date] | None) -> str:
-    """A condition on `_month`; None means every one."""
-    if months is None:
-        return "true"
-    each = " OR ".join(f"_month = DATE '{month}'" for month in months)
-    return f"({each})" if months else "false"
-
-
-def _keep_first_known(connection: duckdb.DuckDBPyConnection, name: str, declared: SourceTable) -> None:
-    """Where nothing declares when a row was known, it was when a row of the same content was first ingested."""
-    grouped = {column for group in declared.known.later.values() for column in group.columns}
-    content = f"hash({', '.join(identifier(column) for column in declared.columns if column not in grouped)})"
-    connection.execute(
-        f"""
-        UPDATE fresh SET _known_at = _first
-        FROM (SELECT {content} AS _content, min(_known_at) AS _first FROM {name} GROUP BY 1)
-        WHERE {content} = _content
-        """
-    )
+def _keep_after_an_empty_delivery(connection: duckdb.DuckDBPyConnection, table: str) -> None:
+    """Refuses files without any row: they would withdraw all there is. If all were rejected, a check stops the run."""
+    name = f"raw.{identifier(table)}"
+    rows = connection.execute(f"SELECT count(*) FROM {name} WHERE _known_until IS NULL").fetchall()[0][0]
+    if rows and not connection.execute("SELECT 1 FROM rejects LIMIT 1").fetchall():
+        raise HindcastError(
+            f"raw.{table}: its files hold no row, and the delivery before had {rows:,}: nothing was changed. "
+            "Put the rows back, or delete the home's raw table if they are gone for good."
+        )
 
 
 def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> list[tuple[str, str]]:

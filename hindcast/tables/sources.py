@@ -54,6 +54,11 @@ class Known(Strict):
 
     at: Expression | None = Field(default=None, description="The instant (UTC) at which the row itself was known.")
     later: dict[Name, LaterGroup] = Field(default={})
+    corrections: Literal["arrival", "declared"] = Field(
+        default="arrival",
+        description="Since when a row is known that replaces a delivered one of the same key: since it arrived, or, "
+        "where history is being loaded, since its own `at`; then one delivery may hold several versions of a row.",
+    )
 
 
 class SourceTable(Strict):
@@ -64,6 +69,13 @@ class SourceTable(Strict):
     format: Literal["csv", "parquet", "jsonl"]
     nulls: tuple[str, ...] = Field(default=("",), description="Texts that stand for a missing value (not for Parquet).")
     columns: dict[str, str] = Field(min_length=1, description="Name and DuckDB type. Others in the file are not read.")
+    key: tuple[str, ...] = Field(
+        default=(), description="Columns that name a row, so that a corrected row is known to replace the one before."
+    )
+    delivery: Literal["whole", "append"] = Field(
+        default="whole",
+        description="Whether the files hold all rows (one that is missing later is withdrawn) or only further ones.",
+    )
     lookups: dict[Name, Lookup] = Field(default={})
     derived: dict[Name, Expression] = Field(default={}, description="Named steps of the expressions below; not stored.")
     month: Expression | None = Field(default=None, description="The instant (UTC) whose month is the row's partition.")
@@ -86,6 +98,11 @@ class SourceTable(Strict):
                 raise ValueError(f"known.later: {column} is not among the columns")
         if len(set(grouped)) < len(grouped):
             raise ValueError("known.later: a column can be in one group only")
+        for column in self.key:
+            if column not in self.columns or column in grouped:
+                raise ValueError(f"key: {column} must be one of the columns, and none of known.later")
+        if self.known.corrections == "declared" and not (self.key and self.known.at):
+            raise ValueError("known.corrections: declared needs a key, and known.at")
         if self.format == "parquet" and self.file.endswith(".gz"):
             raise ValueError("file: Parquet is compressed inside; .gz around it can't be read")
         return self
@@ -149,6 +166,15 @@ class Sources(Strict):
         """
         ahead = (now.replace(day=1) + timedelta(days=32)).date().replace(day=1)
         return min(ahead, (self.ends - timedelta(days=1)).replace(day=1)) if self.ends else ahead
+
+    def months(self, now: datetime) -> list[date]:
+        """First days of all months worth asking for at an instant; none where no table is partitioned by month."""
+        if self.starts is None:
+            return []
+        last, found = self.newest_month(now), [self.starts]
+        while found[-1] < last:
+            found.append((found[-1] + timedelta(days=32)).replace(day=1))
+        return [month for month in found if month <= last]
 
     def release(self) -> str:
         """The package's version, for what is shown; empty for a folder."""

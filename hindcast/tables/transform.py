@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Collection
 from dataclasses import dataclass, fields
+from datetime import datetime
 from functools import cache
 from graphlib import TopologicalSorter
 from importlib.metadata import version
@@ -21,6 +22,7 @@ from hindcast.files import exclusive, write_atomically
 from hindcast.fingerprint import fingerprint
 from hindcast.lake import Lake
 from hindcast.settings import Settings
+from hindcast.tables.control import HELD
 from hindcast.tables.held import take_stock
 
 _ROW_GROUP = 122_880  # rows: of what DuckDB gives a thread, the least
@@ -109,6 +111,19 @@ def build(settings: Settings, names: Collection[str]) -> list[NodeResult]:
         if node.node.resource_type != "operation" or node.status != "success"  # hooks that did their work
     ]
     return _in_order(results, described)
+
+
+def built_until(settings: Settings) -> dict[str, datetime]:
+    """Per node, by unique id, until when (UTC, without a zone) its table holds all that is known, by today's SQL."""
+    lake = Lake(settings)
+    if not lake.exists(HELD):
+        return {}
+    with lake.reading() as connection:
+        rows = connection.execute(
+            f"SELECT node, max(known_until) FROM {HELD} WHERE sql_version = ? GROUP BY node",
+            [_version_of_the_sql(settings.dbt_project)],
+        ).fetchall()
+    return dict(rows)
 
 
 def _in_order(results: list[NodeResult], described: dict[str, Any]) -> list[NodeResult]:

@@ -81,6 +81,9 @@ def test_csv_plain_gzip_and_zip_give_the_same_rows(world: World) -> None:
         archive.writestr("inside.csv", text)
     for file in ["readings.csv", "readings.csv.gz", "readings.csv.zip"]:
         world.table["file"] = file
+        if world.lake.exists("raw.readings"):
+            with world.lake.writing() as connection:
+                connection.execute("DROP TABLE raw.readings")
         result = world.ingest()
         assert world.query("SELECT id, name, size, moment, day FROM raw.readings ORDER BY id") == EXPECTED
         assert world.query("SELECT DISTINCT _source_file, _ingested_at FROM raw.readings") == [
@@ -343,10 +346,19 @@ def test_ingesting_again_writes_nothing(world: World) -> None:
     world.table |= LATER
     world.write(*ROWS, "bad\n")
     first = world.ingest()
-    snapshot = world.snapshot()
-    again = world.ingest(datetime(2024, 4, 1, tzinfo=UTC), [date(2024, 2, 1)])
+    snapshot, april = world.snapshot(), datetime(2024, 4, 1, tzinfo=UTC)
+    again = world.ingest(april, [date(2024, 2, 1)])
     assert first.changed and not again.changed
     assert again.data_version == first.data_version
+    # That nothing more came until April is news, noted beside the table.
+    assert world.query("SELECT month, ingested_until FROM control.ingested WHERE month > '2024-01-01' ORDER BY 1") == [
+        (date(2024, 2, 1), datetime(2024, 4, 1)),
+        (date(2024, 3, 1), datetime(2024, 3, 1)),
+        (date(2024, 4, 1), datetime(2024, 3, 1)),
+    ]
+    assert world.snapshot() == snapshot + 1
+    snapshot = world.snapshot()
+    world.ingest(april, [date(2024, 2, 1)])
     assert world.snapshot() == snapshot
     assert world.query("SELECT count(*), max(_ingested_at) FROM raw.readings") == [(2, datetime(2024, 3, 1))]
     assert world.query("SELECT count(*) FROM raw.rejected") == [(1,)]
@@ -359,15 +371,18 @@ def test_only_the_asked_months_that_differ_are_replaced(world: World) -> None:
     world.write("2024-01-05,1,,b,,\n", "2024-02-05,2,,a,,\n", "2024-03-05,3,,b,,\n")
     later = datetime(2024, 4, 1, tzinfo=UTC)
     result = world.ingest(later, [date(2024, 1, 1), date(2024, 2, 1)])
-    assert world.query("SELECT id, name, _ingested_at FROM raw.readings ORDER BY id") == [
-        (1, "b", datetime(2024, 4, 1)),
-        (2, "a", datetime(2024, 3, 1)),
-        (3, "a", datetime(2024, 3, 1)),
+    march, april = datetime(2024, 3, 1), datetime(2024, 4, 1)
+    versions = "SELECT id, name, _known_at, _known_until FROM raw.readings ORDER BY id, _known_at"
+    assert world.query(versions) == [
+        (1, "a", march, april),
+        (1, "b", april, None),
+        (2, "a", march, None),
+        (3, "a", march, None),
     ]
     assert (result.rows, result.rows_in_table) == (2, 3)
     world.write("2024-02-05,2,,a,,\n", "2024-03-05,3,,b,,\n")
     world.ingest(later, [date(2024, 1, 1)])
-    assert world.query("SELECT id, name FROM raw.readings ORDER BY id") == [(2, "a"), (3, "a")]
+    assert world.query(versions) == [(1, "a", march, april), (2, "a", march, None), (3, "a", march, None)]
 
 
 def test_months_are_those_of_utc() -> None:

@@ -21,7 +21,7 @@ from (
             when not ({{ rule }}) then '{{ rule | replace("'", "''") }}'
             {%- endfor %}
             {%- for column in known_at %}
-            when {{ column }} > {{ known_until() }} then '{{ column }} is known'
+            when {{ column }} > {{ newest_known() }} then '{{ column }} is known'
             {%- endfor %}
         end as rule
     from {{ model }}

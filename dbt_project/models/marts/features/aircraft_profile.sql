@@ -1,5 +1,3 @@
-{{ config(materialized="table") }}
-
 with planes as (
     select * from {{ ref("stg_planes") }}
 )

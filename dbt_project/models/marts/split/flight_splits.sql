@@ -1,5 +1,11 @@
 with outcomes as (
-    select * from {{ ref("flight_outcomes") }}
+    {{ as_known_then(
+        ref("flight_outcomes"),
+        key="flight_id",
+        labels=["is_late", "label_known_at"],
+        prediction_time="prediction_time",
+        as_of=as_of(),
+    ) }}
 ),
 
 windows as (

@@ -1,0 +1,106 @@
+"""The labeled table's rows that corrections replaced, so that labels and entities can be read as they were known.
+
+They are kept beside it in `<labeled table>_superseded`: the columns as they were, `superseded_key` (the entity) and
+`superseded_at`, the instant (UTC) at which the row turned out otherwise. A row that wasn't there before a correction is
+kept as one of NULLs. The table exists once a correction has been met. The SQL of splits reads it by the macro
+`as_known_then`; Python by `entities_as_known`.
+"""
+
+from datetime import datetime
+
+import duckdb
+
+from hindcast.lake import Lake, has_table
+from hindcast.problem import Problem
+from hindcast.tables.readers import identifier
+
+_FIRST, _LAST = "TIMESTAMP '0001-01-01'", "TIMESTAMP '9999-12-31'"
+
+
+def forget_superseded(lake: Lake, problem: Problem) -> None:
+    """Before the labeled table is built from nothing, as known before its first correction."""
+    with lake.writing() as connection:
+        for ending in ("_superseded", "_former"):
+            if has_table(connection, problem.labeled_table + ending):
+                connection.execute(f"DROP TABLE {_named(problem, ending)}")
+
+
+def keep_former(lake: Lake, problem: Problem, correction: datetime) -> None:
+    """Copies the labeled table, which holds what was known just before a correction (UTC, without a zone)."""
+    with lake.writing() as connection:
+        connection.execute(
+            f"CREATE OR REPLACE TABLE {_named(problem, '_former')} AS "
+            f"SELECT *, TIMESTAMP '{correction}' AS superseded_at FROM {_named(problem)}"
+        )
+
+
+def note_superseded(lake: Lake, problem: Problem) -> int:
+    """Keeps the rows of the copy that the labeled table, as known at the correction, no longer holds.
+
+    Returns:
+        How many. The copy is dropped in the same transaction; without one there is nothing to do.
+    """
+    key = identifier(problem.entity.key)
+    with lake.writing() as connection:
+        if not has_table(connection, f"{problem.labeled_table}_former"):
+            return 0
+        columns = _columns(connection, problem)
+        values = ", ".join(f"former.{column}" for column in columns)
+        same = " AND ".join(f"former.{column} IS NOT DISTINCT FROM now.{column}" for column in columns)
+        changed = (
+            f"SELECT {values}, coalesce(former.{key}, now.{key}) AS superseded_key, "
+            f"(SELECT max(superseded_at) FROM {_named(problem, '_former')}) AS superseded_at "
+            f"FROM {_named(problem, '_former')} AS former FULL JOIN {_named(problem)} AS now ON former.{key} = now.{key} "
+            f"WHERE NOT ({same})"
+        )
+        superseded = _named(problem, "_superseded")
+        if has_table(connection, f"{problem.labeled_table}_superseded"):
+            found = connection.execute(f"INSERT INTO {superseded} BY NAME {changed}").fetchall()
+        else:
+            connection.execute(f"CREATE TABLE {superseded} AS {changed}")
+            found = connection.execute(f"SELECT count(*) FROM {superseded}").fetchall()
+        connection.execute(f"DROP TABLE {_named(problem, '_former')}")
+    return int(found[0][0])
+
+
+def entities_as_known(connection: duckdb.DuckDBPyConnection, problem: Problem) -> str:
+    """SQL of the labeled table's rows, each as it was known at its prediction time; its label as it is known now.
+
+    Args:
+        connection: To the lake.
+        problem: Names the table, its key, prediction time and label.
+    """
+    if not has_table(connection, f"{problem.labeled_table}_superseded"):
+        return f"(FROM {_named(problem)})"
+    key, asked = identifier(problem.entity.key), identifier(problem.prediction_time.column)
+    now = {identifier(problem.label.column), identifier(problem.label.known_at), asked}
+    columns = _columns(connection, problem)
+    superseded = _named(problem, "_superseded")
+    taken = ", ".join(f"{'now' if column in now else 'known'}.{column}" for column in columns)
+    listed = ", ".join(columns)
+    return f"""(
+        WITH versions AS (
+            SELECT {listed}, superseded_key, superseded_at AS known_to,
+                coalesce(lag(superseded_at) OVER (PARTITION BY superseded_key ORDER BY superseded_at), {_FIRST})
+                    AS known_from
+            FROM (
+                SELECT {listed}, superseded_key, superseded_at FROM {superseded}
+                UNION ALL
+                SELECT {listed}, {key}, {_LAST} FROM {_named(problem)}
+                WHERE {key} IN (SELECT superseded_key FROM {superseded})
+            )
+        )
+        SELECT {listed} FROM {_named(problem)} WHERE {key} NOT IN (SELECT superseded_key FROM {superseded})
+        UNION ALL
+        SELECT {taken} FROM {_named(problem)} AS now JOIN versions AS known
+            ON known.{key} = now.{key} AND now.{asked} >= known_from AND now.{asked} < known_to
+    )"""
+
+
+def _named(problem: Problem, ending: str = "") -> str:
+    schema, table = problem.labeled_table.split(".")
+    return f"{identifier(schema)}.{identifier(table + ending)}"
+
+
+def _columns(connection: duckdb.DuckDBPyConnection, problem: Problem) -> list[str]:
+    return [identifier(row[0]) for row in connection.execute(f"DESCRIBE {_named(problem)}").fetchall()]
