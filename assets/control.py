@@ -1,4 +1,7 @@
-"""What the SQL is told: until when data is known, and the splits' windows. Written after ingestion, before dbt."""
+"""Stage control: until when data is known, and the splits' windows. Written after ingestion, before dbt.
+
+Where rows were corrected, the tables are built here up to each correction: `hindcast.tables.catch_up`.
+"""
 
 from collections.abc import Iterator
 
@@ -8,8 +11,10 @@ from pydantic import Field
 from assets.resources import HindcastResource
 from hindcast.problem import load_problem
 from hindcast.settings import Settings
-from hindcast.tables.control import ingested_until, instant_as_of, windows_as_of, write_control
-from hindcast.tables.sources import load_sources
+from hindcast.tables.catch_up import catch_up
+from hindcast.tables.control import ingested_until, instant_as_of, tables_until, windows_as_of, write_control
+from hindcast.tables.sources import Sources, load_sources
+from hindcast.tables.transform import tables_of_labels
 
 _INSTANTS, _WINDOWS = AssetKey(["control", "instants"]), AssetKey(["control", "windows"])
 
@@ -23,10 +28,12 @@ class AsOf(Config):
     )
 
 
+def _sources(settings: Settings) -> Sources:
+    return load_sources(settings.sources_folder / f"{load_problem(settings.problem_file).sources}.yaml")
+
+
 def _raw_tables() -> list[AssetKey]:
-    settings = Settings.from_environment()
-    sources = load_problem(settings.problem_file).sources
-    return [AssetKey(["raw", name]) for name in load_sources(settings.sources_folder / f"{sources}.yaml").tables]
+    return [AssetKey(["raw", name]) for name in _sources(Settings.from_environment()).tables]
 
 
 @multi_asset(
@@ -38,13 +45,22 @@ def _raw_tables() -> list[AssetKey]:
     pool="lake",
 )
 def control(context: AssetExecutionContext, config: AsOf, hindcast: HindcastResource) -> Iterator[MaterializeResult]:  # type: ignore[type-arg]
-    known_until = ingested_until(hindcast.lake, hindcast.clock.now())
-    as_of = instant_as_of(hindcast.lake, config.as_of, known_until)
-    version = DataVersion(write_control(hindcast.lake, hindcast.problem, known_until, as_of))
-    windows = windows_as_of(hindcast.problem.splits, as_of)
+    settings, problem, lake, now = hindcast.settings, hindcast.problem, hindcast.lake, hindcast.clock.now()
+    ends = _sources(settings).ends
+    known_until = ingested_until(lake, problem, now, ends)
+    as_of = instant_as_of(lake, config.as_of, known_until)
+    corrections = catch_up(settings, problem, now, as_of, ends, context.log.info)
+    written = write_control(lake, problem, now, as_of, tables_of_labels(settings, problem.labeled_table), ends)
+    version, windows = DataVersion(written), windows_as_of(problem.splits, as_of)
+    complete = {name: at.isoformat() for name, at in tables_until(lake, problem, ends).items()}
     yield MaterializeResult(
         asset_key=_INSTANTS,
-        metadata={"known_until": known_until.isoformat(), "as_of": as_of.isoformat()},
+        metadata={
+            "known_until": known_until.isoformat(),
+            "as_of": as_of.isoformat(),
+            "ingested_until": complete,
+            "corrections_passed": [correction.isoformat() for correction in corrections],
+        },
         data_version=version,
     )
     yield MaterializeResult(

@@ -10,9 +10,11 @@ from dagster import (
     AssetCheckKey,
     AssetCheckResult,
     AssetCheckSeverity,
+    AssetDep,
     AssetExecutionContext,
     AssetKey,
     AssetsDefinition,
+    AssetSpec,
     Failure,
     MaterializeResult,
     MetadataValue,
@@ -28,10 +30,23 @@ from hindcast.settings import Settings
 from hindcast.tables.transform import NodeResult, build, manifest
 
 _UNIQUE_ID = "dagster_dbt/unique_id"
+_CONTROL = AssetKey(["control", "instants"])
 
 
 class Translator(DagsterDbtTranslator):
-    """Assets are named as their tables are, `schema/table`, and described in words; the SQL is in the repository."""
+    """Assets are named as their tables are, `schema/table`, and described in words; the SQL is in the repository.
+
+    The first of them come after `control`: dbt reads that before it builds anything.
+    """
+
+    def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: Any) -> AssetSpec:
+        spec = super().get_asset_spec(manifest, unique_id, project)
+        node = manifest["nodes"].get(unique_id)
+        parents = node["depends_on"].get("nodes", []) if node else []
+        first = node is not None and all(parent in manifest["sources"] for parent in parents)
+        if first and all(dep.asset_key != _CONTROL for dep in spec.deps):
+            return spec.replace_attributes(deps=[*spec.deps, AssetDep(_CONTROL)])
+        return spec
 
     def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
         return str(dbt_resource_props.get("description") or "")

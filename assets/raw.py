@@ -55,6 +55,7 @@ def _table_asset(sources: Sources, name: str, table: SourceTable) -> AssetsDefin
                 "rows_read": result.rows_read,
                 "rejected": result.rejected,
                 "not_yet_known": result.not_yet_known,
+                **vars(result.changes),
                 "changed": result.changed,
                 "snapshot": hindcast.lake.snapshot(),
                 "source_files": list(result.files),

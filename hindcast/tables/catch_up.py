@@ -6,16 +6,19 @@ is no correction that the tables don't hold yet, and nothing to do.
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 from hindcast.errors import HindcastError
 from hindcast.lake import Lake
 from hindcast.problem import Problem
 from hindcast.settings import Settings
-from hindcast.tables.control import CORRECTIONS, HELD, write_control
+from hindcast.tables.control import CORRECTIONS, tables_until, write_control
+from hindcast.tables.held import raw_tables
 from hindcast.tables.labels import forget_superseded, keep_former, note_superseded
 from hindcast.tables.transform import build, built_until, manifest
 
+_TABLES = ("model", "seed")
 _INSTANT = timedelta(microseconds=1)  # the lake's instants are no finer
 
 
@@ -24,6 +27,7 @@ def catch_up(
     problem: Problem,
     until: datetime,
     as_of: datetime,
+    ends: date | None = None,
     on_progress: Callable[[str], None] = lambda text: None,
 ) -> list[datetime]:
     """Brings histories and superseded labels past every correction up to an instant.
@@ -33,6 +37,7 @@ def catch_up(
         problem: Names the labeled table.
         until: What became known later (UTC) isn't used.
         as_of: The instant (UTC) that the split is to be made as of.
+        ends: The month after the last that the sources have; None where data keeps coming.
         on_progress: Gets a line per step.
 
     Returns:
@@ -42,64 +47,59 @@ def catch_up(
         HindcastError: A model fails.
     """
     lake = Lake(settings)
-    corrections = _corrections(lake, until)
+    corrections = _corrections(lake)
     if not corrections:
         return []
-    nodes = manifest(settings)["nodes"]
-    histories = [
-        unique_id
-        for unique_id, node in nodes.items()
-        if node["config"].get("incremental_strategy") == "history" and node["resource_type"] == "model"
-    ]
-    labeled = [
-        unique_id
-        for unique_id, node in nodes.items()
-        if node["resource_type"] == "model" and f"{node['schema']}.{node['alias']}" == problem.labeled_table
-    ]
-    entries = built_until(settings)
-    held = [entries.get(unique_id) for unique_id in (*histories, *labeled)]
-    known = [instant for instant in held if instant is not None]
-    pending = [instant for instant in corrections if len(known) < len(held) or instant > min(known)]
-    if not pending:
-        note_superseded(lake, problem)  # what a killed process may have left undone
-        return []
-    if len(known) < len(held) or max(known) >= pending[0]:
-        # Some hold less than others: histories can't be taken back, so all begin anew.
-        pending = corrections
-        forget_superseded(lake, problem)
-        if lake.exists(HELD):
-            with lake.writing() as connection:
-                connection.execute(f"DELETE FROM {HELD} WHERE node IN (SELECT unnest(?))", [[*histories, *labeled]])
-    names = [
-        node["name"]
-        for node in nodes.values()
-        if node["resource_type"] in ("model", "seed") and "split" not in node["tags"]
-    ]
+    nodes = {name: node for name, node in manifest(settings)["nodes"].items() if node["resource_type"] in _TABLES}
+    known_until = {name: min(at, _naive(until)) for name, at in tables_until(lake, problem, ends).items()}
+    entries, made_from = built_until(settings), raw_tables(manifest(settings))
 
-    def build_as_of(instant: datetime) -> None:
-        on_progress(f"building the tables as they were known at {instant:%Y-%m-%d %H:%M:%S.%f} UTC, for a correction")
-        write_control(lake, problem, instant, min(as_of, instant))
-        failed = [result for result in build(settings, names) if result.failed]
-        if failed:
-            faults = "; ".join(f"{fault.unique_id}: {fault.status} {fault.message}".strip() for fault in failed)
-            raise HindcastError(f"As known at {instant.isoformat()}: {faults}")
+    def pending(unique_id: str) -> set[datetime]:
+        """The corrections, of what a table is made from, that it hasn't been built past."""
+        tables = made_from[unique_id]
+        complete = min((known_until[table] for table in tables if table in known_until), default=datetime.min)
+        entry = entries.get(unique_id, datetime.min)
+        return {at for table, at in corrections if table in tables and entry < at <= complete}
 
-    for correction in pending:
-        at = correction.replace(tzinfo=UTC)
-        build_as_of(at - _INSTANT)
-        keep_former(lake, problem, correction)
-        build_as_of(at)
-        note_superseded(lake, problem)
-    return [correction.replace(tzinfo=UTC) for correction in pending]
+    labeled = next(name for name, node in nodes.items() if _table(node) == problem.labeled_table)
+    histories = {
+        name: pending(name) for name, node in nodes.items() if node["config"].get("incremental_strategy") == "history"
+    }
+    states = [node["name"] for name, node in nodes.items() if name not in histories and "split" not in node["tags"]]
+    of_labels = pending(labeled)
+    if labeled not in entries:
+        forget_superseded(lake, problem)  # it is built from nothing
+    passed = sorted(of_labels.union(*histories.values()))
+    for correction in passed:
+        names = [*states, *(nodes[name]["name"] for name, instants in histories.items() if correction in instants)]
+        for instant in (correction - _INSTANT, correction):
+            on_progress(f"building the tables as they were known at {instant} UTC, for a correction")
+            at = instant.replace(tzinfo=UTC)
+            write_control(lake, problem, at, min(as_of, at), ends=ends)
+            _build(settings, names, at)
+            if correction in of_labels:
+                keep_former(lake, problem) if instant < correction else note_superseded(lake, problem, correction)
+    return [correction.replace(tzinfo=UTC) for correction in passed]
 
 
-def _corrections(lake: Lake, until: datetime) -> list[datetime]:
-    """The instants (UTC, without a zone) at which anything turned out otherwise, oldest first."""
+def _build(settings: Settings, names: list[str], at: datetime) -> None:
+    failed = [result for result in build(settings, names) if result.failed]
+    if failed:
+        faults = "; ".join(f"{fault.unique_id}: {fault.status} {fault.message}".strip() for fault in failed)
+        raise HindcastError(f"As known at {at.isoformat()}: {faults}")
+
+
+def _corrections(lake: Lake) -> list[tuple[str, datetime]]:
+    """Raw tables, and the instants (UTC, without a zone) at which something in them turned out otherwise."""
     if not lake.exists(CORRECTIONS):
         return []
     with lake.reading() as connection:
-        rows = connection.execute(
-            f'SELECT DISTINCT "at" FROM {CORRECTIONS} WHERE "at" <= ? ORDER BY 1',
-            [until.astimezone(UTC).replace(tzinfo=None)],
-        ).fetchall()
-    return [instant for (instant,) in rows]
+        return connection.execute(f'SELECT DISTINCT table_name, "at" FROM {CORRECTIONS} ORDER BY ALL').fetchall()
+
+
+def _table(node: dict[str, Any]) -> str:
+    return f"{node['schema']}.{node['alias']}"
+
+
+def _naive(instant: datetime) -> datetime:
+    return instant.astimezone(UTC).replace(tzinfo=None)

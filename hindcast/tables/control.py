@@ -134,6 +134,12 @@ def write_control(
             f"As of {as_of.isoformat()} can't be known yet: the data goes to {known_until.isoformat()}. "
             "Choose an earlier instant, or ingest first."
         )
+    first = first_known(lake)
+    if first is not None and as_of <= first:
+        raise HindcastError(
+            f"As of {as_of.isoformat()} nothing was known: the first row of the raw tables became known at "
+            f"{first.isoformat()}. Choose a later instant."
+        )
     instants = [
         ("known_until", min(labels, default=_naive(known_until))),
         ("as_of", _naive(as_of)),

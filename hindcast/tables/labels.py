@@ -25,22 +25,24 @@ def forget_superseded(lake: Lake, problem: Problem) -> None:
                 connection.execute(f"DROP TABLE {_named(problem, ending)}")
 
 
-def keep_former(lake: Lake, problem: Problem, correction: datetime) -> None:
-    """Copies the labeled table, which holds what was known just before a correction (UTC, without a zone)."""
+def keep_former(lake: Lake, problem: Problem) -> None:
+    """Copies the labeled table, which holds what was known just before a correction."""
     with lake.writing() as connection:
-        connection.execute(
-            f"CREATE OR REPLACE TABLE {_named(problem, '_former')} AS "
-            f"SELECT *, TIMESTAMP '{correction}' AS superseded_at FROM {_named(problem)}"
-        )
+        connection.execute(f"CREATE OR REPLACE TABLE {_named(problem, '_former')} AS FROM {_named(problem)}")
 
 
-def note_superseded(lake: Lake, problem: Problem) -> int:
-    """Keeps the rows of the copy that the labeled table, as known at the correction, no longer holds.
+def note_superseded(lake: Lake, problem: Problem, correction: datetime) -> int:
+    """Keeps the rows of the copy that the labeled table, as known at the correction, no longer holds; drops the copy.
+
+    Args:
+        lake: With the copy, or without one: then there is nothing to do.
+        problem: Names the table and its key.
+        correction: The instant (UTC, without a zone).
 
     Returns:
-        How many. The copy is dropped in the same transaction; without one there is nothing to do.
+        How many rows.
     """
-    key = identifier(problem.entity.key)
+    key, former, superseded = identifier(problem.entity.key), _named(problem, "_former"), _named(problem, "_superseded")
     with lake.writing() as connection:
         if not has_table(connection, f"{problem.labeled_table}_former"):
             return 0
@@ -49,18 +51,18 @@ def note_superseded(lake: Lake, problem: Problem) -> int:
         same = " AND ".join(f"former.{column} IS NOT DISTINCT FROM now.{column}" for column in columns)
         changed = (
             f"SELECT {values}, coalesce(former.{key}, now.{key}) AS superseded_key, "
-            f"(SELECT max(superseded_at) FROM {_named(problem, '_former')}) AS superseded_at "
-            f"FROM {_named(problem, '_former')} AS former FULL JOIN {_named(problem)} AS now ON former.{key} = now.{key} "
+            f"TIMESTAMP '{correction}' AS superseded_at "
+            f"FROM {former} AS former FULL JOIN {_named(problem)} AS now ON former.{key} = now.{key} "
             f"WHERE NOT ({same})"
         )
-        superseded = _named(problem, "_superseded")
         if has_table(connection, f"{problem.labeled_table}_superseded"):
-            found = connection.execute(f"INSERT INTO {superseded} BY NAME {changed}").fetchall()
+            connection.execute(f"DELETE FROM {superseded} WHERE superseded_at = TIMESTAMP '{correction}'")
+            connection.execute(f"INSERT INTO {superseded} BY NAME {changed}")
         else:
             connection.execute(f"CREATE TABLE {superseded} AS {changed}")
-            found = connection.execute(f"SELECT count(*) FROM {superseded}").fetchall()
-        connection.execute(f"DROP TABLE {_named(problem, '_former')}")
-    return int(found[0][0])
+        connection.execute(f"DROP TABLE {former}")
+        rows = f"SELECT count(*) FROM {superseded} WHERE superseded_at = TIMESTAMP '{correction}'"
+        return int(connection.execute(rows).fetchall()[0][0])
 
 
 def entities_as_known(connection: duckdb.DuckDBPyConnection, problem: Problem) -> str:

@@ -23,7 +23,7 @@ from hindcast.fingerprint import fingerprint
 from hindcast.lake import Lake
 from hindcast.settings import Settings
 from hindcast.tables.control import HELD
-from hindcast.tables.held import take_stock
+from hindcast.tables.held import raw_tables, take_stock
 
 _ROW_GROUP = 122_880  # rows: of what DuckDB gives a thread, the least
 
@@ -124,6 +124,19 @@ def built_until(settings: Settings) -> dict[str, datetime]:
             [_version_of_the_sql(settings.dbt_project)],
         ).fetchall()
     return dict(rows)
+
+
+def tables_of_labels(settings: Settings, labeled_table: str) -> set[str]:
+    """The raw tables that a labeled table (`schema.table`) is made from, directly or not.
+
+    Raises:
+        HindcastError: The SQL makes no such table.
+    """
+    described = manifest(settings)
+    for unique_id, node in described["nodes"].items():
+        if node["resource_type"] == "model" and f"{node['schema']}.{node['alias']}" == labeled_table:
+            return raw_tables(described)[unique_id]
+    raise HindcastError(f"{settings.dbt_project} makes no table {labeled_table}, which the problem file names.")
 
 
 def _in_order(results: list[NodeResult], described: dict[str, Any]) -> list[NodeResult]:
