@@ -66,8 +66,8 @@ def retrain_on_report(context: SensorEvaluationContext, hindcast: HindcastResour
     cron_schedule="0 6 2 * *",
     execution_timezone="UTC",
     default_status=DefaultScheduleStatus.STOPPED,
-    description="Once a month: brings in what has become known, from the month in which the clock last stood when data "
-    "was brought in, to the month after the clock's, of which some is published.",
+    description="Once a month: ingests what has become known, from the month of the oldest label that may still have "
+    "been open at the last ingestion, to the month after the clock's, of which some is published.",
 )
 def ingest_next_month(context: ScheduleEvaluationContext, hindcast: HindcastResource) -> RunRequest | SkipReason:
     sources = load_sources(hindcast.settings.sources_folder / f"{hindcast.problem.sources}.yaml")
@@ -76,8 +76,9 @@ def ingest_next_month(context: ScheduleEvaluationContext, hindcast: HindcastReso
         return RunRequest(run_key=now.isoformat())
     if known_until is not None and now <= known_until:
         return SkipReason(f"The clock stands at {_minute(now)}, and all that is known by then has been brought in.")
-    # A month that was brought in while it ran isn't whole: it comes again, up to where the clock is.
-    first = max(_month(known_until), sources.starts) if known_until else sources.starts
+    # A month is complete only once the labels of its last day have matured; until then it is ingested again.
+    still_open = known_until and known_until - hindcast.problem.label.matures_within
+    first = max(_month(still_open), sources.starts) if still_open else sources.starts
     last = sources.newest_month(now)
     if first > last:
         return SkipReason(f"The sources end with {last:%B %Y}, and that has been brought in.")

@@ -27,10 +27,17 @@ def rows(lake: Lake, sql: str) -> pl.DataFrame:
         return connection.execute(sql).pl()
 
 
-def plausible_planes(lake: Lake) -> dict[str, dict]:
-    """The register, by tail number, without what can't be an airliner."""
-    kept = rows(lake, "FROM raw.planes WHERE seats > 10 AND type = 'Fixed wing multi engine'")
+def plausible_planes(lake: Lake, at: datetime | None = None) -> dict[str, dict]:
+    """The register as known at an instant (None: now), by tail number, without what can't be an airliner."""
+    known = as_known(rows(lake, "FROM raw.planes"), at or datetime(9999, 1, 1))
+    kept = known.filter(pl.col("seats") > 10, type="Fixed wing multi engine")
     return {row["tailnum"]: row for row in kept.iter_rows(named=True)}
+
+
+def as_known(versions: pl.DataFrame, at: datetime) -> pl.DataFrame:
+    """Of a raw table's rows, the versions that were known at an instant."""
+    until = pl.col("_known_until").is_null() | (pl.col("_known_until") > at)
+    return versions.filter(pl.col("_known_at") <= at, until)
 
 
 def flight_id(flight: dict) -> str:
@@ -40,7 +47,7 @@ def flight_id(flight: dict) -> str:
 
 def raw_flights(lake: Lake) -> pl.DataFrame:
     """The raw flights with their instants, by Python's own calendar."""
-    zones = dict(rows(lake, "SELECT faa, tzone FROM raw.airports").iter_rows())
+    zones = dict(rows(lake, "SELECT faa, tzone FROM raw.airports WHERE _known_until IS NULL").iter_rows())
     flights = rows(lake, "FROM raw.flights")
     scheduled, arrivals = [], []
     for row in flights.select("time_hour", "minute", "sched_arr_time", "dest").iter_rows(named=True):
@@ -68,14 +75,14 @@ class AsKnown:
 
     def __init__(self, flights: pl.DataFrame, weather: pl.DataFrame, at: datetime, ttl: bool = False) -> None:
         self.at, self.ttl = at, ttl
-        known = flights.filter(pl.col("_known_at") <= at)
+        known = as_known(flights, at)
         left = pl.col("_departure_known_at") <= at
         landed = pl.col("_arrival_known_at") <= at
         self.flights = known.with_columns(
             departed=pl.when(left).then("departed"), dep_delay=pl.when(left).then("dep_delay"),
             arrived=pl.when(landed).then("arrived"), arr_delay=pl.when(landed).then("arr_delay"),
         )  # fmt: skip
-        self.weather = weather.filter(pl.col("_known_at") <= at).sort("time_hour")
+        self.weather = as_known(weather, at).sort("time_hour")
 
     def outcomes(self, **keys: object) -> pl.DataFrame:
         """Known outcomes of the flights with these values, as `late` and `since`."""
@@ -191,18 +198,24 @@ def mean(values: list[int]) -> float | None:
 
 
 def brute_force(
-    flight: dict, flights: pl.DataFrame, weather: pl.DataFrame, planes: dict[str, dict], ttl: bool = False
+    flight: dict,
+    flights: pl.DataFrame,
+    weather: pl.DataFrame,
+    planes: dict[str, dict],
+    ttl: bool = False,
+    at: datetime | None = None,
 ) -> dict:
     """Every feature of one flight, as known two hours before its departure.
 
     Args:
         flight: A row of `flights`.
-        flights: As of `raw_flights`.
+        flights: As of `raw_flights`: all versions of the raw rows.
         weather: The raw table.
         planes: Plausible registrations.
         ttl: Whether news that a feature view's TTL has outlived counts as none.
+        at: Another instant (UTC, without a zone) to know the features at.
     """
-    known = AsKnown(flights, weather, flight["departs"] - 2 * HOUR, ttl)
+    known = AsKnown(flights, weather, at or flight["departs"] - 2 * HOUR, ttl)
     origin, carrier, dest, number = (flight[name] for name in ("origin", "carrier", "dest", "flight"))
     local = flight["departs"].replace(tzinfo=UTC).astimezone(NEW_YORK)
     gap = (pl.col("departs") - flight["departs"]).dt.total_minutes().abs()

@@ -3,8 +3,7 @@
   instant, so nothing in it is changed.
 
   Rows of instants that it doesn't hold yet are added. After a correction, a key whose last row would be another by now
-  gets that row once more, as known from the correction on; a key of which nothing is left gets a row of NULLs, if the
-  table's contract allows that.
+  gets that row once more, as known from the correction on; a key of which nothing is left gets a row of NULLs.
 
   The model's key is `meta.entity_keys` in its description; its instant is event_timestamp.
 #}
@@ -26,6 +25,11 @@
         {{ exceptions.raise_compiler_error(model.name ~ ": rows were corrected, and its description doesn't say which columns are its key: write config.meta.entity_keys.") }}
     {%- endif %}
     {%- set values = columns | reject("in", keys + ["event_timestamp"]) | list %}
+    {%- for value in values %}
+        {%- for constraint in model.columns.get(value, {}).get("constraints", []) if constraint.type == "not_null" %}
+            {{ exceptions.raise_compiler_error(model.name ~ "." ~ value ~ ": rows were withdrawn, and a key of which nothing is left gets NULLs: take its constraint not_null out.") }}
+        {%- endfor %}
+    {%- endfor %}
     {%- set same = [] %}
     {%- for key in keys %}{% do same.append("before." ~ key ~ " is not distinct from now." ~ key) %}{% endfor %}
 
@@ -42,9 +46,6 @@
     full outer join {{ last_rows(target, keys, "true") }} as before on {{ same | join(" and ") }}
     where
         coalesce(now.event_timestamp < timestamp '{{ corrections[0] }}', true)
-        {%- if not may_be_null(values) %}
-        and now.event_timestamp is not null
-        {%- endif %}
         and (
             {%- for value in values %}
             now.{{ value }} is distinct from before.{{ value }}{{ " or" if not loop.last }}
@@ -65,13 +66,3 @@
         where nth_last = 1
     )
 {%- endmacro %}
-
-{# Whether the contract admits NULL in all of these columns. #}
-{% macro may_be_null(names) %}
-    {%- for name in names -%}
-        {%- for constraint in model.columns.get(name, {}).get("constraints", []) if constraint.type == "not_null" -%}
-            {{ return(false) }}
-        {%- endfor -%}
-    {%- endfor -%}
-    {{ return(true) }}
-{% endmacro %}

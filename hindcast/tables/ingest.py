@@ -340,7 +340,7 @@ def _update_rows(
     created = not has_table(connection, f"raw.{table}")
     if created:
         create(connection, table, declared)
-    elif [column for column in _columns(connection, name) if column[0] != "_known_until"] != _columns(
+    elif _columns(connection, f"(SELECT * EXCLUDE (_row_known_at, _known_until) FROM {name})") != _columns(
         connection, "fresh"
     ):
         raise HindcastError(f"{name} was made with other columns than are declared now: work in a new HINDCAST_HOME.")
@@ -372,7 +372,7 @@ def _keep_after_an_empty_delivery(connection: duckdb.DuckDBPyConnection, table: 
 
 
 def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> list[tuple[str, str]]:
-    return [(row[0], row[1]) for row in connection.execute(f"DESCRIBE {table}").fetchall()]
+    return [(row[0], row[1]) for row in connection.execute(f"DESCRIBE FROM {table}").fetchall()]
 
 
 def _summary(connection: duckdb.DuckDBPyConnection, table: str, month: str = "NULL") -> str:

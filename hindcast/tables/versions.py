@@ -1,7 +1,8 @@
 """The versions of a raw table's rows: what a delivery adds, corrects, completes, withdraws and returns.
 
 A row of `raw.<table>` is one version: it is what was known from `_known_at` until `_known_until` (excluded; NULL while
-it is the known one). How files become rows is `ingest`'s work; what a delivery means is declared in `sources`.
+it is the known one). `_row_known_at` is since when the row itself is known, in whatever version. How files become rows
+is `ingest`'s work; what a delivery means is declared in `sources`.
 """
 
 from collections.abc import Sequence
@@ -97,7 +98,8 @@ def create(connection: duckdb.DuckDBPyConnection, table: str, declared: SourceTa
     """Makes an empty `raw.<table>` of the columns of the temporary table `fresh`."""
     name = f"raw.{identifier(table)}"
     connection.execute(
-        f"CREATE TABLE {name} AS SELECT *, CAST(NULL AS TIMESTAMP) AS _known_until FROM fresh WHERE false"
+        f"CREATE TABLE {name} AS SELECT *, _known_at AS _row_known_at, CAST(NULL AS TIMESTAMP) AS _known_until "
+        "FROM fresh WHERE false"
     )
     if declared.month:
         connection.execute(f"ALTER TABLE {name} SET PARTITIONED BY (_month)")
@@ -106,16 +108,17 @@ def create(connection: duckdb.DuckDBPyConnection, table: str, declared: SourceTa
 def show_known(connection: duckdb.DuckDBPyConnection, table: str, declared: SourceTable) -> None:
     """Makes the view `known.<table>`: the versions that were known at the instant that `control.instants` has for the
     table, without what became known of them later. Where there is no such instant yet, all that is known.
+
+    Its `_known_at` is since when the row itself is known: a corrected hour of the past is no news of the present.
     """
     instant_of_table = f"SELECT i.\"at\" FROM lake.{INSTANTS} i WHERE i.name = 'raw.{table}'"
     at = f"coalesce(({instant_of_table}), CAST('infinity' AS TIMESTAMP))"
     later = {
         column: instant for instant, columns in _Columns.of(declared).groups.items() for column in (*columns, instant)
     }
-    replaced = ", ".join(
-        f"CASE WHEN {instant} <= {at} THEN {column} END AS {column}" for column, instant in later.items()
-    )
-    columns = f"* EXCLUDE (_known_until){f' REPLACE ({replaced})' if replaced else ''}"
+    replaced = ["_row_known_at AS _known_at"]
+    replaced += [f"CASE WHEN {instant} <= {at} THEN {column} END AS {column}" for column, instant in later.items()]
+    columns = f"* EXCLUDE (_row_known_at, _known_until) REPLACE ({', '.join(replaced)})"
     select = (
         f"SELECT {columns} FROM lake.raw.{identifier(table)} "
         f"WHERE _known_at <= {at} AND (_known_until IS NULL OR _known_until > {at})"
@@ -318,6 +321,10 @@ def _set_arrivals(
         returns = f"{columns.agree('new', 'old')} AND NOT {mixed}"
         early = f"new._known_at <= {_before(ingested, declared, 'new')}"
         replaces = f"old._row IS NOT NULL OR ({str(may_replace).lower()} AND {early})"
+    # Where nothing declares since when a row is known, a row of the same key is known since the first one.
+    row_known_at = (
+        "new._known_at" if declared.known.at or not declared.key else "ifnull(old._row_known_at, new._known_at)"
+    )
     new = (
         f"SELECT d.* REPLACE (row_number() OVER (PARTITION BY {identity} ORDER BY d._nth) AS _nth) "
         "FROM delivered d JOIN compared c USING (_n) WHERE c.what = 'new'"
@@ -327,13 +334,15 @@ def _set_arrivals(
         CREATE OR REPLACE TEMP TABLE arrivals AS
         SELECT
             new.* REPLACE (CASE WHEN {replaces} THEN {now} ELSE new._known_at END AS _known_at),
+            {row_known_at} AS _row_known_at,
             NOT ({replaces}) AS _first,
             CASE WHEN {returns} THEN old._row END AS _former,
             CASE WHEN {returns} THEN old._known_until END AS _ended
         FROM ({new}) AS new LEFT JOIN former AS old ON {columns.match("new", "old")} AND new._nth = old._nth
         UNION ALL BY NAME
-        SELECT d.* REPLACE ({now} AS _known_at), false AS _first, NULL AS _former, NULL AS _ended
-        FROM delivered d JOIN compared c USING (_n) WHERE c.what = 'corrected'
+        SELECT new.* REPLACE ({now} AS _known_at), {row_known_at} AS _row_known_at,
+            false AS _first, NULL AS _former, NULL AS _ended
+        FROM delivered AS new JOIN compared c USING (_n) JOIN standing AS old USING (_row) WHERE c.what = 'corrected'
         """
     )
     connection.execute("UPDATE arrivals SET _first = true WHERE _former IS NOT NULL")
@@ -413,7 +422,8 @@ def _load_history(
     ).fetchall()[0]
     connection.execute(f"DELETE FROM {name} WHERE rowid IN (SELECT _row FROM compared WHERE _row IS NOT NULL)")
     connection.execute(
-        f"INSERT INTO {name} BY NAME SELECT new.* FROM fresh AS new SEMI JOIN compared AS c "
+        f"INSERT INTO {name} BY NAME SELECT new.*, new._known_at AS _row_known_at "
+        "FROM fresh AS new SEMI JOIN compared AS c "
         f"ON {columns.match('new', 'c')} AND new._known_at = c._known_at ORDER BY _source_file, _source_line"
     )
     connection.execute(
@@ -445,7 +455,7 @@ def _move_instants(connection: duckdb.DuckDBPyConnection, name: str, columns: _C
             AND old._known_at NOT IN (SELECT _known_until FROM {name} WHERE _known_until IS NOT NULL)
         """
     )
-    assigned = ", ".join(f"{instant} = moved.{instant}" for instant in instants)
+    assigned = ", ".join(["_row_known_at = moved._known_at", *(f"{instant} = moved.{instant}" for instant in instants)])
     connection.execute(f"UPDATE {name} SET {assigned} FROM moved WHERE {name}.rowid = moved._row")
 
 

@@ -1,6 +1,6 @@
 """Windows by calendar arithmetic, and the two control tables that are written only when they change."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
@@ -8,7 +8,18 @@ from hindcast.errors import HindcastError
 from hindcast.lake import Lake
 from hindcast.problem import load_problem
 from hindcast.settings import Settings
-from hindcast.tables.control import ingested_until, instant_as_of, read_instants, shift, windows_as_of, write_control
+from hindcast.tables.control import (
+    complete_until,
+    create_tables,
+    ingested_until,
+    instant_as_of,
+    note_ingested,
+    read_instants,
+    shift,
+    tables_until,
+    windows_as_of,
+    write_control,
+)
 
 NOVEMBER = datetime(2013, 11, 1, tzinfo=UTC)
 
@@ -67,11 +78,77 @@ def test_as_of_cannot_lie_in_the_future(settings: Settings) -> None:
         write_control(Lake(settings), load_problem(settings.problem_file), NOVEMBER, NOVEMBER + timedelta(seconds=1))
 
 
-def test_data_is_known_until_it_was_last_ingested(settings: Settings) -> None:
-    lake = Lake(settings)
-    assert ingested_until(lake, NOVEMBER) == NOVEMBER
+def ingest_notes(lake: Lake, *deliveries: tuple[str, str | None, str]) -> None:
     with lake.writing() as connection:
-        connection.execute("CREATE SCHEMA raw")
-        for table, instant in (("a", "2013-10-30 12:00"), ("b", "2013-10-31 06:00")):
-            connection.execute(f"CREATE TABLE raw.{table} AS SELECT TIMESTAMP '{instant}' AS _ingested_at")
-    assert ingested_until(lake, NOVEMBER) == datetime(2013, 10, 31, 6, tzinfo=UTC)
+        create_tables(connection)
+        for table, month, at in deliveries:
+            day = date.fromisoformat(month) if month else None
+            note_ingested(connection, table, [day], datetime.fromisoformat(at), "as declared")
+
+
+def test_data_is_complete_until_the_slowest_table(settings: Settings) -> None:
+    problem, lake = load_problem(settings.problem_file), Lake(settings)
+    assert ingested_until(lake, problem, NOVEMBER) == NOVEMBER
+    ingest_notes(lake, ("weather", None, "2013-10-30 12:00"), ("flights", None, "2013-10-30 09:00"))
+    assert ingested_until(lake, problem, NOVEMBER) == datetime(2013, 10, 30, 9, tzinfo=UTC)
+    assert ingested_until(lake, problem, datetime(2013, 10, 1, tzinfo=UTC)) == datetime(2013, 10, 1, tzinfo=UTC)
+    ingest_notes(lake, ("flights", None, "2013-10-30 13:00"))
+    assert tables_until(lake, problem) == {
+        "flights": datetime(2013, 10, 30, 13),
+        "weather": datetime(2013, 10, 30, 12),
+    }
+
+
+def test_labels_are_known_until_the_slowest_table_they_are_made_from(settings: Settings) -> None:
+    """Weather says nothing of who arrived: that it is late, or early, makes no flight late."""
+    problem, lake = load_problem(settings.problem_file), Lake(settings)
+    ingest_notes(lake, ("weather", None, "2013-10-30 12:00"), ("flights", None, "2013-10-30 09:00"))
+    as_of = datetime(2013, 10, 1, tzinfo=UTC)
+    write_control(lake, problem, NOVEMBER, as_of, label_tables={"flights"})
+    assert read_instants(lake)["known_until"] == datetime(2013, 10, 30, 9)
+    ingest_notes(lake, ("flights", None, "2013-10-30 18:00"))
+    write_control(lake, problem, NOVEMBER, as_of, label_tables={"flights"})
+    assert read_instants(lake)["known_until"] == datetime(2013, 10, 30, 18)
+    assert read_instants(lake)["raw.weather"] == datetime(2013, 10, 30, 12)
+    write_control(lake, problem, datetime(2013, 10, 30, 10, tzinfo=UTC), as_of, label_tables={"flights"})
+    assert read_instants(lake)["known_until"] == datetime(2013, 10, 30, 10)  # nothing later is to be used
+
+
+MATURES = timedelta(hours=15)
+
+
+@pytest.mark.parametrize(
+    ("deliveries", "expected"),
+    [
+        ({"2013-10": "11-01 14:59", "2013-11": "11-20 00:00"}, "11-01 14:59"),  # October's last labels were still open
+        ({"2013-10": "11-01 15:00", "2013-11": "11-20 00:00"}, "11-20 00:00"),  # and here they weren't
+        ({"2013-10": "11-20 00:00", "2013-11": "11-10 00:00"}, "11-10 00:00"),
+        ({"2013-10": "12-05 00:00", "2013-11": "12-05 00:00"}, "12-01 00:00"),  # December was left out
+        ({"2013-09": "12-05 00:00", "2013-11": "12-05 00:00"}, "10-01 00:00"),  # October was
+        ({"2013-11": "11-20 00:00", "2013-12": "11-20 00:00"}, "11-20 00:00"),
+    ],
+)
+def test_a_month_counts_until_its_labels_have_matured(deliveries: dict[str, str], expected: str) -> None:
+    months = {
+        date.fromisoformat(f"{month}-01"): datetime.fromisoformat(f"2013-{at}") for month, at in deliveries.items()
+    }
+    assert complete_until(months, MATURES) == datetime.fromisoformat(f"2013-{expected}")
+
+
+def test_after_the_last_month_nothing_is_missing() -> None:
+    months: dict[date | None, datetime] = {
+        date(2013, 11, 1): datetime(2014, 1, 5),
+        date(2013, 12, 1): datetime(2014, 1, 6),
+    }
+    assert complete_until(months, MATURES, ends=date(2014, 1, 1)) == datetime(2014, 1, 6)
+    assert complete_until(months, MATURES) == datetime(2014, 1, 1)
+
+
+def test_before_the_first_row_nothing_can_be_as_of(settings: Settings) -> None:
+    problem, lake = load_problem(settings.problem_file), Lake(settings)
+    ingest_notes(lake, ("flights", None, "2013-10-30 09:00"))
+    with lake.writing() as connection:
+        connection.execute("CREATE SCHEMA raw; CREATE TABLE raw.flights AS SELECT TIMESTAMP '2013-01-02' AS _known_at")
+    with pytest.raises(HindcastError, match="nothing was known: the first row .* 2013-01-02"):
+        write_control(lake, problem, NOVEMBER, datetime(2013, 1, 2, tzinfo=UTC))
+    write_control(lake, problem, NOVEMBER, datetime(2013, 1, 3, tzinfo=UTC))
