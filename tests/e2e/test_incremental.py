@@ -73,7 +73,7 @@ class World:
 
     settings: Settings
     names: tuple[str, ...]
-    now: datetime = february(1)
+    now: datetime = datetime(2013, 2, 1, tzinfo=UTC)
 
     @property
     def lake(self) -> Lake:

@@ -1,0 +1,353 @@
+"""Raw tables keep every version of a row: named cases by hand, and random deliveries against plain Python."""
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hindcast.errors import HindcastError
+from hindcast.lake import Lake
+from hindcast.settings import Settings
+from hindcast.tables.control import HELD, write_control
+from hindcast.tables.ingest import IngestResult, ingest
+from hindcast.tables.sources import Sources
+from hindcast.tables.versions import Changes
+from tests.made_up_problem import parcels_problem
+
+COLUMNS = {"id": "INTEGER", "v": "INTEGER"}
+
+
+def day(number: int) -> datetime:
+    """The n-th day of 2024, UTC without saying so."""
+    return datetime(2024, 1, 1) + timedelta(days=number - 1)
+
+
+class World:
+    """A home, and deliveries of one table `t` of made-up rows."""
+
+    def __init__(self, folder: Path, **declared: Any) -> None:
+        self.folder = folder
+        (folder / "files").mkdir(parents=True, exist_ok=True)
+        self.settings = Settings(folder, folder / "home")
+        self.lake = Lake(self.settings)
+        self.declared = {"file": "t.csv", "format": "csv", "columns": COLUMNS} | declared
+
+    def deliver(self, number: int, *rows: tuple, months: list[date] | None = None) -> IngestResult:
+        """The n-th day's delivery."""
+        names = ",".join(self.declared["columns"])
+        lines = [",".join("" if cell is None else str(cell) for cell in row) for row in rows]
+        (self.folder / "files" / "t.csv").write_text("\n".join([names, *lines]) + "\n")
+        sources = Sources.model_validate(
+            {"folder": "files", "starts": date(2024, 1, 1), "tables": {"t": self.declared}}
+        )
+        return ingest(self.lake, sources, "t", day(number).replace(tzinfo=UTC), self.settings, months)
+
+    def query(self, sql: str) -> list[tuple]:
+        with self.lake.reading() as connection:
+            return connection.execute(sql).fetchall()
+
+    def versions(self, columns: str = "id, v") -> list[tuple]:
+        """All versions: the columns, and the days from and until which they were known."""
+        return self.query(
+            f"SELECT {columns}, dayofyear(_known_at), dayofyear(_known_until) FROM raw.t ORDER BY ALL NULLS LAST"
+        )
+
+    def known(self, number: float, columns: str = "id, v") -> list[tuple]:
+        """What was known at the noon of a day, by the view that the SQL reads."""
+        at = (day(1) + timedelta(days=number - 1)).replace(tzinfo=UTC)
+        with self.lake.writing() as connection:
+            connection.execute("DELETE FROM control.instants")
+            connection.execute("INSERT INTO control.instants VALUES ('raw.t', ?)", [at.replace(tzinfo=None)])
+        return self.query(f"SELECT {columns} FROM known.t ORDER BY ALL NULLS LAST")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+@pytest.mark.parametrize("key", [[], ["id"]])
+def test_a_corrected_row_is_known_from_its_arrival(folder: Path, key: list[str]) -> None:
+    world = World(folder, key=key, columns=COLUMNS | {"seen": "TIMESTAMP"}, known={"at": "seen"})
+    first = world.deliver(40, (1, 10, "2024-01-05"), (2, 20, "2024-01-06"))
+    second = world.deliver(50, (1, 11, "2024-01-05"), (2, 20, "2024-01-06"))
+    assert world.versions() == [(1, 10, 5, 50), (1, 11, 50, None), (2, 20, 6, None)]
+    assert first.changes == Changes(added=2)
+    assert second.changes == (Changes(corrected=1) if key else Changes(corrected=1, withdrawn=1))
+    assert [world.known(n) for n in (4, 5, 49, 50)] == [
+        [],
+        [(1, 10)],
+        [(1, 10), (2, 20)],
+        [(1, 11), (2, 20)],
+    ]
+    assert world.query('SELECT table_name, "at" FROM control.corrections') == [("t", day(50))]
+
+
+def test_the_view_says_since_when_the_row_itself_is_known(folder: Path) -> None:
+    """A corrected hour of the past is no news of the present."""
+    world = World(folder, key=["id"], columns=COLUMNS | {"seen": "TIMESTAMP"}, known={"at": "seen"})
+    world.deliver(40, (1, 10, "2024-01-05"))
+    world.deliver(50, (1, 11, "2024-01-05"))
+    assert world.known(60, "v, _known_at") == [(11, day(5))]
+    without = World(folder / "b", key=["id"])
+    without.deliver(40, (1, 10))
+    without.deliver(50, (1, 11))
+    without.deliver(60, (1, 12))
+    assert without.known(70, "v, _known_at") == [(12, day(40))]
+    assert "_known_until" not in [name for name, *_ in without.query("DESCRIBE known.t")]
+
+
+def test_a_row_that_is_missing_is_withdrawn_or_kept(folder: Path) -> None:
+    whole, append = World(folder / "a", key=["id"]), World(folder / "b", key=["id"], delivery="append")
+    for world in (whole, append):
+        world.deliver(40, (1, 10), (2, 20))
+        result = world.deliver(50, (2, 20), (3, 30))
+        assert result.changes == Changes(added=1, withdrawn=1 if world is whole else 0)
+    assert whole.versions() == [(1, 10, 40, 50), (2, 20, 40, None), (3, 30, 50, None)]
+    assert append.versions() == [(1, 10, 40, None), (2, 20, 40, None), (3, 30, 50, None)]
+    assert append.query("SELECT count(*) FROM control.corrections") == [(0,)]
+    append.deliver(60, (1, 11))
+    assert append.versions() == [(1, 10, 40, 60), (1, 11, 60, None), (2, 20, 40, None), (3, 30, 50, None)]
+
+
+@pytest.mark.parametrize("key", [[], ["id"]])
+def test_a_short_delivery_then_the_whole_one_moves_nothing(folder: Path, key: list[str]) -> None:
+    world = World(folder, key=key)
+    world.deliver(32, (1, 10), (2, 20))
+    assert world.deliver(40, (1, 10)).changes == Changes(withdrawn=1)
+    assert world.known(45) == [(1, 10)]
+    assert world.deliver(50, (1, 10), (2, 20)).changes == Changes(returned=1)
+    assert world.versions() == [(1, 10, 32, None), (2, 20, 32, None)]
+    assert world.deliver(60, (1, 10), (2, 20)).changes == Changes()
+
+
+def test_a_value_that_comes_back_was_not_known_in_between(folder: Path) -> None:
+    for number, key in enumerate(([], ["id"])):
+        world = World(folder / str(number), key=key)
+        world.deliver(32, (1, 10))
+        world.deliver(40, (1, 11))
+        world.deliver(50, (1, 10))
+        assert world.versions() == [(1, 10, 32, 40), (1, 10, 50, None), (1, 11, 40, 50)]
+        assert [world.known(n) for n in (39, 40, 50)] == [[(1, 10)], [(1, 11)], [(1, 10)]]
+
+
+def test_a_withdrawn_row_that_comes_back_changed(folder: Path) -> None:
+    world = World(folder, key=["id"], columns=COLUMNS | {"seen": "TIMESTAMP"}, known={"at": "seen"})
+    world.deliver(40, (1, 10, "2024-01-05"), (2, 20, "2024-01-05"))
+    world.deliver(50, (2, 20, "2024-01-05"))
+    assert world.deliver(60, (1, 11, "2024-01-05"), (2, 20, "2024-01-05")).changes == Changes(corrected=1)
+    assert world.versions() == [(1, 10, 5, 50), (1, 11, 60, None), (2, 20, 5, None)]
+
+
+def test_a_back_dated_row_takes_its_declared_instant(folder: Path) -> None:
+    for number, key in enumerate(([], ["id"])):
+        world = World(folder / str(number), key=key, columns=COLUMNS | {"seen": "TIMESTAMP"}, known={"at": "seen"})
+        world.deliver(40, (1, 10, "2024-01-05"))
+        assert world.deliver(50, (1, 10, "2024-01-05"), (2, 20, "2024-01-07")).changes == Changes(added=1)
+        assert world.versions() == [(1, 10, 5, None), (2, 20, 7, None)]
+        assert world.query("SELECT count(*) FROM control.corrections") == [(0,)]
+
+
+def test_without_a_key_what_comes_as_others_go_may_be_a_correction(folder: Path) -> None:
+    """Unless it couldn't have come with the delivery before."""
+    world = World(folder, columns=COLUMNS | {"seen": "TIMESTAMP"}, known={"at": "seen"})
+    world.deliver(40, (1, 10, "2024-01-05"), (2, 20, "2024-01-06"))
+    result = world.deliver(50, (2, 20, "2024-01-06"), (3, 30, "2024-01-07"), (4, 40, "2024-02-10"))
+    assert world.versions() == [(1, 10, 5, 50), (2, 20, 6, None), (3, 30, 50, None), (4, 40, 41, None)]
+    assert result.changes == Changes(added=1, corrected=1, withdrawn=1)
+
+
+def test_equal_rows_without_a_key_are_counted(folder: Path) -> None:
+    world = World(folder)
+    world.deliver(40, (1, 10), (1, 10), (1, 10))
+    assert world.deliver(50, (1, 10), (1, 10)).changes == Changes(withdrawn=1)
+    assert world.deliver(60, (1, 10), (1, 10), (1, 10), (1, 10)).changes == Changes(added=1, returned=1)
+    assert [len(world.known(n)) for n in (40, 50, 59, 60)] == [3, 3, 3, 4]
+
+
+def test_nulls_are_values(folder: Path) -> None:
+    for number, key in enumerate(([], ["id"])):
+        world = World(folder / str(number), key=key)
+        world.deliver(40, (1, None), (2, 20))
+        assert not world.deliver(50, (1, None), (2, 20)).changed
+        world.deliver(60, (1, 10), (2, None))
+        assert world.known(60) == [(1, 10), (2, None)]
+        assert world.known(59) == [(1, None), (2, 20)]
+
+
+LATER = {
+    "columns": COLUMNS | {"seen": "TIMESTAMP", "done": "TIMESTAMP", "result": "VARCHAR"},
+    "known": {"at": "seen", "later": {"end": {"at": "done", "columns": ["done", "result"]}}},
+}
+SINCE = "result, dayofyear(_end_known_at)"
+
+
+@pytest.mark.parametrize("key", [[], ["id"]])
+def test_what_becomes_known_later_completes_the_row(folder: Path, key: list[str]) -> None:
+    world = World(folder, key=key, **LATER)
+    world.deliver(40, (1, 10, "2024-01-05", "2024-02-14", "good"))
+    assert world.versions(SINCE) == [(None, None, 5, None)]
+    assert world.deliver(50, (1, 10, "2024-01-05", "2024-02-14", "good")).changes == Changes(completed=1)
+    assert world.versions(SINCE) == [("good", 45, 5, None)]
+    assert [world.known(n, "result") for n in (44, 45)] == [[(None,)], [("good",)]]
+    assert world.query("SELECT count(*) FROM control.corrections") == [(0,)]
+
+
+@pytest.mark.parametrize("key", [[], ["id"]])
+def test_what_could_have_come_before_is_known_from_its_arrival(folder: Path, key: list[str]) -> None:
+    world = World(folder, key=key, **LATER)
+    world.deliver(40, (1, 10, "2024-01-05", None, None))
+    world.deliver(50, (1, 10, "2024-01-05", "2024-02-09", "good"))  # the 40th day
+    assert world.versions(SINCE) == [("good", 50, 5, None)]
+    assert world.query('SELECT "at" FROM control.corrections') == [(day(50),)]
+    assert not world.deliver(60, (1, 10, "2024-01-05", "2024-02-09", "good")).changed
+
+
+@pytest.mark.parametrize("key", [[], ["id"]])
+@pytest.mark.parametrize("new", [("2024-02-05", "bad"), (None, None), ("2024-02-06", "good")])
+def test_a_group_that_was_known_is_corrected(folder: Path, key: list[str], new: tuple) -> None:
+    world = World(folder, key=key, **LATER)
+    world.deliver(40, (1, 10, "2024-01-05", "2024-02-05", "good"))
+    assert world.deliver(50, (1, 10, "2024-01-05", *new)).changes == Changes(corrected=1)
+    assert world.known(49, "result") == [("good",)]
+    assert world.known(50, "result") == [(new[1],)]
+
+
+def test_history_is_loaded_as_declared(folder: Path) -> None:
+    known = {"at": "seen", "corrections": "declared"}
+    world = World(folder, key=["id"], columns=COLUMNS | {"seen": "TIMESTAMP"}, known=known)
+    world.deliver(40, (1, 10, "2024-01-05"), (1, 12, "2024-01-20"), (2, 20, "2024-01-06"))
+    assert world.versions() == [(1, 10, 5, 20), (1, 12, 20, None), (2, 20, 6, None)]
+    rows = [(1, 10, "2024-01-05"), (1, 11, "2024-01-10"), (1, 12, "2024-01-20")]
+    assert world.deliver(50, *rows).changes == Changes(corrected=1, withdrawn=1)
+    assert world.versions() == [(1, 10, 5, 10), (1, 11, 10, 20), (1, 12, 20, None), (2, 20, 6, 50)]
+    assert [world.known(n) for n in (9, 10, 19, 20)] == [
+        [(1, 10), (2, 20)],
+        [(1, 11), (2, 20)],
+        [(1, 11), (2, 20)],
+        [(1, 12), (2, 20)],
+    ]
+    world.deliver(60, (1, 10, "2024-01-05"), (1, 11, "2024-01-10"), (1, 13, "2024-01-20"))  # as if it always had been
+    assert world.versions()[2] == (1, 13, 20, None)
+    assert not world.deliver(70, (1, 10, "2024-01-05"), (1, 11, "2024-01-10"), (1, 13, "2024-01-20")).changed
+
+
+def test_another_declaration_moves_the_instants_that_were_declared(folder: Path) -> None:
+    world = World(folder, key=["id"], columns=COLUMNS | {"seen": "TIMESTAMP"}, known={"at": "seen"})
+    world.deliver(40, (1, 10, "2024-01-05"), (2, 20, "2024-01-06"))
+    world.deliver(50, (1, 11, "2024-01-05"), (2, 20, "2024-01-06"))
+    world.declared["known"] = {"at": "seen + INTERVAL 2 DAY"}
+    world.deliver(60, (1, 11, "2024-01-05"), (2, 20, "2024-01-06"))
+    assert world.versions() == [(1, 10, 5, 50), (1, 11, 50, None), (2, 20, 8, None)]
+
+
+def test_a_key_names_one_row(folder: Path) -> None:
+    world = World(folder, key=["id"], max_rejected_share=1.0)
+    result = world.deliver(40, (1, 10), (1, 11), (2, 20), (2, 20), (None, 5), (3, 30))
+    assert world.versions() == [(2, 20, 40, None), (3, 30, 40, None)]
+    assert result.rejected == 4
+    assert world.query("SELECT line, column_name, reason FROM raw.rejected ORDER BY line") == [
+        (2, "id", "the key (id) is also in files/t.csv, line 3"),
+        (3, "id", "the key (id) is also in files/t.csv, line 2"),
+        (5, "id", "the key (id) is also in files/t.csv, line 4"),
+        (6, "id", "the key (id) is incomplete"),
+    ]
+
+
+def test_files_without_a_row_withdraw_nothing(folder: Path) -> None:
+    world = World(folder)
+    world.deliver(40, (1, 10))
+    with pytest.raises(HindcastError, match=r"raw.t: its files hold no row, and the delivery before had 1"):
+        world.deliver(50)
+    assert world.versions() == [(1, 10, 40, None)]
+    empty = World(folder / "b")
+    assert empty.deliver(40).rows_in_table == 0
+    assert empty.deliver(50, (1, 10)).changes == Changes(added=1)
+
+
+def test_rows_that_can_not_be_read_withdraw_nothing_where_no_other_is_left(folder: Path) -> None:
+    world = World(folder)
+    world.deliver(40, (1, 10))
+    assert world.deliver(50, ("x", 10)).rejected == 1
+    assert world.versions() == [(1, 10, 40, None)]
+
+
+def test_an_older_delivery_changes_nothing(folder: Path) -> None:
+    world = World(folder, key=["id"])
+    world.deliver(40, (1, 10))
+    assert not world.deliver(39, (1, 11), (2, 20)).changed
+    assert world.versions() == [(1, 10, 40, None)]
+    world.deliver(40, (1, 11))  # at the same instant: it was known for no time at all
+    assert world.versions() == [(1, 11, 40, None)]
+
+
+def test_a_delivery_of_some_months_leaves_the_others(folder: Path) -> None:
+    world = World(folder, key=["id"], columns=COLUMNS | {"seen": "TIMESTAMP"}, known={"at": "seen"}, month="seen")
+    world.deliver(100, (1, 10, "2024-01-05"), (2, 20, "2024-02-05"))
+    february = [date(2024, 2, 1)]
+    changes = world.deliver(110, (1, 11, "2024-01-05"), (2, 21, "2024-02-05"), months=february).changes
+    assert changes == Changes(corrected=1)
+    assert world.versions() == [(1, 10, 5, None), (2, 20, 36, 110), (2, 21, 110, None)]
+    # A row whose month was corrected leaves the month it was in.
+    world.deliver(120, (1, 10, "2024-02-06"), (2, 21, "2024-02-05"), months=february)
+    assert world.versions() == [(1, 10, 5, 120), (1, 10, 120, None), (2, 20, 36, 110), (2, 21, 110, None)]
+
+
+def test_what_was_built_from_rows_of_the_past_is_forgotten(folder: Path) -> None:
+    """A back-dated row was known at instants that tables hold already; a corrected one wasn't."""
+    world = World(folder, key=["id"], columns=COLUMNS | {"seen": "TIMESTAMP"}, known={"at": "seen"})
+    world.deliver(40, (1, 10, "2024-01-05"), (2, 20, "2024-01-06"))
+    with world.lake.writing() as connection:
+        connection.execute(f"CREATE TABLE {HELD} (node VARCHAR, sql_version VARCHAR, known_until TIMESTAMP)")
+        connection.execute(
+            f"INSERT INTO {HELD} SELECT 'day ' || d, '', TIMESTAMP '2023-12-31' + to_days(d) FROM range(1, 46) r(d)"
+        )
+    held = f"SELECT max(dayofyear(known_until)) FROM {HELD}"
+    world.deliver(50, (1, 11, "2024-01-05"), (2, 20, "2024-01-06"))
+    assert world.query(held) == [(45,)]
+    world.deliver(60, (1, 11, "2024-01-05"), (2, 20, "2024-01-06"), (3, 30, "2024-02-20"))  # the 51st day
+    assert world.query(held) == [(45,)]
+    world.deliver(70, (1, 11, "2024-01-05"), (2, 20, "2024-01-06"), (3, 30, "2024-02-20"), (4, 40, "2024-02-09"))
+    assert world.query(held) == [(39,)]
+
+
+# Random deliveries. The keyed table has no declared instant: a row is known from the delivery that brought it.
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(deliveries=st.lists(st.dictionaries(st.integers(1, 3), st.integers(1, 2), min_size=1), min_size=1, max_size=6))
+def test_every_delivery_is_read_as_it_was_known(
+    tmp_path_factory: pytest.TempPathFactory, deliveries: list[dict[int, int]]
+) -> None:
+    world = World(tmp_path_factory.mktemp("random"), key=["id"])
+    for number, delivery in enumerate(deliveries, 1):
+        world.deliver(10 * number, *delivery.items())
+    for number, delivery in enumerate(deliveries, 1):
+        expected = dict(delivery)
+        for key in {1, 2, 3} - delivery.keys():
+            # A withdrawn row that comes back as it was, with nothing in its place before, was known all the time.
+            before = next((each[key] for each in reversed(deliveries[: number - 1]) if key in each), None)
+            after = next((each[key] for each in deliveries[number:] if key in each), None)
+            if before is not None and before == after:
+                expected[key] = before
+        assert world.known(10 * number) == sorted(expected.items())
+        assert world.known(10 * number + 9.5) == sorted(expected.items())
+    current = world.query("SELECT id, v FROM raw.t WHERE _known_until IS NULL ORDER BY id")
+    assert current == sorted(deliveries[-1].items())
+    odd = world.query("SELECT count(*) FROM raw.t WHERE _known_until <= _known_at")
+    assert odd == [(0,)]
+
+
+def test_as_of_an_instant_is_what_control_says(folder: Path) -> None:
+    """The view follows the instant of its own table, whatever else is known by then."""
+    world = World(folder, key=["id"])
+    world.deliver(40, (1, 10))
+    world.deliver(50, (1, 11))
+    problem = parcels_problem()
+    write_control(world.lake, problem, day(49).replace(tzinfo=UTC), day(45).replace(tzinfo=UTC))
+    assert world.query("SELECT v FROM known.t") == [(10,)]
+    write_control(world.lake, problem, day(60).replace(tzinfo=UTC), day(45).replace(tzinfo=UTC))
+    assert world.query("SELECT v FROM known.t") == [(11,)]
