@@ -126,14 +126,19 @@ def collect(settings: Settings, problem: Problem, lake: Lake) -> Status:
 
 
 def _table_rows(lake: Lake) -> dict[str, int]:
+    """Rows per table; of a raw table those that are known now, without versions that have ended."""
     with lake.reading() as connection:
         names = connection.execute(
-            "SELECT table_schema, table_name FROM information_schema.tables "
-            "WHERE table_catalog = 'lake' AND table_type = 'BASE TABLE' ORDER BY ALL"
+            "SELECT t.table_schema, t.table_name, c.column_name FROM information_schema.tables t "
+            "LEFT JOIN information_schema.columns c ON c.table_catalog = 'lake' AND c.table_schema = t.table_schema "
+            "AND c.table_name = t.table_name AND c.column_name = '_known_until' "
+            "WHERE t.table_catalog = 'lake' AND t.table_type = 'BASE TABLE' ORDER BY ALL"
         ).fetchall()
         return {
-            f"{schema}.{name}": connection.execute(f'SELECT count(*) FROM "{schema}"."{name}"').fetchall()[0][0]
-            for schema, name in names
+            f"{schema}.{name}": connection.execute(
+                f'SELECT count(*) FROM "{schema}"."{name}"' + (f" WHERE {ended} IS NULL" if ended else "")
+            ).fetchall()[0][0]
+            for schema, name, ended in names
         }
 
 

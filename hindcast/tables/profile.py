@@ -13,6 +13,7 @@ import duckdb
 
 from hindcast.lake import Lake
 from hindcast.problem import Problem
+from hindcast.tables.versions import KNOWN
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _TOP = 5
@@ -128,7 +129,10 @@ def measure(lake: Lake, problem: Problem, tables: Sequence[str]) -> Profile:
                 "SELECT table_schema, table_name FROM information_schema.tables WHERE table_catalog = 'lake'"
             ).fetchall()
         }
-        measured = tuple(_table(connection, table) for table in tables if table in there)
+        # Of a raw table, what is known: versions that have ended would count twice.
+        shown = {table: table.replace("raw.", f"{KNOWN}.", 1) for table in tables if table.startswith("raw.")}
+        sources = {table: shown[table] if shown.get(table) in there else table for table in tables if table in there}
+        measured = tuple(_table(connection, table, source) for table, source in sources.items())
         target = _target(connection, problem) if problem.labeled_table in there else ()
     return Profile(snapshot, measured, target)
 
@@ -155,9 +159,9 @@ def keep(lake: Lake, profile: Profile) -> str:
     return hashlib.sha256(repr((rows, profile.target)).encode()).hexdigest()[:16]
 
 
-def _table(connection: duckdb.DuckDBPyConnection, table: str) -> Table:
+def _table(connection: duckdb.DuckDBPyConnection, table: str, read_from: str) -> Table:
     schema, name = table.split(".")
-    source = f'"{schema}"."{name}"'
+    source = ".".join(map(_quoted, read_from.split(".")))
     types = {
         row[0]: row[1] for row in connection.execute(f"DESCRIBE {source}").fetchall() if not row[0].startswith("_")
     }
