@@ -1,7 +1,4 @@
-"""Stage control: until when data is known, and the splits' windows. Written after ingestion, before dbt.
-
-Where rows were corrected, the tables are built here up to each correction: `hindcast.tables.catch_up`.
-"""
+"""Stage control: until when data is known, and the splits' windows. Written after ingestion, before dbt."""
 
 from collections.abc import Iterator
 
@@ -11,7 +8,6 @@ from pydantic import Field
 from assets.resources import HindcastResource
 from hindcast.problem import load_problem
 from hindcast.settings import Settings
-from hindcast.tables.catch_up import catch_up
 from hindcast.tables.control import ingested_until, instant_as_of, tables_until, windows_as_of, write_control
 from hindcast.tables.sources import Sources, load_sources
 from hindcast.tables.transform import tables_of_labels
@@ -49,7 +45,6 @@ def control(context: AssetExecutionContext, config: AsOf, hindcast: HindcastReso
     ends = _sources(settings).ends
     known_until = ingested_until(lake, problem, now, ends)
     as_of = instant_as_of(lake, config.as_of, known_until)
-    corrections = catch_up(settings, problem, now, as_of, ends, context.log.info)
     written = write_control(lake, problem, now, as_of, tables_of_labels(settings, problem.labeled_table), ends)
     version, windows = DataVersion(written), windows_as_of(problem.splits, as_of)
     complete = {name: at.isoformat() for name, at in tables_until(lake, problem, ends).items()}
@@ -59,7 +54,6 @@ def control(context: AssetExecutionContext, config: AsOf, hindcast: HindcastReso
             "known_until": known_until.isoformat(),
             "as_of": as_of.isoformat(),
             "ingested_until": complete,
-            "corrections_passed": [correction.isoformat() for correction in corrections],
         },
         data_version=version,
     )

@@ -27,6 +27,7 @@ from dagster_dbt import DagsterDbtTranslator, dbt_assets
 from assets.resources import HindcastResource
 from hindcast.lake import Lake
 from hindcast.settings import Settings
+from hindcast.tables.catch_up import catch_up
 from hindcast.tables.transform import NodeResult, build, manifest
 
 _UNIQUE_ID = "dagster_dbt/unique_id"
@@ -71,6 +72,7 @@ def dbt_stage(name: str, select: str) -> AssetsDefinition:
         }
         names = [described["nodes"][unique_id]["name"] for unique_id in (*models, *checks)]
         names += [test["name"] for test in described["unit_tests"].values() if test["depends_on"]["nodes"][0] in models]
+        catch_up(hindcast.settings, hindcast.problem, context.log.info)
         results = build(hindcast.settings, names)
         for result in results:
             if result.unique_id in models and not result.failed:

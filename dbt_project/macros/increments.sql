@@ -31,8 +31,11 @@
 {# dbt's question before it builds an incremental model. #}
 {% macro should_full_refresh() %}
     {%- set is_history = config.get("incremental_strategy") == "history" -%}
-    {%- set corrected = corrections_since(model.unique_id) and not is_history -%}
-    {{ return(dbt.should_full_refresh() or entry_that_counts() is none or corrected) }}
+    {%- set corrections = corrections_since(model.unique_id) -%}
+    {%- if is_history and corrections and entry_that_counts() is none -%}
+        {{ exceptions.raise_compiler_error(model.name ~ " can't be rebuilt at once: rows it is made from were corrected, and it holds what was known before, too. hindcast.tables.catch_up rebuilds it step by step.") }}
+    {%- endif -%}
+    {{ return(dbt.should_full_refresh() or entry_that_counts() is none or (corrections and not is_history)) }}
 {% endmacro %}
 
 {# A condition: the row is newer than those for which this test of a table has held. Any row is where it was rebuilt. #}
@@ -49,16 +52,12 @@
     {{ return(graph.get("held_until", {}).get(model.unique_id)) }}
 {% endmacro %}
 
-{# The instants of corrections since a node's entry, of what it is made from; none where it has no entry. #}
+{# The instants of corrections since a node's entry, of what it is made from; all of them where it has no entry. #}
 {% macro corrections_since(unique_id) %}
-    {%- set held = graph.get("held_until", {}).get(unique_id) -%}
-    {%- set found = [] -%}
-    {%- if held -%}
-        {%- set tables, until = raw_tables_of(unique_id), known_until_of(unique_id) -%}
-        {%- for table, instant in graph.corrections if table in tables and instant > held and instant <= until -%}
-            {%- do found.append(instant) -%}
-        {%- endfor -%}
-    {%- endif -%}
+    {%- set held, found = graph.get("held_until", {}).get(unique_id), [] -%}
+    {%- for table, instant in graph.get("corrections", []) if table in raw_tables_of(unique_id) -%}
+        {%- if (held is none or instant > held) and instant <= known_until_of(unique_id) -%}{%- do found.append(instant) -%}{%- endif -%}
+    {%- endfor -%}
     {{ return(found | unique | sort) }}
 {% endmacro %}
 
@@ -68,6 +67,7 @@
     {%- for table in raw_tables_of(unique_id) if "raw." ~ table in graph.instants -%}
         {%- do instants.append(graph.instants["raw." ~ table]) -%}
     {%- endfor -%}
+    {%- if "cap" in graph.instants -%}{%- do instants.append(graph.instants["cap"]) -%}{%- endif -%}
     {{ return(instants | min if instants else graph.instants.get("known_until")) }}
 {% endmacro %}
 

@@ -17,7 +17,7 @@
     {%- set tables = raw_tables_of(model.unique_id) if execute else [] -%}
     (
         select coalesce(
-            min(case when instants.name in ({% for table in tables %}'raw.{{ table }}', {% endfor %}'') then instants."at" end),
+            min(case when instants.name in ({% for table in tables %}'raw.{{ table }}', {% endfor %}'cap') then instants."at" end),
             min(case when instants.name = 'known_until' then instants."at" end)
         )
         from {{ source("control", "instants") }} as instants

@@ -1,8 +1,9 @@
-"""The small tables that tell the SQL about time: until when each table was ingested, as of when, in which windows.
+"""The small tables that tell the SQL about time. What they mean for rows is the SQL's business.
 
-`control.instants` holds named instants, `control.windows` the prediction times that each split admits,
-`control.ingested` per table and month the instant of its last delivery, and `control.corrections` the instants at which
-rows that had been known turned out otherwise. What they mean for rows is the SQL's business.
+`control.instants` holds named instants: `as_of`; per raw table until when all is known of it; `known_until`, the earliest
+of these that a label is made from; and `cap`, past which nothing is used while the past is rebuilt. `control.windows`
+holds the prediction times that each split admits, `control.ingested` per table and month the instant of its last
+delivery, `control.corrections` the instants at which rows that had been known turned out otherwise.
 """
 
 import calendar
@@ -21,6 +22,7 @@ INSTANTS = "control.instants"
 WINDOWS = "control.windows"
 INGESTED = "control.ingested"
 CORRECTIONS = "control.corrections"
+CAP = "cap"
 HELD = "control.held"  # kept by dbt: dbt_project/macros/increments.sql
 _TABLES = {
     INSTANTS: 'name VARCHAR, "at" TIMESTAMP',
@@ -183,6 +185,26 @@ def first_known(lake: Lake) -> datetime | None:
         ]
     instants = [instant.replace(tzinfo=UTC) for instant in found if instant is not None]
     return min(instants, default=None)
+
+
+def set_cap(lake: Lake, instant: datetime | None) -> None:
+    """Sets the instant (UTC, without a zone) past which the SQL uses nothing; None takes it out."""
+    rows = [(CAP, instant)] if instant else []
+    with lake.writing() as connection:
+        create_tables(connection)
+        if [row for row in _rows(connection, INSTANTS) if row[0] == CAP] != rows:
+            connection.execute(f"DELETE FROM {INSTANTS} WHERE name = ?", [CAP])
+            for row in rows:
+                connection.execute(f"INSERT INTO {INSTANTS} VALUES (?, ?)", row)
+
+
+def known_until(tables: Collection[str], instants: dict[str, datetime]) -> datetime:
+    """Until when all is known (UTC, without a zone) of what is made from some raw tables.
+
+    As `known_until_of` in `dbt_project/macros/known.sql`.
+    """
+    known = [instants[name] for name in (*(f"raw.{table}" for table in tables), CAP) if name in instants]
+    return min(known, default=instants.get("known_until", datetime.min))
 
 
 def read_instants(lake: Lake) -> dict[str, datetime]:

@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 
 from hindcast.lake import Lake, has_table
-from hindcast.tables.control import HELD, INSTANTS
+from hindcast.tables.control import HELD, INSTANTS, known_until
 from hindcast.tables.readers import identifier
 
 _TABLES = {"model", "seed", "snapshot"}
@@ -54,10 +54,7 @@ def take_stock(lake: Lake, described: dict[str, Any], sql_version: str, asked: C
         made_from_raw = raw_tables(described)
 
         def now(unique_id: str) -> datetime:
-            """Until when all is known of what it is made from; as `known_until_of` in `dbt_project/macros`."""
-            tables = made_from_raw.get(unique_id, set())
-            known = [instants[f"raw.{table}"] for table in tables if f"raw.{table}" in instants]
-            return min(known, default=instants["known_until"])
+            return known_until(made_from_raw.get(unique_id, set()), instants)
 
         newest = _Newest(connection, described["sources"])
         found = dict.fromkeys(described["unit_tests"], True)

@@ -12,7 +12,7 @@ from datetime import date, datetime
 import duckdb
 
 from hindcast.lake import has_table
-from hindcast.tables.control import CORRECTIONS, HELD, INSTANTS
+from hindcast.tables.control import CAP, CORRECTIONS, HELD, INSTANTS
 from hindcast.tables.readers import identifier
 from hindcast.tables.sources import SourceTable
 
@@ -111,8 +111,8 @@ def show_known(connection: duckdb.DuckDBPyConnection, table: str, declared: Sour
 
     Its `_known_at` is since when the row itself is known: a corrected hour of the past is no news of the present.
     """
-    instant_of_table = f"SELECT i.\"at\" FROM lake.{INSTANTS} i WHERE i.name = 'raw.{table}'"
-    at = f"coalesce(({instant_of_table}), CAST('infinity' AS TIMESTAMP))"
+    instants = f"SELECT min(i.\"at\") FROM lake.{INSTANTS} i WHERE i.name IN ('raw.{table}', '{CAP}')"
+    at = f"coalesce(({instants}), CAST('infinity' AS TIMESTAMP))"
     later = {
         column: instant for instant, columns in _Columns.of(declared).groups.items() for column in (*columns, instant)
     }

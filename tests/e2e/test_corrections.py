@@ -86,8 +86,8 @@ class World:
         self.build(now, now)
 
     def build(self, now: datetime, as_of: datetime, *names: str) -> None:
-        catch_up(self.settings, self.problem, now, as_of)
         write_control(self.lake, self.problem, now, as_of)
+        catch_up(self.settings, self.problem)
         nodes = manifest(self.settings)["nodes"].values()
         every = [node["name"] for node in nodes if node["resource_type"] in ("model", "seed")]
         results = build(self.settings, names or every)
