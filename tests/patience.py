@@ -8,15 +8,22 @@ import queue
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 SILENCE = 15 * 60.0
 """Seconds without any sign of life after which a test calls it a hang. The longest step of a test takes one minute."""
 
 
-def output_of(process: subprocess.Popen[str], silence: float = SILENCE) -> str:
-    """What a process writes until it ends, however long that takes; it is killed once it has been silent for too long.
+def output_of(process: subprocess.Popen[str]) -> str:
+    """What a process writes until it ends, however long that takes. Otherwise as `lines_of`."""
+    output = "".join(lines_of(process))
+    process.wait(SILENCE)
+    return output
+
+
+def lines_of(process: subprocess.Popen[str], silence: float = SILENCE) -> Iterator[str]:
+    """The lines that a process writes, as they come, until it ends; it is killed once it has been silent for too long.
 
     Args:
         process: With `stdout=PIPE`, `stderr=STDOUT` and `text=True`.
@@ -37,13 +44,12 @@ def output_of(process: subprocess.Popen[str], silence: float = SILENCE) -> str:
     try:
         while (line := news.get(timeout=silence)) is not None:
             lines.append(line)
-        process.wait(silence)
-    except (queue.Empty, subprocess.TimeoutExpired):
+            yield line
+    except queue.Empty:
         process.kill()
         process.wait()
         written = "".join(lines)[-4000:]
         raise AssertionError(f"{process.args} has written nothing for {silence:.0f} s: it hangs.\n{written}") from None
-    return "".join(lines)
 
 
 def wait_for(

@@ -1,4 +1,4 @@
-"""A reverse proxy of the tests' own on this machine: nginx where it is installed, else one that does the same by hand."""
+"""A reverse proxy of the tests' own on this machine: nginx where it is installed, else one by hand."""
 
 import http.client
 import re

@@ -14,6 +14,7 @@ import pytest
 from hindcast.serving.server import champion_tag, running
 from hindcast.settings import Settings
 from tests.browser.chromium import Page, chromium
+from tests.patience import SILENCE
 from tests.served_world import NOON, served_world
 from tests.tiny_model import probability
 
@@ -95,7 +96,7 @@ def test_words_of_a_model_are_shown_and_never_run(page: Page, url: str, home: Se
 def test_with_tokens_the_page_asks_for_one(page: Page, home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HINDCAST_TOKENS", TOKEN)
     with running(home, champion_tag(home)) as url:
-        assert httpx.get(f"{url}/model", trust_env=False).status_code == 401
+        assert httpx.get(f"{url}/model", trust_env=False, timeout=SILENCE).status_code == 401
         page.open(url)
         page.wait("!document.querySelector('#token-row').hidden")
         assert page.run("document.querySelector('#form').hidden")

@@ -4,16 +4,19 @@ import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from hindcast.serving.server import champion_tag, running
 from hindcast.settings import Settings
+from tests.patience import SILENCE
 from tests.reverse_proxy import reverse_proxy
 from tests.served_world import NOON, ROOT, served_world
 from tests.tiny_model import probability
 
+PATIENT: dict[str, Any] = {"trust_env": False, "timeout": SILENCE}
 BODY = {"parcel": "P1", "depot": 1, "prediction_time": NOON.isoformat()}
 
 
@@ -50,11 +53,11 @@ def documented(url: str) -> str:
 def test_without_tokens_nobody_is_answered_through_a_proxy(url: str, tmp_path: Path, more: str) -> None:
     with reverse_proxy(tmp_path / "nginx", f"proxy_pass {url}; {more}") as outside:
         for headers in ({}, {"host": "localhost"}, {"x-forwarded-for": "127.0.0.1"}):
-            response = httpx.post(f"{outside}/predict", json=BODY, headers=headers, trust_env=False)
+            response = httpx.post(f"{outside}/predict", json=BODY, headers=headers, **PATIENT)
             assert (response.status_code, "set HINDCAST_TOKENS" in response.json()["detail"]) == (403, True)
-            assert httpx.get(f"{outside}/model", headers=headers, trust_env=False).status_code == 403
-        assert httpx.get(f"{outside}/readyz", trust_env=False).status_code == 200
-    assert httpx.post(f"{url}/predict", json=BODY, trust_env=False).status_code == 200
+            assert httpx.get(f"{outside}/model", headers=headers, **PATIENT).status_code == 403
+        assert httpx.get(f"{outside}/readyz", **PATIENT).status_code == 200
+    assert httpx.post(f"{url}/predict", json=BODY, **PATIENT).status_code == 200
 
 
 def test_with_tokens_the_documented_proxy_works(
@@ -65,7 +68,7 @@ def test_with_tokens_the_documented_proxy_works(
     with (
         running(home, champion_tag(home)) as url,
         reverse_proxy(tmp_path / "nginx", documented(url)) as outside,
-        httpx.Client(base_url=outside, trust_env=False) as client,
+        httpx.Client(base_url=outside, **PATIENT) as client,
     ):
         assert client.post("/predict", json=BODY).status_code == 401
         said = client.post("/predict", json=BODY, headers={"authorization": f"Bearer {token}"})
@@ -78,5 +81,5 @@ def test_with_uvicorn_trusting_everybody_nobody_passes_for_local(
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
     with running(home, champion_tag(home)) as url:
         headers = {"x-forwarded-for": "127.0.0.1"}
-        assert httpx.post(f"{url}/predict", json=BODY, headers=headers, trust_env=False).status_code == 403
-        assert httpx.post(f"{url}/predict", json=BODY, trust_env=False).status_code == 200
+        assert httpx.post(f"{url}/predict", json=BODY, headers=headers, **PATIENT).status_code == 403
+        assert httpx.post(f"{url}/predict", json=BODY, **PATIENT).status_code == 200

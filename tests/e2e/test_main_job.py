@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
 
@@ -16,6 +17,7 @@ from hindcast.problem import load_problem
 from hindcast.settings import Settings
 from tests.brute_force import brute_force, flight_id, plausible_planes, raw_flights, rows, unequal
 from tests.e2e.conftest import ROOT, World
+from tests.patience import lines_of, output_of
 
 FLIGHT_ID = "concat_ws('|', make_date(f.year, f.month, f.day), f.origin, f.carrier, f.flight)"  # of a raw row
 
@@ -64,8 +66,7 @@ def test_killed_and_restarted_equals_undisturbed(world: World, finished: str) ->
     """Killed once while tables are made and once while requests are served; each time started again."""
     for moment in ("✓ raw/flights", "real requests"):
         process = world.start("killed", "-m", "assets.run")
-        assert process.stdout is not None
-        for line in process.stdout:
+        for line in lines_of(process):
             if moment in line:
                 break
         else:
@@ -203,7 +204,8 @@ def test_two_passes_and_an_open_reader_share_a_home(world: World, finished: str)
     with lake.reading() as connection:
         rows = connection.execute("SELECT count(*) FROM raw.flights").fetchall()
         both = [world.start(finished, "-m", "assets.run") for _ in range(2)]
-        outputs = [process.communicate(timeout=200)[0] for process in both]
+        with ThreadPoolExecutor(2) as readers:  # both at once: one waits for the other without a word
+            outputs = list(readers.map(output_of, both))
         assert [process.returncode for process in both] == [0, 0], outputs
         assert connection.execute("SELECT count(*) FROM raw.flights").fetchall() == rows
 

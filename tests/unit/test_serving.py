@@ -5,7 +5,6 @@ import os
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -25,6 +24,7 @@ from hindcast.serving.request_form import Fault, batch_form, explain, request_fo
 from hindcast.serving.request_log import RequestLog
 from hindcast.serving.server import serve_forever
 from hindcast.settings import Settings
+from tests.patience import wait_for
 from tests.tiny_model import SIGNATURE_OF_PARCELS, probability, write_package
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -394,7 +394,7 @@ def test_serving_without_a_champion_or_its_bento_says_what_to_do(home: Settings)
 
 PARENT = """
 import os, subprocess, sys
-child = subprocess.Popen([sys.executable, "-m", "hindcast.serving.server", str(os.getpid()), "/bin/sleep", "60"])
+child = subprocess.Popen([sys.executable, "-m", "hindcast.serving.server", str(os.getpid()), "/bin/sleep", "10000"])
 print(child.pid, flush=True)
 child.wait()
 """
@@ -404,14 +404,10 @@ def test_a_server_ends_when_its_starter_is_killed() -> None:
     parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
-    while Path(f"/proc/{child}/comm").read_text() != "sleep\n":
-        time.sleep(0.02)
+    wait_for(lambda: Path(f"/proc/{child}/comm").read_text() == "sleep\n", parent)
     parent.kill()
     parent.wait()
-    deadline = time.monotonic() + 10
-    while _alive(child) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not _alive(child)
+    wait_for(lambda: not _alive(child))
 
 
 def _alive(pid: int) -> bool:
