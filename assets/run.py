@@ -142,7 +142,7 @@ def run_all(work: Pass, until: datetime | None, data_only: bool = False) -> None
         (built, problem.model_dump_json(exclude={"monitoring", "clock"})),
     )
     bento = fingerprint(sorted(settings.bentos.glob("*.*")))
-    published = work.phase("publish", "publish", "build the bento, fill the online store", (trained, bento))
+    published = work.phase("publish", "publish", "fill the online store, build the bento", (trained, bento))
 
     if clock and problem.clock:
         target = max(until or problem.clock.demo_until, clock.now())

@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from hindcast.models.champion import champion_folder, current
 from hindcast.models.model import FEATURES, SIGNATURE, ServedModel, Signature
 from hindcast.problem import load_problem
 from hindcast.serving.access import known_tokens
-from hindcast.serving.answering import Champions, Reader, Unavailable, answer
+from hindcast.serving.answering import Champions, Reader, Unavailable, answer, example_now
 from hindcast.serving.openapi import openapi
 from hindcast.serving.request_form import Answer, BatchAnswer, Explained, Fault, batch_form, request_form
 from hindcast.serving.request_log import RequestLog
@@ -76,9 +77,17 @@ def connect(model: ServedModel) -> Reader:
     return FeatureReader(SETTINGS, model.signature.feature_service, registry if registry.exists() else None)
 
 
-RequestForm = request_form(_signature(), **_fields())
+@lru_cache(maxsize=1)
+def describe(prediction_time: str | None) -> dict[str, Any]:
+    """The OpenAPI document, with the example asked at an instant."""
+    one = request_form(SIGNED, FORM["types"], FORM["example"] | {"prediction_time": prediction_time})
+    return openapi(PROBLEM, one, batch_form(one, PROBLEM.serving.max_batch), with_tokens=bool(TOKENS))
+
+
+SIGNED, FORM = _signature(), _fields()
+RequestForm = request_form(SIGNED, **FORM)
 BatchForm = batch_form(RequestForm, PROBLEM.serving.max_batch)
-DESCRIPTION = openapi(PROBLEM, RequestForm, BatchForm, with_tokens=bool(TOKENS))
+DESCRIPTION = describe(FORM["example"].get("prediction_time"))
 
 
 async def get_model(request: Request) -> Response:
@@ -94,7 +103,9 @@ async def get_model(request: Request) -> Response:
 
 
 async def get_description(request: Request) -> Response:
-    return reply(DESCRIPTION)
+    """The description, whose example is asked at the instant until which the online store is filled now."""
+    example = example_now(FORM["example"], request.app.state.champions.serving.reader)
+    return reply(describe(example.get("prediction_time")))
 
 
 def told(reason: str | None) -> str | None:

@@ -218,7 +218,8 @@ def answer(
             "missing_or_stale": list(found.stale[row]),
             "unknown_categories": unknown[row],
         }
-        answers.append(said | {"threshold": signature.threshold})
+        warning = _warning(found.stale[row], len(found.known_at), times[row], found.as_of)
+        answers.append(said | {"threshold": signature.threshold, "warning": warning})
         features = {name: _plain(column[row]) for name, column in columns}
         if explanation:
             answers[row] |= _contributions(explanation, features, row)
@@ -238,6 +239,37 @@ def answer(
     except OSError as error:
         raise Unavailable(f"The request can't be logged, so it isn't answered: {error.strerror or error}.") from error
     return answers
+
+
+def example_now(example: Mapping[str, Any], reader: Reader) -> dict[str, Any]:
+    """A bento's example, asked at the instant until which the online store is filled now.
+
+    The store holds the newest row per key: asked about the instant that was right when the bento was built, it may
+    give nothing by now.
+
+    Args:
+        example: The fields of an entity and its `prediction_time`; what has none is returned as it is.
+        reader: Of the features of the model that serves.
+    """
+    if "prediction_time" not in example:
+        return dict(example)
+    entity = {name: value for name, value in example.items() if name != "prediction_time"}
+    try:
+        found = reader.read([entity], [datetime.fromisoformat(example["prediction_time"])])
+    except (HindcastError, OSError, sqlite3.Error):
+        return dict(example)
+    return dict(example) if found.as_of is None else entity | {"prediction_time": _text(found.as_of)}
+
+
+def _warning(stale: Sequence[str], views: int, at: datetime, as_of: datetime | None) -> str | None:
+    """What must not be overlooked: an answer from (nearly) no features looks like any other."""
+    if 2 * len(stale) <= views:
+        return None
+    filled = f"; the online store is filled until {_text(as_of)}" if as_of else ""
+    return (
+        f"{len(stale)} of {views} feature views have no usable row for this entity at {_text(at)} "
+        f"({', '.join(stale)}){filled}. The answer rests on little or nothing."
+    )
 
 
 def _contributions(explanation: Explanation, features: Mapping[str, Any], row: int) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from hindcast.files import exclusive, write_atomically
 from hindcast.fingerprint import fingerprint
 from hindcast.lake import Lake
 from hindcast.models.champion import champion_folder
+from hindcast.models.model import FEATURES, SIGNATURE, Signature
 from hindcast.problem import Problem
 from hindcast.serving.server import FIELDS, MODEL_ALIAS, PACKAGE, bento_folder, built_bentos
 from hindcast.settings import Settings
@@ -34,6 +35,7 @@ from hindcast.settings import Settings
 _PIN = re.compile(r"^(([\w.-]+==[^\\\n]+?)(?: \\\n +--hash=\S+)*\n)", re.MULTILINE)
 """A package in the lock: all its lines, and of these what stands before the hashes."""
 _MACHINES = ("x86_64", "aarch64")
+_EXAMPLES = 100  # entities of which the one is shown that most is known of
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ def build_bento(settings: Settings, problem: Problem, lake: Lake) -> Built:
 
     Args:
         settings: The home.
-        problem: Its name is the bento's; its labeled table says of which type a request's fields are.
+        problem: Its name is the bento's; its labeled table says of which type a request's fields are, and holds the
+            entity that is shown as an example.
         lake: Holds that table.
 
     Raises:
@@ -91,7 +94,7 @@ def build_bento(settings: Settings, problem: Problem, lake: Lake) -> Built:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, target)
             Path(folder, "requirements.txt").write_text("".join(packages.values()))
-            example = _example(problem, lake, clock_of(settings, problem).now())
+            example = _example(settings, problem, lake, package)
             Path(folder, FIELDS).write_text(json.dumps({"types": types, "example": example}))
             config["name"] = problem.name.lower()
             config["envs"].append({"name": "HINDCAST_PROBLEM", "value": settings.problem})
@@ -182,17 +185,48 @@ def _column_types(problem: Problem, lake: Lake) -> dict[str, str]:
     return {name: kind for name, kind, *_ in columns}
 
 
-def _example(problem: Problem, lake: Lake, now: datetime) -> dict[str, Any]:
-    """The entity that is to be asked about next, else the last one, column by column; none of an empty table."""
-    at, key = f'"{problem.prediction_time.column}"', f'"{problem.entity.key}"'
+def _example(settings: Settings, problem: Problem, lake: Lake, package: Path) -> dict[str, Any]:
+    """A real entity of which as many feature views as possible are in the online store, and until when that is filled.
+
+    Of the entities whose prediction time is nearest to that instant, those before it first.
+
+    Returns:
+        The request's fields, column by column, and `prediction_time`; nothing where the store isn't filled, or holds
+        nothing of any of them.
+    """
+    from hindcast.features.online import FeatureReader  # Feast takes seconds to import
+
+    signature, registry = Signature.from_json((package / SIGNATURE).read_text()), package / FEATURES
+    fields = list(dict.fromkeys((signature.entity_key, *signature.join_keys, *signature.request_fields)))
+    try:
+        reader = FeatureReader(settings, signature.feature_service, registry if registry.exists() else None)
+        at = reader.read([], []).as_of or clock_of(settings, problem).now()
+        rows = _entities_near(problem, lake, fields, at)
+        found = reader.read(rows, [at] * len(rows))
+    except HindcastError:
+        return {}
+    if not rows or all(len(stale) == len(found.known_at) for stale in found.stale):
+        return {}
+    best = min(range(len(rows)), key=lambda number: len(found.stale[number]))  # of equal ones the first
+    return {name: value for name, value in rows[best].items() if value is not None} | {
+        "prediction_time": at.isoformat()
+    }
+
+
+def _entities_near(problem: Problem, lake: Lake, fields: list[str], at: datetime) -> list[dict[str, Any]]:
+    """Request fields of some entities by the distance of their prediction time; None for what JSON can't hold."""
+    moment, key = f'"{problem.prediction_time.column}"', f'"{problem.entity.key}"'
     with lake.reading() as connection:
         found = connection.execute(
-            f"FROM {problem.labeled_table} "
-            f"ORDER BY {at} < $now, CASE WHEN {at} >= $now THEN {at} END, {at} DESC, {key} LIMIT 1",
-            {"now": now.astimezone(UTC).replace(tzinfo=None)},
+            f"FROM {problem.labeled_table} WHERE {moment} IS NOT NULL "
+            f"ORDER BY {moment} > $at, abs(epoch({moment}) - epoch($at::TIMESTAMP)), {key} LIMIT {_EXAMPLES}",
+            {"at": at.astimezone(UTC).replace(tzinfo=None)},
         ).pl()
-    row = found.row(0, named=True) if found.height else {}
-    return {name: value for name, value in row.items() if isinstance(value, str | int | float | bool)}
+    rows = [{name: row.get(name) for name in fields} for row in found.iter_rows(named=True)]
+    return [
+        {name: value if isinstance(value, str | int | float | bool) else None for name, value in row.items()}
+        for row in rows
+    ]
 
 
 def _imports(path: Path) -> set[str]:

@@ -191,6 +191,8 @@ NESTED = "body: Invalid JSON: recursion limit exceeded at line 1 column"
         (with_depot("-2147483649"), "depot: should be greater than or equal to -2147483648"),
         (with_depot("9" * 5000), "body: Invalid JSON: number out of range"),
         (with_parcel(b"null"), "parcel: should be a valid string"),
+        (with_parcel(b'""'), "parcel: is empty; a key names something"),
+        (with_parcel(b'"  "'), "parcel: is empty; a key names something"),
         (with_parcel(b"7"), "parcel: should be a valid string"),
         (with_parcel(b'"' + b"x" * 1001 + b'"'), "parcel: String should have at most 1000 characters"),
         (with_parcel(b'"' + b"x" * 900_000 + b'"'), "parcel: String should have at most 1000 characters"),
@@ -272,7 +274,6 @@ def test_in_a_batch_each_row_has_its_own_fault(client: httpx.Client) -> None:
         ("a\0b", "2024-05-01T12:00:00Z", [], ["parcels"]),
         ("\N{GRINNING FACE} \u202e 日本", "2024-05-01T12:00:00Z", [], ["parcels"]),
         ("'; DROP TABLE parcels; --", "2024-05-01T12:00:00Z", [], ["parcels"]),
-        ("", "2024-05-01T12:00:00Z", [], ["parcels"]),
     ],
 )
 def test_what_is_strange_but_right_is_answered_and_flagged(

@@ -18,12 +18,13 @@ import httpx
 import psutil
 import pytest
 
+from hindcast.features.store import materialise
 from hindcast.lake import Lake
 from hindcast.models import champion
 from hindcast.problem import load_problem
 from hindcast.serving.bento import build_bento
 from hindcast.serving.request_log import compact
-from hindcast.serving.server import champion_tag
+from hindcast.serving.server import FIELDS, bento_folder, champion_tag
 from hindcast.settings import Settings
 from tests.patience import SILENCE, wait_for
 from tests.served_world import NOON, promote, served_world
@@ -39,6 +40,7 @@ with running(settings, next(iter(built_bentos(settings)))) as url:
     time.sleep(10**6)
 """
 COMPACT = """
+from hindcast.features.store import materialise
 from hindcast.lake import Lake
 from hindcast.serving.request_log import compact
 from hindcast.settings import Settings
@@ -127,6 +129,55 @@ def test_what_is_unknown_stale_or_missing_is_said(client: httpx.Client) -> None:
     assert (nobody["missing_or_stale"], nobody["probability"]) == (["parcels"], pytest.approx(0.5))
     before = (NOON - timedelta(hours=2, minutes=1)).isoformat()
     assert ask(client, "P1", prediction_time=before).json()["feature_times"] == {"parcels": None, "depots": None}
+
+
+def test_an_answer_from_nothing_says_so_loudly(client: httpx.Client) -> None:
+    """Asked about an instant before anything was known; and one of two views isn't most of them."""
+    body = {"parcel": "P1", "depot": 1, "prediction_time": "2013-11-02T00:00:00Z"}
+    loud = (
+        "2 of 2 feature views have no usable row for this entity at 2013-11-02T00:00:00+00:00 (parcels, depots); the "
+        "online store is filled until 2024-05-01T12:00:00+00:00. The answer rests on little or nothing."
+    )
+    assert client.post("/predict", json=body).json()["warning"] == loud
+    assert client.post("/explain", json=body).json()["warning"] == loud
+    assert client.post("/predict_batch", json={"requests": [body]}).json()["answers"][0]["warning"] == loud
+    assert ask(client, "P1").json()["warning"] is None
+    assert ask(client, "nobody").json()["warning"] is None
+    described = client.get("/docs.json").json()["components"]["schemas"]
+    assert [each.get("type") for each in described["Answer"]["properties"]["warning"]["anyOf"]] == ["string", "null"]
+
+
+def test_the_example_is_a_real_entity_at_an_instant_at_which_its_features_are_known(
+    client: httpx.Client, home: Settings
+) -> None:
+    example = {"parcel": "P1", "depot": 1, "prediction_time": NOON.isoformat()}
+    built = json.loads((bento_folder(home, champion_tag(home)) / "src" / FIELDS).read_text())
+    assert built["example"] == example
+
+    def shown() -> dict[str, Any]:
+        document = client.get("/docs.json").json()
+        properties = document["paths"]["/explain"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        return {name: each["examples"][0] for name, each in properties["properties"].items() if "examples" in each}
+
+    assert shown() == example
+    said = client.post("/explain", json=example).json()
+    assert (said["missing_or_stale"], said["warning"]) == ([], None)
+    later = NOON + timedelta(minutes=30)
+    materialise(home, NOON, later)  # the running service shows until when the store is filled now
+    assert shown() == example | {"prediction_time": later.isoformat()}
+    materialise(home, None, NOON)
+    assert shown() == example
+
+
+@pytest.mark.parametrize("blank", ["", "   "])
+def test_an_empty_key_is_refused(client: httpx.Client, blank: str) -> None:
+    told = "parcel: is empty; a key names something (a join key that isn't known is null)"
+    for path in ("/predict", "/explain"):
+        response = client.post(path, json={"parcel": blank, "depot": 1})
+        assert (response.status_code, response.json()["detail"]) == (400, told)
+    rows = [{"parcel": blank, "depot": 1}, {"parcel": "P1", "depot": 1}]
+    said = client.post("/predict_batch", json={"requests": rows}).json()
+    assert (said["failed"], said["answers"][0]["detail"]) == (1, told)
 
 
 def test_time_is_the_homes_where_none_is_given(client: httpx.Client) -> None:

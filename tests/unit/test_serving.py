@@ -18,7 +18,7 @@ from hindcast.clock import SimulatedClock
 from hindcast.errors import HindcastError
 from hindcast.models import champion
 from hindcast.models.model import ServedModel
-from hindcast.serving.answering import Champion, Champions, Unavailable, answer
+from hindcast.serving.answering import Champion, Champions, Unavailable, answer, example_now
 from hindcast.serving.bento import _sources, locked
 from hindcast.serving.request_form import Fault, batch_form, explain, request_form
 from hindcast.serving.request_log import RequestLog
@@ -104,7 +104,39 @@ def test_an_answer_says_what_it_rests_on(served: Champion, log: RequestLog, cloc
         "feature_times": {"parcels": "2024-05-01T11:00:00+00:00"},
         "missing_or_stale": [],
         "unknown_categories": [],
+        "warning": None,
     }
+
+
+def test_an_answer_from_nothing_says_so_loudly(served: Champion, log: RequestLog, clock: SimulatedClock) -> None:
+    for explained in (False, True):
+        nobody, known = answer(served, [request("nobody"), request("P1")], log, clock, explained)
+        assert nobody["warning"] == (
+            "1 of 1 feature views have no usable row for this entity at 2024-05-01T12:00:00+00:00 (parcels); the "
+            "online store is filled until 2024-05-01T11:30:00+00:00. The answer rests on little or nothing."
+        )
+        assert known["warning"] is None
+
+
+@pytest.mark.parametrize(("missing", "views", "warned"), [(0, 3, False), (1, 3, False), (2, 3, True), (1, 2, False)])
+def test_most_views_are_more_than_half(
+    served: Champion, log: RequestLog, clock: SimulatedClock, missing: int, views: int, warned: bool
+) -> None:
+    class Partly(Shelf):
+        def read(self, rows: list[dict[str, Any]], at: list[datetime]) -> Found:
+            names = [f"view{number}" for number in range(views)]
+            known = {name: [None if name in names[:missing] else NOON] for name in names}
+            return replace(super().read(rows, at), known_at=known, stale=[names[:missing]])
+
+    (said,) = answer(replace(served, reader=Partly()), [request("P1")], log, clock)
+    assert (said["warning"] is not None) == warned
+
+
+def test_the_example_is_asked_until_when_the_store_is_filled_now() -> None:
+    example = {"parcel": "P1", "depot": "D", "prediction_time": "2024-04-01T00:00:00+00:00"}
+    assert example_now(example, Shelf()) == example | {"prediction_time": "2024-05-01T11:30:00+00:00"}
+    assert example_now(example, Shelf(as_of=None)) == example_now(example, Broken()) == example
+    assert example_now({}, Shelf()) == {}
 
 
 def test_an_explained_answer_adds_up_to_what_is_said(served: Champion, log: RequestLog, clock: SimulatedClock) -> None:
@@ -282,6 +314,24 @@ def test_a_fault_names_its_field(body: dict[str, Any], fault: str) -> None:
     with pytest.raises(ValidationError) as caught:
         FORM.model_validate_json(json.dumps(body))
     assert explain(caught.value) == fault
+
+
+BLANK = "is empty; a key names something (a join key that isn't known is null)"
+
+
+@pytest.mark.parametrize("types", [{"depot": "VARCHAR", "parcel": "VARCHAR"}, {}])
+@pytest.mark.parametrize("blank", ["", " ", "   ", "\t\n", "\N{NO-BREAK SPACE}", "\N{IDEOGRAPHIC SPACE}"])
+def test_a_key_that_names_nothing_is_refused(types: dict[str, str], blank: str) -> None:
+    form = request_form(SIGNATURE_OF_PARCELS, types)
+    for body, fault in (
+        ({"parcel": blank, "depot": "D"}, f"parcel: {BLANK}"),
+        ({"parcel": "P", "depot": blank}, f"depot: {BLANK}"),
+        ({"parcel": blank, "depot": blank}, f"parcel: {BLANK}; depot: {BLANK}"),
+    ):
+        with pytest.raises(ValidationError) as caught:
+            form.model_validate_json(json.dumps(body))
+        assert explain(caught.value) == fault
+    assert form.model_validate_json('{"parcel": " P", "depot": null}').parcel == " P"  # type: ignore[attr-defined]
 
 
 def test_of_many_faults_a_few_are_told_and_long_names_are_shortened() -> None:
