@@ -72,7 +72,7 @@ def verdict(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[ty
                 check_name="gate",
                 passed=said.verdict != REFUSED,
                 severity=AssetCheckSeverity.WARN,
-                description=", ".join(check.name for check in said.checks if not check.holds) or "all hold",
+                description=" ".join(check.message() for check in said.checks if not check.holds) or "all hold",
             )
         ],
     )

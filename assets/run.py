@@ -14,7 +14,7 @@ from typing import Any
 
 from dagster import AssetKey, DagsterInstance, DagsterRunStatus, RunsFilter
 
-from assets.progress import failure_of
+from assets.progress import failures_of
 from hindcast.clock import SimulatedClock
 from hindcast.errors import HindcastError
 from hindcast.files import exclusive
@@ -61,8 +61,8 @@ class Pass:
         )
         self._count_seconds(result)
         if not result.success:
-            failed = [f"{e.step_key}: {failure_of(e)}" for e in result.all_events if e.is_step_failure]
-            raise HindcastError(f"{'; '.join(failed) or job + ' failed'}\n`hindcast ui` shows run {result.run_id}.")
+            failed = "\n".join(failures_of(result.all_events)) or f"{job} failed"
+            raise HindcastError(f"{failed}\n`hindcast ui` shows run {result.run_id}.")
         return wanted
 
     def version_of(self, *key: str) -> str:

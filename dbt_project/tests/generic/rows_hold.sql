@@ -1,7 +1,8 @@
 {#
   What holds for every row of a table: its key (one column or several) is there in full and the only one, it was known
   no later than the lake knows anything, and no condition is broken; NULL doesn't break one. One test per table, as
-  each costs as much as several conditions do. It finds one row per thing that is broken, with how many rows break it.
+  each costs as much as several conditions do. It finds one row per thing that is broken, with how many rows break it
+  and the key of one of them.
 
   since: the column by which a row of a table that is brought on is new. Rows that passed before aren't looked at again,
   but for keys that come twice. Without it every row is looked at every time.
@@ -13,9 +14,11 @@
 {%- set is_new = since_passed(since) if since else "true" -%}
 select
     broken.rule,
-    count(*) as broken_by
+    count(*) as broken_by,
+    min({% for column in key %}'{{ column }} ' || coalesce(cast(broken.{{ column }} as varchar), 'null'){{ " || ', ' || " if not loop.last }}{% endfor %}) as example
 from (
     select
+        {{ key | join(", ") }},
         case
             {%- for rule in rules %}
             when not ({{ rule }}) then '{{ rule | replace("'", "''") }}'
@@ -29,7 +32,7 @@ from (
 
     union all
 
-    select '{{ key | join(", ") }} is the key' as rule
+    select {{ key | join(", ") }}, '{{ key | join(", ") }} is the key' as rule
     from {{ model }}
     where {{ is_new if since in key or is_new == "true" else "(" ~ key | join(", ") ~ ") in (select " ~ key | join(", ") ~ " from " ~ model ~ " where " ~ is_new ~ ")" }}
     group by {{ key | join(", ") }}
