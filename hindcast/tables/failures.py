@@ -1,5 +1,6 @@
 """What a failed dbt test found, in words: the rule, how many rows break it, one of them, and which file declares it."""
 
+import re
 from typing import Any
 
 import duckdb
@@ -21,6 +22,7 @@ def explain_failure(lake: Lake, node: Any, failures: int, message: str) -> str:
         failures: Rows that the test found.
         message: dbt's word on it.
     """
+    message = re.sub(r"\x1b\[[0-9;]*m", "", message).replace("\r\n", "\n")  # dbt colours it for a terminal
     declared = f"dbt_project/{node.original_file_path}: {node.name}"
     if not failures or not node.compiled_code or str(node.resource_type) != "test":
         return explain(message.strip(), look_at=declared)

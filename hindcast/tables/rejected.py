@@ -51,13 +51,17 @@ def list_rejected(lake: Lake, table: str | None = None, limit: int | None = None
 
 
 def count_reasons(lake: Lake, table: str | None = None) -> dict[str, int]:
-    """How many rows were rejected for each reason (of one table, or of all), the most frequent first."""
+    """How many rows were rejected for each reason (of one table, or of all), the most frequent first.
+
+    A reason names the columns and leaves out the values, by which no two rows may be alike.
+    """
     if not lake.exists(REJECTED):
         return {}
     with lake.reading() as connection:
         found = connection.execute(
-            f"SELECT reason, count(*) FROM {REJECTED} WHERE $table IS NULL OR table_name = $table "
-            "GROUP BY reason ORDER BY count(*) DESC, reason",
+            "SELECT concat_ws(': ', column_name, regexp_replace(reason, '\".*?\" is not ', 'not ', 'gs')) AS why, "
+            f"count(*) FROM {REJECTED} WHERE $table IS NULL OR table_name = $table "
+            "GROUP BY why ORDER BY count(*) DESC, why",
             {"table": table},
         ).fetchall()
     return dict(found)
