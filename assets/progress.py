@@ -55,7 +55,8 @@ def failure_of(event: DagsterEvent) -> str:
         return event.message or ""
     while error.cause is not None:
         error = error.cause
-    return error.message.strip().removeprefix("hindcast.errors.HindcastError: ")
+    told = error.message.strip().removeprefix("hindcast.errors.HindcastError: ")
+    return told.removeprefix("dagster._core.definitions.events.Failure: ")
 
 
 def _worth_telling(record: logging.LogRecord) -> bool:

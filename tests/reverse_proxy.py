@@ -65,7 +65,7 @@ def _by_hand(directives: str) -> Iterator[str]:
     version = _first(r"proxy_http_version\s+([^;]+);", directives) or "1.0"
     added = dict(re.findall(r"proxy_set_header\s+(\S+)\s+([^;]+);", directives))
 
-    class Upstream(http.client.HTTPConnection):
+    class Upstream(http.client.HTTPConnection):  # has no public way to speak HTTP/1.0
         _http_vsn, _http_vsn_str = int(version.replace(".", "")), f"HTTP/{version}"
 
     class Handler(BaseHTTPRequestHandler):

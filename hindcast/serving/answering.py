@@ -37,11 +37,16 @@ class FeatureRows(Protocol):
     was filled from (None where it doesn't say).
     """
 
-    values: Mapping[str, Sequence[Any]]
-    known_at: Mapping[str, Sequence[datetime | None]]
-    stale: Sequence[Sequence[str]]
-    as_of: datetime | None
-    snapshot: int | None
+    @property
+    def values(self) -> Mapping[str, Sequence[Any]]: ...
+    @property
+    def known_at(self) -> Mapping[str, Sequence[datetime | None]]: ...
+    @property
+    def stale(self) -> Sequence[Sequence[str]]: ...
+    @property
+    def as_of(self) -> datetime | None: ...
+    @property
+    def snapshot(self) -> int | None: ...
 
 
 class Reader(Protocol):
@@ -241,24 +246,33 @@ def answer(
     return answers
 
 
-def example_now(example: Mapping[str, Any], reader: Reader) -> dict[str, Any]:
-    """A bento's example, asked at the instant until which the online store is filled now.
+def choose_example(
+    candidates: Sequence[Mapping[str, Any]], reader: Reader, otherwise: datetime | None = None
+) -> dict[str, Any]:
+    """Of some real entities the one that most is known of, asked at the instant until which the store is filled.
 
-    The store holds the newest row per key: asked about the instant that was right when the bento was built, it may
-    give nothing by now.
+    Chosen anew as the store goes on: it holds the newest row per key, and gives nothing of older instants.
 
     Args:
-        example: The fields of an entity and its `prediction_time`; what has none is returned as it is.
-        reader: Of the features of the model that serves.
+        candidates: Request fields of each; of several that are equally well known, the first is taken.
+        reader: Of the features.
+        otherwise: The instant to ask at where the store doesn't say until when it is filled.
+
+    Returns:
+        The fields that aren't null, and `prediction_time`; nothing where nothing is known of any.
     """
-    if "prediction_time" not in example:
-        return dict(example)
-    entity = {name: value for name, value in example.items() if name != "prediction_time"}
     try:
-        found = reader.read([entity], [datetime.fromisoformat(example["prediction_time"])])
+        at = reader.read([], []).as_of or otherwise
+        if at is None or not candidates:
+            return {}
+        found = reader.read([dict(each) for each in candidates], [at] * len(candidates))
     except (HindcastError, OSError, sqlite3.Error):
-        return dict(example)
-    return dict(example) if found.as_of is None else entity | {"prediction_time": _text(found.as_of)}
+        return {}
+    best = min(range(len(candidates)), key=lambda number: len(found.stale[number]))
+    if len(found.stale[best]) == len(found.known_at):
+        return {}
+    fields = {name: value for name, value in candidates[best].items() if value is not None}
+    return fields | {"prediction_time": _text(at)}
 
 
 def _warning(stale: Sequence[str], views: int, at: datetime, as_of: datetime | None) -> str | None:

@@ -25,7 +25,7 @@ MODEL_ALIAS = "champion"
 PACKAGE = "package"
 """Folder of the package inside the bento's model."""
 FIELDS = "request_fields.json"
-"""File in the bento: the types of a request's fields, as the lake has them, and a real example of them."""
+"""File in the bento: the types of a request's fields, as the lake has them, a real example and candidates for one."""
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 

@@ -7,13 +7,19 @@ import shutil
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 
 import polars as pl
 
+from hindcast.features.online import FeatureReader
 from hindcast.lake import Lake
+from hindcast.models.champion import champion_folder
 from hindcast.models.leakage import check_training_set
+from hindcast.models.model import FEATURES
 from hindcast.models.training_data import read_training_data
 from hindcast.problem import load_problem
+from hindcast.serving.answering import choose_example
+from hindcast.serving.server import FIELDS, bento_folder, champion_tag
 from hindcast.settings import Settings
 from tests.brute_force import brute_force, flight_id, plausible_planes, raw_flights, rows, unequal
 from tests.e2e.conftest import ROOT, World
@@ -214,3 +220,18 @@ def test_status_of_an_empty_home_is_an_answer_too(world: World) -> None:
     status = json.loads(world.hindcast("empty", "status", "--json"))
     assert status["snapshot"] is None
     assert status["champion"] is None
+
+
+def test_the_services_example_is_known_although_the_store_went_on_since_the_bento_was_built(
+    world: World, finished: str
+) -> None:
+    """Built as of 1 March; the store has been filled on for a day and a half since."""
+    settings = Settings(world.root, world.folder / finished)
+    problem, folder = load_problem(settings.problem_file), champion_folder(settings)
+    built = json.loads((bento_folder(settings, champion_tag(settings)) / "src" / FIELDS).read_text())
+    assert built["example"]["prediction_time"] == "2013-03-01T00:00:00+00:00"
+    reader = FeatureReader(settings, problem.feature_service, folder / FEATURES)
+    example = choose_example(built["candidates"], reader)
+    assert example["prediction_time"] == "2013-03-02T12:00:00+00:00"
+    asked = {name: example.get(name) for name in (*reader.join_keys, *reader.request_fields)}
+    assert reader.read([asked], [datetime.fromisoformat(example["prediction_time"])]).stale == [[]]

@@ -153,6 +153,11 @@ def test_the_example_is_a_real_entity_at_an_instant_at_which_its_features_are_kn
     example = {"parcel": "P1", "depot": 1, "prediction_time": NOON.isoformat()}
     built = json.loads((bento_folder(home, champion_tag(home)) / "src" / FIELDS).read_text())
     assert built["example"] == example
+    assert built["candidates"] == [
+        {"parcel": "P1", "depot": 1},
+        {"parcel": "P2", "depot": 2},
+        {"parcel": "P1", "depot": 1},
+    ]
 
     def shown() -> dict[str, Any]:
         document = client.get("/docs.json").json()

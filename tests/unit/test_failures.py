@@ -33,6 +33,9 @@ models:
       - name: shop
         data_tests: [{not_null: {name: shops_not_null}}]
   - name: districts
+  - name: mistakes
+    data_tests:
+      - rows_hold: {name: mistakes_rows_hold, arguments: {key: [rule, broken_by, example], conditions: [example > 0]}}
   - name: orders
     columns:
       - name: shop
@@ -64,13 +67,15 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, NodeResult]:
     (project / "seeds").mkdir()
     (models / "orders.sql").write_text(ORDERS)
     (models / "shops.sql").write_text("select * from (values ('A'), ('C')) as shops (shop)")
+    # A table's columns may be named as what the test finds.
+    (models / "mistakes.sql").write_text("select 'a' as rule, 1 as broken_by, 1 as example union all select 'b', 2, 0")
     (models / "districts.sql").write_text("select 1 as district")
     (models / "_staging.yml").write_text(TESTS)
     settings = Settings(root, root / "home")
     prepare(settings)
     write_control(Lake(settings), load_problem(settings.problem_file), NOVEMBER, NOVEMBER)
     names = ["orders", "shops", "shops_not_null", "orders_of_shops", "orders_rows_hold", "orders_have_one_key"]
-    found = build(settings, [*names, "districts", "districts_are_two"])
+    found = build(settings, [*names, "districts", "districts_are_two", "mistakes", "mistakes_rows_hold"])
     return {each.unique_id.split(".")[3 if each.kind == "unit_test" else 2]: each for each in found}
 
 
@@ -90,6 +95,11 @@ def test_a_broken_rule_says_how_many_rows_break_it_and_which(results: dict[str, 
 def test_a_key_that_comes_twice_is_named(results: dict[str, NodeResult]) -> None:
     told = results["orders_have_one_key"].message
     assert "1 row (limit 0) break the rule `order_id is the key`, e.g. order_id 3" in told
+
+
+def test_the_names_of_a_tables_columns_do_not_matter(results: dict[str, NodeResult]) -> None:
+    told = results["mistakes_rows_hold"].message
+    assert told.startswith("1 row (limit 0) break the rule `example > 0`, e.g. rule b, broken_by 2, example 0. Look at")
 
 
 def test_another_test_of_dbts_shows_a_row(results: dict[str, NodeResult]) -> None:

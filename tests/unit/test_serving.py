@@ -18,7 +18,7 @@ from hindcast.clock import SimulatedClock
 from hindcast.errors import HindcastError
 from hindcast.models import champion
 from hindcast.models.model import ServedModel
-from hindcast.serving.answering import Champion, Champions, Unavailable, answer, example_now
+from hindcast.serving.answering import Champion, Champions, Unavailable, answer, choose_example
 from hindcast.serving.bento import _sources, locked
 from hindcast.serving.request_form import Fault, batch_form, explain, request_form
 from hindcast.serving.request_log import RequestLog
@@ -132,11 +132,14 @@ def test_most_views_are_more_than_half(
     assert (said["warning"] is not None) == warned
 
 
-def test_the_example_is_asked_until_when_the_store_is_filled_now() -> None:
-    example = {"parcel": "P1", "depot": "D", "prediction_time": "2024-04-01T00:00:00+00:00"}
-    assert example_now(example, Shelf()) == example | {"prediction_time": "2024-05-01T11:30:00+00:00"}
-    assert example_now(example, Shelf(as_of=None)) == example_now(example, Broken()) == example
-    assert example_now({}, Shelf()) == {}
+def test_the_example_is_what_most_is_known_of_until_when_the_store_is_filled() -> None:
+    nobody, known, other = ({"parcel": name, "depot": None} for name in ("nobody", "P2", "P1"))
+    filled = {"prediction_time": "2024-05-01T11:30:00+00:00"}
+    assert choose_example([nobody, known, other], Shelf()) == {"parcel": "P2"} | filled
+    assert choose_example([nobody], Shelf()) == choose_example([], Shelf()) == choose_example([known], Broken()) == {}
+    untold = Shelf(as_of=None)  # the store doesn't say until when it is filled
+    assert choose_example([known], untold) == {}
+    assert choose_example([known], untold, NOON) == {"parcel": "P2", "prediction_time": NOON.isoformat()}
 
 
 def test_an_explained_answer_adds_up_to_what_is_said(served: Champion, log: RequestLog, clock: SimulatedClock) -> None:

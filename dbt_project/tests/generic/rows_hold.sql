@@ -12,13 +12,19 @@
 {%- for column in key -%}{%- do rules.append(column ~ " is not null") -%}{%- endfor -%}
 {%- do rules.extend(conditions) -%}
 {%- set is_new = since_passed(since) if since else "true" -%}
+{#- A key's column may have any name: those of this test's own are none that a table would have. -#}
+{%- set keys, example = [], [] -%}
+{%- for column in key -%}
+    {%- do keys.append(column ~ " as broken_key_" ~ loop.index) -%}
+    {%- do example.append("'" ~ column ~ " ' || coalesce(cast(broken.broken_key_" ~ loop.index ~ " as varchar), 'null')") -%}
+{%- endfor -%}
 select
-    broken.rule,
+    broken.broken_rule as rule,
     count(*) as broken_by,
-    min({% for column in key %}'{{ column }} ' || coalesce(cast(broken.{{ column }} as varchar), 'null'){{ " || ', ' || " if not loop.last }}{% endfor %}) as example
+    min({{ example | join(" || ', ' || ") }}) as example
 from (
     select
-        {{ key | join(", ") }},
+        {{ keys | join(", ") }},
         case
             {%- for rule in rules %}
             when not ({{ rule }}) then '{{ rule | replace("'", "''") }}'
@@ -26,18 +32,18 @@ from (
             {%- for column in known_at %}
             when {{ column }} > {{ known_until() }} then '{{ column }} is known'
             {%- endfor %}
-        end as rule
+        end as broken_rule
     from {{ model }}
     where {{ is_new }}
 
     union all
 
-    select {{ key | join(", ") }}, '{{ key | join(", ") }} is the key' as rule
+    select {{ keys | join(", ") }}, '{{ key | join(", ") }} is the key' as broken_rule
     from {{ model }}
     where {{ is_new if since in key or is_new == "true" else "(" ~ key | join(", ") ~ ") in (select " ~ key | join(", ") ~ " from " ~ model ~ " where " ~ is_new ~ ")" }}
     group by {{ key | join(", ") }}
     having count(*) > 1
 ) as broken
-where broken.rule is not null
-group by broken.rule
+where broken.broken_rule is not null
+group by broken.broken_rule
 {% endtest %}
