@@ -80,8 +80,14 @@ def dbt_stage(name: str, select: str) -> AssetsDefinition:
                 yield MaterializeResult(asset_key=key, metadata=_metadata(hindcast.lake, key, node, result))
             elif result.unique_id in checks and result.status != "skipped":
                 yield _check(checks[result.unique_id], result)
-        # A failing check stops the run by itself; what has no check of its own must be told.
-        faults = [result for result in results if result.failed and result.unique_id not in checks]
+        # A failing check stops the run by itself; what has no check of its own must be told, but not that it was left
+        # out because of one.
+        stopped = any(result.failed and result.status != "skipped" for result in results if result.unique_id in checks)
+        faults = [
+            result
+            for result in results
+            if result.failed and result.unique_id not in checks and not (stopped and result.status == "skipped")
+        ]
         if faults:
             raise Failure("; ".join(f"{fault.unique_id}: {fault.status} {fault.message}".strip() for fault in faults))
 

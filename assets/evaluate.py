@@ -52,7 +52,7 @@ def evaluation(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore
             AssetCheckResult(
                 check_name="model_roc_auc",
                 passed=check.holds,
-                description=check.detail,
+                description=check.detail if check.holds else check.message(),
                 metadata={"value": check.value, "limit": check.limit},
             )
         ],

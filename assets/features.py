@@ -71,8 +71,9 @@ def training_set(hindcast: HindcastResource) -> MaterializeResult:  # type: igno
 def can_be_trained_on(hindcast: HindcastResource) -> AssetCheckResult:
     from hindcast.features.store import feature_names
     from hindcast.models.training_set import TABLE, training_schema
-    from hindcast.tables.schemas import faults_of
+    from hindcast.tables.schemas import explain_faults, faults_of
 
     schema = training_schema(hindcast.problem, feature_names(hindcast.settings, hindcast.problem.feature_service))
     rows, faults = faults_of(hindcast.lake, hindcast.problem, TABLE, schema)
-    return AssetCheckResult(passed=not faults, description="; ".join(faults) or None, metadata={"rows": rows})
+    told = explain_faults(hindcast.problem, TABLE, faults) if faults else None
+    return AssetCheckResult(passed=not faults, description=told, metadata={"rows": rows, "faults": len(faults)})

@@ -26,7 +26,7 @@ train_job = _job(
     AssetSelection.groups("train", "evaluate", "package") | AssetSelection.assets(["train", "training_set"]),
     "Makes the training set, trains the candidates, evaluates, packages and lets the gate decide.",
 )
-publish_job = _job("publish", _SERVING, "Builds the champion's bento and fills the online store.")
+publish_job = _job("publish", _SERVING, "Fills the online store and builds the champion's bento.")
 serve_job = _job(
     "serve", AssetSelection.groups("serve", "log", "score") - _SERVING, "Serves, logs and scores what time brought."
 )

@@ -16,6 +16,7 @@ from dagster import (
 )
 
 from assets.resources import HindcastResource
+from hindcast.checks import explain
 from hindcast.files import write_atomically
 from hindcast.fingerprint import fingerprint
 from hindcast.models.champion import champion_folder
@@ -89,7 +90,7 @@ def serving_parity(hindcast: HindcastResource) -> MaterializeResult:  # type: ig
                 passed=parity.status not in (SKEWED, UNPROVEN),
                 # What proves nothing doesn't pass; but it is no fault either that would have to stop the rest.
                 severity=AssetCheckSeverity.WARN if parity.status == UNPROVEN else AssetCheckSeverity.ERROR,
-                description=parity.summary,
+                description=explain(parity.summary, look_at=str(reports / "parity.html")),
                 metadata={"skewed_cells": parity.skew["cells"], "unchecked": parity.requests - parity.checked},
             )
         ],
@@ -145,7 +146,7 @@ def monitoring_report(hindcast: HindcastResource) -> MaterializeResult:  # type:
                 check_name="no_alarm",
                 passed=report.status != "alarm",
                 severity=AssetCheckSeverity.WARN,
-                description=report.summary,
+                description=explain(report.summary, look_at=str(reports / "monitoring.html")),
             )
         ],
     )

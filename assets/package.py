@@ -4,6 +4,7 @@ In `hindcast.models`, making one is `package`'s work, judging it `gate`'s, putti
 """
 
 import json
+from dataclasses import replace
 
 from dagster import (
     AssetCheckResult,
@@ -16,6 +17,7 @@ from dagster import (
 )
 
 from assets.resources import HindcastResource
+from hindcast.checks import Check
 from hindcast.models.training_data import read_training_data
 
 
@@ -72,10 +74,22 @@ def verdict(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[ty
                 check_name="gate",
                 passed=said.verdict != REFUSED,
                 severity=AssetCheckSeverity.WARN,
-                description=", ".join(check.name for check in said.checks if not check.holds) or "all hold",
+                description=" ".join(_told(problem.name, check) for check in said.checks if not check.holds)
+                or "all hold",
             )
         ],
     )
+
+
+def _told(problem: str, check: Check) -> str:
+    """A check of the gate in words; where it doesn't say which key of the problem file holds its limit, by its name."""
+    keys = {"gain_over_baseline_at_least": "baseline.min_gain", "not_worse_than_champion": "metrics.tolerance"}
+    for end, bound in (("_at_least", "min"), ("_at_most", "max")):
+        if check.name.startswith("test_") and check.name.endswith(end):
+            keys[check.name] = f"metrics.bars.{check.name.removeprefix('test_').removesuffix(end)}.{bound}"
+    if not check.look_at and check.name in keys:
+        check = replace(check, look_at=f"problems/{problem}.yaml: {keys[check.name]}")
+    return check.message()
 
 
 @asset(deps=["verdict"])

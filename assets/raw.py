@@ -21,6 +21,7 @@ from assets.resources import HindcastResource
 from hindcast.problem import load_problem
 from hindcast.settings import Settings
 from hindcast.tables.ingest import IngestResult, ingest
+from hindcast.tables.rejected import explain_rejected
 from hindcast.tables.sources import Sources, SourceTable, load_sources
 
 
@@ -62,7 +63,7 @@ def _table_asset(sources: Sources, name: str, table: SourceTable) -> AssetsDefin
                 "columns_not_read": list(result.undeclared),
             },
             data_version=DataVersion(result.data_version),
-            check_results=[_rejected_share(result, table.max_rejected_share)],
+            check_results=[_rejected_share(hindcast, result, table.max_rejected_share)],
         )
 
     return ingest_table
@@ -78,14 +79,14 @@ def _months(sources: Sources) -> MonthlyPartitionsDefinition:
     )
 
 
-def _rejected_share(result: IngestResult, limit: float) -> AssetCheckResult:
+def _rejected_share(hindcast: HindcastResource, result: IngestResult, limit: float) -> AssetCheckResult:
     """Any rejected row warns; a share past the declared limit stops what comes after."""
     too_many = result.rejected_share > limit
     return AssetCheckResult(
         check_name="rejected_share",
         passed=result.rejected == 0,
         severity=AssetCheckSeverity.ERROR if too_many else AssetCheckSeverity.WARN,
-        description=f"{result.rejected} of {result.rows_read} rows rejected (limit {limit:.2%}); see raw.rejected.",
+        description=explain_rejected(hindcast.lake, result.table, result.rows_read, limit, hindcast.problem.sources),
         metadata={"rejected": result.rejected, "share": result.rejected_share, "limit": limit},
     )
 

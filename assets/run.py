@@ -14,7 +14,7 @@ from typing import Any
 
 from dagster import AssetKey, DagsterInstance, DagsterRunStatus, RunsFilter
 
-from assets.progress import failure_of
+from assets.progress import failures_of
 from hindcast.clock import SimulatedClock
 from hindcast.errors import HindcastError
 from hindcast.files import exclusive
@@ -61,8 +61,8 @@ class Pass:
         )
         self._count_seconds(result)
         if not result.success:
-            failed = [f"{e.step_key}: {failure_of(e)}" for e in result.all_events if e.is_step_failure]
-            raise HindcastError(f"{'; '.join(failed) or job + ' failed'}\n`hindcast ui` shows run {result.run_id}.")
+            failed = "\n".join(failures_of(result.all_events)) or f"{job} failed"
+            raise HindcastError(f"{failed}\n`hindcast ui` shows run {result.run_id}.")
         return wanted
 
     def version_of(self, *key: str) -> str:
@@ -142,7 +142,7 @@ def run_all(work: Pass, until: datetime | None, data_only: bool = False) -> None
         (built, problem.model_dump_json(exclude={"monitoring", "clock"})),
     )
     bento = fingerprint(sorted(settings.bentos.glob("*.*")))
-    published = work.phase("publish", "publish", "build the bento, fill the online store", (trained, bento))
+    published = work.phase("publish", "publish", "fill the online store, build the bento", (trained, bento))
 
     if clock and problem.clock:
         target = max(until or problem.clock.demo_until, clock.now())

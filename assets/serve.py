@@ -13,7 +13,7 @@ from hindcast.settings import Settings
 _LABELED = AssetKey(load_problem(Settings.from_environment().problem_file).labeled_table.split("."))
 
 
-@asset(deps=["champion"], kinds={"bentoml"})
+@asset(deps=["champion", "online_store"], kinds={"bentoml"})
 def bento(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
     """The champion's package, the service and their locked packages, ready to be served."""
     built = build_bento(hindcast.settings, hindcast.problem, hindcast.lake)

@@ -9,7 +9,7 @@ from assets.dbt import dbt_stage
 from assets.resources import HindcastResource
 from hindcast.problem import Problem, load_problem
 from hindcast.settings import Settings
-from hindcast.tables.schemas import faults_of, labeled_schema, split_schema
+from hindcast.tables.schemas import explain_faults, faults_of, labeled_schema, split_schema
 
 split_tables = dbt_stage("split", select="tag:split")
 
@@ -27,7 +27,8 @@ def _guard(table: str, schema_of: Callable[[Problem], Any]) -> AssetChecksDefini
     )
     def guard(hindcast: HindcastResource) -> AssetCheckResult:
         rows, faults = faults_of(hindcast.lake, hindcast.problem, table, schema_of(hindcast.problem))
-        return AssetCheckResult(passed=not faults, description="; ".join(faults) or None, metadata={"rows": rows})
+        told = explain_faults(hindcast.problem, table, faults) if faults else None
+        return AssetCheckResult(passed=not faults, description=told, metadata={"rows": rows, "faults": len(faults)})
 
     return guard
 

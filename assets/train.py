@@ -43,7 +43,7 @@ def training_set_leaks(hindcast: HindcastResource) -> Iterator[AssetCheckResult]
             asset_key=TRAINING_SET,
             check_name=check.name,
             passed=check.holds,
-            description=check.detail,
+            description=check.detail if check.holds else check.message(),
             metadata={"value": check.value, "limit": check.limit},
         )
 

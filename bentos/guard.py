@@ -33,6 +33,13 @@ _FOR_A_PAGE = {
     "x-content-type-options": "nosniff",
 }
 _LOCAL_NAMES = {"localhost", "127.0.0.1", "[::1]"}
+# Headers that reverse proxies and content delivery networks add: whoever asked them isn't known to be of this machine.
+_OF_PROXIES = {
+    *(b"forwarded", b"via", b"x-real-ip", b"x-real-port", b"x-client-ip", b"x-cluster-client-ip", b"client-ip"),
+    *(b"true-client-ip", b"fastly-client-ip", b"cdn-loop", b"x-proxyuser-ip", b"x-remote-addr", b"remote-addr"),
+    *(b"x-amzn-trace-id", b"x-arr-clientip", b"x-azure-clientip", b"x-appengine-user-ip", b"proxy-connection"),
+}
+_STARTS_OF_PROXIES = (b"x-forwarded", b"x-original-", b"x-envoy-", b"cf-")
 
 
 def problem(status: int, title: str, detail: str) -> dict[str, Any]:
@@ -167,7 +174,8 @@ class Guard:
                     refusal.headers["www-authenticate"] = "Bearer"
                     return refusal
             elif not _of_this_machine(scope, headers):
-                detail = "Without a token, the service answers only requests of its own machine: set HINDCAST_TOKENS."
+                detail = "Without tokens, only requests of this machine that no proxy passed on are answered: "
+                detail += "set HINDCAST_TOKENS."
                 return reply(problem(403, "Forbidden", detail), 403)
         kind = headers.get(b"content-type", b"application/json").split(b";")[0].strip().lower()
         if scope["method"] == "POST" and kind != b"application/json":  # BentoML would read forms, too
@@ -226,21 +234,33 @@ class _Answer:
 
 
 def _of_this_machine(scope: Message, headers: Mapping[bytes, bytes]) -> bool:
-    """Whether a request came in on a loopback address, and by a name that means one.
+    """Whether a request was sent by a process of this machine, to a name that means this machine.
+
+    A reverse proxy on this machine connects from a loopback address, too: what it passes on is recognised by the
+    headers that proxies add, or by HTTP/1.0, which nginx speaks unless it is configured otherwise. uvicorn may
+    replace the client's address by what such a header says, and only by that: a request with one is never local.
 
     The name as well: another's page in a browser of this machine may have its own name point here.
     """
-    local = _is_loopback((scope.get("server") or ("",))[0])
-    host = headers.get(b"host", b"localhost").decode("latin-1")
-    return local and (host if host.endswith("]") else host.rsplit(":", 1)[0]) in _LOCAL_NAMES
+    if scope.get("http_version", "1.1") != "1.1" or any(_is_a_proxys(header) for header in headers):
+        return False
+    host = headers.get(b"host", b"").decode("latin-1")
+    named = (host if host.endswith("]") else host.rsplit(":", 1)[0]) in _LOCAL_NAMES
+    return named and _is_loopback((scope.get("client") or ("",))[0])
+
+
+def _is_a_proxys(header: bytes) -> bool:
+    return header in _OF_PROXIES or header.startswith(_STARTS_OF_PROXIES)
 
 
 @lru_cache(maxsize=16)
 def _is_loopback(address: str) -> bool:
     try:
-        return ipaddress.ip_address(address).is_loopback
+        found = ipaddress.ip_address(address)
     except ValueError:
         return False
+    # A socket that takes both versions of IP gives ::ffff:127.0.0.1, which not every Python calls loopback.
+    return (getattr(found, "ipv4_mapped", None) or found).is_loopback
 
 
 def _detail(status: int, body: bytes) -> str:

@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from hindcast.models.champion import champion_folder, current
 from hindcast.models.model import FEATURES, SIGNATURE, ServedModel, Signature
 from hindcast.problem import load_problem
 from hindcast.serving.access import known_tokens
-from hindcast.serving.answering import Champions, Reader, Unavailable, answer
+from hindcast.serving.answering import Champions, Reader, Unavailable, answer, choose_example
 from hindcast.serving.openapi import openapi
 from hindcast.serving.request_form import Answer, BatchAnswer, Explained, Fault, batch_form, request_form
 from hindcast.serving.request_log import RequestLog
@@ -63,7 +64,7 @@ def _signature() -> Signature:
 
 def _fields() -> dict[str, dict[str, Any]]:
     path = Path(__file__).with_name(FIELDS)
-    return json.loads(path.read_text()) if path.exists() else {"types": {}, "example": {}}
+    return json.loads(path.read_text()) if path.exists() else {"types": {}, "example": {}, "candidates": []}
 
 
 def connect(model: ServedModel) -> Reader:
@@ -76,9 +77,17 @@ def connect(model: ServedModel) -> Reader:
     return FeatureReader(SETTINGS, model.signature.feature_service, registry if registry.exists() else None)
 
 
-RequestForm = request_form(_signature(), **_fields())
+@lru_cache(maxsize=1)
+def describe(example: str) -> dict[str, Any]:
+    """The OpenAPI document, with an example (JSON)."""
+    one = request_form(SIGNED, FIELDS_OF_A_REQUEST["types"], json.loads(example))
+    return openapi(PROBLEM, one, batch_form(one, PROBLEM.serving.max_batch), with_tokens=bool(TOKENS))
+
+
+SIGNED, FIELDS_OF_A_REQUEST = _signature(), _fields()
+RequestForm = request_form(SIGNED, FIELDS_OF_A_REQUEST["types"])
 BatchForm = batch_form(RequestForm, PROBLEM.serving.max_batch)
-DESCRIPTION = openapi(PROBLEM, RequestForm, BatchForm, with_tokens=bool(TOKENS))
+DESCRIPTION = describe("{}")
 
 
 async def get_model(request: Request) -> Response:
@@ -94,7 +103,10 @@ async def get_model(request: Request) -> Response:
 
 
 async def get_description(request: Request) -> Response:
-    return reply(DESCRIPTION)
+    """The description, with an example that can be asked as the online store is filled now."""
+    reader = request.app.state.champions.serving.reader
+    example = choose_example(FIELDS_OF_A_REQUEST["candidates"], reader) or FIELDS_OF_A_REQUEST["example"]
+    return reply(describe(json.dumps(example)))
 
 
 def told(reason: str | None) -> str | None:

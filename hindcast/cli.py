@@ -140,6 +140,36 @@ def shadow(version: str | None, off: bool, as_json: bool) -> None:
 
 
 @cli.command()
+@click.argument("table", required=False)
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="Show at most so many rows.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+def rejected(table: str | None, limit: int, as_json: bool) -> None:
+    """List the rows of the source files that could not be read: of the raw table TABLE, or of all."""
+    from hindcast.tables.rejected import count_reasons, list_rejected, shown_reasons
+    from hindcast.tables.sources import load_sources
+
+    settings, problem, lake = _start()
+    name = table and table.removeprefix("raw.")
+    declared = load_sources(settings.sources_folder / f"{problem.sources}.yaml").tables
+    if name and name not in declared:
+        raise HindcastError(f"The sources declare no table {table}; there are: {', '.join(declared)}.")
+    found, counts = list_rejected(lake, name, limit), count_reasons(lake, name)
+    if as_json:
+        click.echo(json.dumps([asdict(each) for each in found], indent=2))
+        return
+    for each in found:
+        click.echo(f"raw.{each.table}  {each.file}, line {each.line}: {each.reason}")
+        if each.text is not None:
+            click.echo(f"    {each.text}")
+    total = sum(counts.values())
+    if not total:
+        click.echo("No row was rejected.")
+        return
+    click.echo(f"{total:,} rejected rows" + (f", the first {len(found)} shown" if total > len(found) else "") + ".")
+    click.echo(f"Why: {shown_reasons(counts)}")
+
+
+@cli.command()
 def docs() -> None:
     """Write the dbt documentation and lineage as one static page."""
     from hindcast.documentation import write_dbt_docs

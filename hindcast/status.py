@@ -208,7 +208,8 @@ def render(status: Status, recomputed: int | None = None, seconds: float = 0.0) 
         console.print(f"gate      {status.gate['verdict']} ({held} of {len(status.gate['checks'])} checks hold)")
         for check in status.gate["checks"]:
             if not check["holds"]:
-                console.print(f"          [red]✗[/] {check['name']}: {check['value']} (limit {check['limit']})")
+                why = f": {check['detail']}" if check["detail"] else ""
+                console.print(f"          [red]✗[/] {check['name']}: {check['value']} (limit {check['limit']}){why}")
     if status.champion:
         console.print(f"champion  {status.champion['version']}")
     console.print(

@@ -5,7 +5,6 @@ they can't see (an honest-looking column that knows the future) is for tests tha
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -13,31 +12,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from hindcast.checks import Check, rows
 from hindcast.models.metrics import DIGITS, roc_auc
 from hindcast.problem import Problem
 
 _BINS = 50
 _SHRINK = 20  # rows by which a group's rate leans towards the overall one
 _SHOWN = 3
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that must hold.
-
-    Attributes:
-        name: What is checked.
-        value: What was measured; None where there is nothing to measure.
-        limit: What it is held against.
-        holds: Whether it is good.
-        detail: For people: where the value comes from.
-    """
-
-    name: str
-    value: float | None
-    limit: float | None
-    holds: bool
-    detail: str = ""
 
 
 def check_training_set(
@@ -66,7 +47,15 @@ def check_features(problem: Problem, frame: pl.DataFrame, features: Sequence[str
     limit = problem.leakage.max_feature_roc_auc
     worst = areas[0][0] if areas else 0.5
     shown = ", ".join(f"{name} {area:.3f}" for area, name in areas[:_SHOWN])
-    return Check("single_feature_roc_auc", round(worst, DIGITS), limit, worst <= limit, f"highest: {shown}")
+    return Check(
+        "single_feature_roc_auc",
+        round(worst, DIGITS),
+        limit,
+        worst <= limit,
+        f"highest: {shown}",
+        f"feature {areas[0][1]} alone tells the label apart" if areas else "",
+        _declared(problem, "max_feature_roc_auc"),
+    )
 
 
 def feature_roc_auc(values: pl.Series, labels: NDArray[np.int64]) -> float:
@@ -122,7 +111,11 @@ def check_null_patterns(problem: Problem, frame: pl.DataFrame, features: Sequenc
     names = ", ".join(worst["missing"][:_SHOWN]) + (", …" if len(worst["missing"]) > _SHOWN else "")
     rate = round(worst["label_rate"], DIGITS)
     detail = f"highest: {worst['rows']} rows {'with exactly' if worst['exactly'] else 'with'} {names} missing"
-    return Check("null_pattern_label_rate", rate, limit, rate < limit, detail)
+    at_fault = frame.filter(_missing(frame, worst["missing"]))[problem.entity.key].head(1).to_list()
+    culprit = f"where {names} {'is' if len(worst['missing']) == 1 else 'are'} missing, the label is 1 in nearly all of "
+    culprit += f"{rows(worst['rows'])}, e.g. {problem.entity.key} {', '.join(map(str, at_fault))}"
+    look_at = _declared(problem, "max_null_pattern_rate")
+    return Check("null_pattern_label_rate", rate, limit, rate < limit, detail, culprit, look_at)
 
 
 def null_patterns(frame: pl.DataFrame, features: Sequence[str], label: str) -> list[dict[str, Any]]:
@@ -150,6 +143,14 @@ def null_patterns(frame: pl.DataFrame, features: Sequence[str], label: str) -> l
     return found
 
 
+def _missing(frame: pl.DataFrame, names: Sequence[str]) -> pl.Expr:
+    return pl.all_horizontal(pl.col(name).is_null() | _not_a_number(frame, name) for name in names)
+
+
+def _declared(problem: Problem, key: str) -> str:
+    return f"problems/{problem.name}.yaml: leakage.{key}"
+
+
 def _not_a_number(frame: pl.DataFrame, name: str) -> pl.Expr:
     return pl.col(name).is_nan() if frame[name].dtype.is_float() else pl.lit(False)
 
@@ -159,17 +160,22 @@ def check_known_at(problem: Problem, frame: pl.DataFrame, windows: dict[str, tup
     asked, known = pl.col(problem.prediction_time.column), pl.col(problem.label.known_at)
     ends = {split: end.replace(tzinfo=None) for split, (_, end) in windows.items()}
     end = pl.col("split").replace_strict(ends, default=None, return_dtype=pl.Datetime("us"))
-    counts = frame.select(
-        early=(known <= asked).sum(),
-        late=(known > end).sum(),
-        absent=(known.is_null() | pl.col(problem.label.column).is_null() | end.is_null()).sum(),
-    ).row(0, named=True)
+    wrong = {
+        "early": known <= asked,
+        "late": known > end,
+        "absent": known.is_null() | pl.col(problem.label.column).is_null() | end.is_null(),
+    }
+    counts = frame.select(**{name: mask.sum() for name, mask in wrong.items()}).row(0, named=True)
     detail = (
         f"labels known before they were asked for: {counts['early']}; known only after their window's end: "
         f"{counts['late']}; without a label, its instant or a window: {counts['absent']}"
     )
     violations = sum(counts.values())
-    return Check("known_at_violations", violations, 0, violations == 0, detail)
+    at_fault = frame.filter(pl.any_horizontal(mask.fill_null(False) for mask in wrong.values()))
+    example = at_fault[problem.entity.key].head(1).to_list()
+    culprit = f"{rows(violations)}, e.g. {problem.entity.key} {example[0]}" if example else ""
+    look_at = f"problems/{problem.name}.yaml: label.known_at, prediction_time and splits"
+    return Check("known_at_violations", violations, 0, violations == 0, detail, culprit, look_at)
 
 
 def check_models(problem: Problem, candidates: Sequence[dict[str, Any]]) -> Check:
@@ -186,4 +192,6 @@ def check_models(problem: Problem, candidates: Sequence[dict[str, Any]]) -> Chec
     )  # fmt: skip
     worst, name, window = areas[0]
     limit = problem.leakage.max_roc_auc
-    return Check("model_roc_auc", worst, limit, worst <= limit, f"highest: {name} on {window}")
+    culprit = f"candidate {name} is too good on {window}; one of its features knows the label"
+    look_at = _declared(problem, "max_roc_auc")
+    return Check("model_roc_auc", worst, limit, worst <= limit, f"highest: {name} on {window}", culprit, look_at)

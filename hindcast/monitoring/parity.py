@@ -132,8 +132,10 @@ def _measure(settings: Settings, lake: Lake, since: datetime, now: datetime, onl
             except HindcastError as error:
                 found.append(_Found(rows.with_columns(reason=pl.lit(str(error)))))
             else:
-                requests = recomputing.requests(connection, since, now)
-                found.append(_compare(connection, dict(made), model, recomputing, requests))
+                requests, unreadable = recomputing.requests(connection, since, now)
+                found.append(_Found(unreadable))
+                if len(requests):
+                    found.append(_compare(connection, dict(made), model, recomputing, requests))
     return _parity(found)
 
 

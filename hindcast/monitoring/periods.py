@@ -3,7 +3,6 @@
 What follows from the comparison is in `hindcast.monitoring.report`.
 """
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +13,7 @@ import polars as pl
 from hindcast.errors import HindcastError
 from hindcast.lake import Lake
 from hindcast.models.model import ServedModel
+from hindcast.monitoring.logged import read_logged
 from hindcast.problem import Problem
 
 REQUESTS = "log.requests"
@@ -53,6 +53,7 @@ class Periods:
         now: The clock: the window's end.
         known_until: What became known later (UTC) isn't in the lake.
         other_versions: Requests in the window that another version answered.
+        unreadable: Requests of the champion whose record can't be read, and which are left out.
     """
 
     model_version: str
@@ -63,6 +64,7 @@ class Periods:
     now: datetime
     known_until: datetime
     other_versions: int
+    unreadable: int = 0
 
     def in_window(self, problem: Problem) -> pl.DataFrame:
         """The window's requests, labeled or not."""
@@ -91,7 +93,8 @@ def label_requests(problem: Problem, lake: Lake) -> LabelCounts:
     key, label, known_at = problem.entity.key, problem.label.column, problem.label.known_at
     joined = (
         f'SELECT request.*, truth."{label}", truth."{known_at}" FROM {REQUESTS} AS request '
-        f'LEFT JOIN {problem.labeled_table} AS truth ON request."{key}" = truth."{key}"'
+        # As text, which the log holds: a request's key need not be of the table's type.
+        f'LEFT JOIN {problem.labeled_table} AS truth ON request."{key}" = CAST(truth."{key}" AS VARCHAR)'
     )
     present = lake.exists(LABELED)
     with lake.writing() as connection:
@@ -133,7 +136,7 @@ def load(problem: Problem, lake: Lake, model: ServedModel, now: datetime) -> Per
     with lake.reading() as connection:
         found = connection.execute("SELECT \"at\" FROM control.instants WHERE name = 'known_until'").fetchall()
     known_until = found[0][0].replace(tzinfo=UTC)
-    current, others = _current(problem, lake, model.version, features, now, known_until)
+    current, others, unreadable = _current(problem, lake, model.version, features, now, known_until)
     return Periods(
         model_version=model.version,
         threshold=model.signature.threshold,
@@ -143,6 +146,7 @@ def load(problem: Problem, lake: Lake, model: ServedModel, now: datetime) -> Per
         now=now,
         known_until=known_until,
         other_versions=others,
+        unreadable=unreadable,
     )
 
 
@@ -164,8 +168,9 @@ def _reference(problem: Problem, lake: Lake, model: ServedModel, features: dict[
 
 def _current(
     problem: Problem, lake: Lake, version: str, features: dict[str, str], now: datetime, known_until: datetime
-) -> tuple[pl.DataFrame, int]:
-    """The version's requests of the window and of the time before it whose labels have matured; count of others."""
+) -> tuple[pl.DataFrame, int, int]:
+    """The version's requests of the window and of the time before it whose labels have matured; then the count of
+    others' in the window, and of the version's own whose record can't be read."""
     if not lake.exists(LABELED):
         kinds: dict[str, Any] = {
             name: pl.Float64 if kind == "numeric" else pl.String for name, kind in features.items()
@@ -175,22 +180,25 @@ def _current(
             "label": pl.Int64,
             "probability": pl.Float64,
         }
-        return pl.DataFrame(schema=times_and_scores | kinds), 0
-    shape = {name: _TYPES[kind] for name, kind in features.items()}
+        return pl.DataFrame(schema=times_and_scores | kinds), 0, 0
+    form = {name: "number" if kind == "numeric" else "text" for name, kind in features.items()}
     begins = min(now, known_until - problem.label.matures_within) - problem.monitoring.window
     window = [_naive(begins), _naive(now)]
     with lake.reading() as connection:
-        rows = connection.execute(
-            f'SELECT prediction_time, "{problem.label.column}"::BIGINT AS label, probability::DOUBLE AS probability, '
-            f"unnest(json_transform(features, '{json.dumps(shape)}')) FROM {LABELED} "
-            "WHERE model_version = ? AND prediction_time > ? AND prediction_time <= ? ORDER BY prediction_time, id",
-            [version, *window],
-        ).pl()
+        found = read_logged(
+            connection,
+            f'(SELECT id, model_version, prediction_time, "{problem.label.column}"::BIGINT AS label, '
+            f"probability::DOUBLE AS probability, features FROM {LABELED}) "
+            "WHERE model_version = $version AND prediction_time > $since AND prediction_time <= $until",
+            {"version": version, "since": window[0], "until": window[1]},
+            ("id", "prediction_time", "label", "probability"),
+            {"features": form},
+        )
         others = connection.execute(
             f"SELECT count(*) FROM {LABELED} WHERE model_version <> ? AND prediction_time > ? AND prediction_time <= ?",
             [version, _naive(now - problem.monitoring.window), window[1]],
         ).fetchall()[0][0]
-    return rows, int(others)
+    return found.said.drop("id").hstack(found.nested["features"]), int(others), len(found.unreadable)
 
 
 def _naive(instant: datetime) -> datetime:

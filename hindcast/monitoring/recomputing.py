@@ -3,7 +3,6 @@
 What follows from a difference is decided in `parity`.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from hindcast.features.feature_service import find_service, open_store, service_
 from hindcast.features.on_demand import input_features
 from hindcast.features.retrieval import EVENT_TIMESTAMP, Retrieval, feature_table
 from hindcast.models.model import FEATURES, ServedModel
+from hindcast.monitoring.logged import Kind, read_logged
 from hindcast.monitoring.periods import REQUESTS
 from hindcast.settings import Settings
 
@@ -111,8 +111,14 @@ class Recomputing:
         inputs = [":".join(each) for computed in self._on_demand for each in input_features(computed)]
         self._refs = list(dict.fromkeys([*served, *chain.from_iterable(self._instants), *inputs]))
 
-    def requests(self, connection: duckdb.DuckDBPyConnection, since: datetime, until: datetime) -> Requests:
-        """What the model answered of (since, until] (UTC), in the types of the feature views."""
+    def requests(
+        self, connection: duckdb.DuckDBPyConnection, since: datetime, until: datetime
+    ) -> tuple[Requests, pl.DataFrame]:
+        """What the model answered of (since, until] (UTC), in the types of the feature views.
+
+        Returns:
+            The requests, and of those whose record can't be read `id`, `prediction_time` and `reason`.
+        """
         keys = {
             view.projection.join_key_map.get(field.name, field.name): _kind(field.dtype)
             for view in self._views
@@ -124,29 +130,27 @@ class Recomputing:
             for source in computed.source_request_sources.values()
             for field in source.schema
         }
-        kinds = {"numeric": "DOUBLE", "categorical": "VARCHAR"}
-        features = {feature.name: kinds[feature.kind] for feature in self._model.signature.features}
-        shapes = {
-            "entity": keys | fields,
-            "features": features,
-            "feature_times": dict.fromkeys(self.views, "TIMESTAMPTZ"),
-        }
-        nested = ", ".join(
-            f"json_transform({column}, '{_text(shape)}') AS {column}" for column, shape in shapes.items()
-        )
-        rows = connection.execute(
-            f"SELECT id, received_at, prediction_time, probability, features_as_of, features_snapshot, {nested} "
-            f"FROM {_LOGGED} WHERE model_version = $version AND {_IN_WINDOW} ORDER BY prediction_time, id",
+        kinds = {"numeric": "number", "categorical": "text"}
+        found = read_logged(
+            connection,
+            f"{_LOGGED} WHERE model_version = $version AND {_IN_WINDOW}",
             _bounds(since, until) | {"version": self._model.version},
-        ).pl()
-        times = rows["feature_times"].struct.unnest()
-        return Requests(
-            said=rows.drop(list(shapes)),
-            entities=rows["entity"].struct.unnest(),
-            features=rows["features"]
-            .struct.unnest()
-            .hstack([_naive(times[view]).alias(known_at(view)) for view in self.views]),
+            ("id", "received_at", "prediction_time", "probability", "features_as_of", "features_snapshot"),
+            {
+                "entity": keys | fields,
+                "features": {feature.name: kinds[feature.kind] for feature in self._model.signature.features},
+                "feature_times": dict.fromkeys(self.views, "instant"),
+            },
         )
+        times = found.nested["feature_times"]
+        requests = Requests(
+            said=found.said,
+            entities=found.nested["entity"],
+            features=found.nested["features"].hstack(
+                [_naive(times[view]).alias(known_at(view)) for view in self.views]
+            ),
+        )
+        return requests, found.unreadable
 
     def features(
         self, connection: duckdb.DuckDBPyConnection, requests: Requests, known_by: pl.Series, snapshot: int
@@ -219,15 +223,11 @@ def _show(
         )
 
 
-def _kind(dtype: Any) -> str:
+def _kind(dtype: Any) -> Kind:
     kind = from_feast_to_pyarrow_type(dtype)
     if pa.types.is_integer(kind):
-        return "BIGINT"
-    return "DOUBLE" if pa.types.is_floating(kind) else "BOOLEAN" if pa.types.is_boolean(kind) else "VARCHAR"
-
-
-def _text(shape: dict[str, str]) -> str:
-    return json.dumps(shape).replace("'", "''")
+        return "integer" if kind.bit_width <= 32 else "big integer"
+    return "number" if pa.types.is_floating(kind) else "boolean" if pa.types.is_boolean(kind) else "text"
 
 
 def _bounds(since: datetime, until: datetime) -> dict[str, Any]:

@@ -29,6 +29,7 @@ class MonitoringReport:
         model_version: The champion that was judged.
         window: `from` and `to`: first and last prediction time of its requests; None where there are none.
         requests: The champion's requests in the window.
+        unreadable: The champion's requests that are left out, as their record can't be read.
         labeled: Those whose label is known.
         matured: Those that performance is judged on: old enough for nearly every label to have come.
         drift: `columns` (each with distance, threshold, drifted; farthest beyond its threshold first), `share` of
@@ -48,6 +49,7 @@ class MonitoringReport:
     model_version: str
     window: dict[str, str] | None
     requests: int
+    unreadable: int
     labeled: int
     matured: int
     drift: dict[str, Any]
@@ -85,6 +87,7 @@ def judge(problem: Problem, periods: Periods) -> MonitoringReport:
         model_version=periods.model_version,
         window=span,
         requests=len(served),
+        unreadable=periods.unreadable,
         labeled=labeled,
         matured=matured,
         drift=drifted,
@@ -176,7 +179,9 @@ def _performance(problem: Problem, periods: Periods) -> tuple[dict[str, Any], in
 
 def _sentence(problem: Problem, report: MonitoringReport, periods: Periods) -> str:
     limits, shown, measured = problem.monitoring, report.drift, report.performance
-    ignored = f" ({periods.other_versions:,} more were answered by other versions)" if periods.other_versions else ""
+    more = [f"{periods.other_versions:,} more were answered by other versions"] if periods.other_versions else []
+    more += [f"{periods.unreadable:,} more can't be read"] if periods.unreadable else []
+    ignored = f" ({', '.join(more)})" if more else ""
     if shown["share"] is None:
         drifting = f"drift isn't judged on {report.requests:,} requests (fewer than {limits.min_requests:,})"
     else:

@@ -22,7 +22,7 @@ class Shadowing:
     Attributes:
         champion: Version whose answers were returned.
         challenger: Version that was asked beside it.
-        requests: That both answered.
+        requests: That both answered with a finite probability.
         mean_difference: Mean absolute difference of their probabilities.
         decided_otherwise: Requests of which they decided differently.
         labeled: Those whose label is known by now.
@@ -49,7 +49,8 @@ def compare(problem: Problem, lake: Lake) -> list[Shadowing]:
             f"s.probability AS said_beside, r.decision <> s.decision AS otherwise, l.label "
             f"FROM {SHADOW} s JOIN {REQUESTS} r USING (id) "
             f"LEFT JOIN (SELECT CAST({key} AS VARCHAR) AS key, {label} AS label FROM {problem.labeled_table}) l "
-            f"ON l.key = r.{key} ORDER BY champion, challenger, r.prediction_time, id"
+            f"ON l.key = r.{key} WHERE isfinite(r.probability) AND isfinite(s.probability) "
+            "ORDER BY champion, challenger, r.prediction_time, id"
         ).pl()
     return [_compared(pair) for pair in rows.partition_by("champion", "challenger", maintain_order=True)]
 

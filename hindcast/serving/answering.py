@@ -37,11 +37,16 @@ class FeatureRows(Protocol):
     was filled from (None where it doesn't say).
     """
 
-    values: Mapping[str, Sequence[Any]]
-    known_at: Mapping[str, Sequence[datetime | None]]
-    stale: Sequence[Sequence[str]]
-    as_of: datetime | None
-    snapshot: int | None
+    @property
+    def values(self) -> Mapping[str, Sequence[Any]]: ...
+    @property
+    def known_at(self) -> Mapping[str, Sequence[datetime | None]]: ...
+    @property
+    def stale(self) -> Sequence[Sequence[str]]: ...
+    @property
+    def as_of(self) -> datetime | None: ...
+    @property
+    def snapshot(self) -> int | None: ...
 
 
 class Reader(Protocol):
@@ -218,7 +223,8 @@ def answer(
             "missing_or_stale": list(found.stale[row]),
             "unknown_categories": unknown[row],
         }
-        answers.append(said | {"threshold": signature.threshold})
+        warning = _warning(found.stale[row], len(found.known_at), times[row], found.as_of)
+        answers.append(said | {"threshold": signature.threshold, "warning": warning})
         features = {name: _plain(column[row]) for name, column in columns}
         if explanation:
             answers[row] |= _contributions(explanation, features, row)
@@ -238,6 +244,46 @@ def answer(
     except OSError as error:
         raise Unavailable(f"The request can't be logged, so it isn't answered: {error.strerror or error}.") from error
     return answers
+
+
+def choose_example(
+    candidates: Sequence[Mapping[str, Any]], reader: Reader, otherwise: datetime | None = None
+) -> dict[str, Any]:
+    """Of some real entities the one that most is known of, asked at the instant until which the store is filled.
+
+    Chosen anew as the store goes on: it holds the newest row per key, and gives nothing of older instants.
+
+    Args:
+        candidates: Request fields of each; of several that are equally well known, the first is taken.
+        reader: Of the features.
+        otherwise: The instant to ask at where the store doesn't say until when it is filled.
+
+    Returns:
+        The fields that aren't null, and `prediction_time`; nothing where nothing is known of any.
+    """
+    try:
+        at = reader.read([], []).as_of or otherwise
+        if at is None or not candidates:
+            return {}
+        found = reader.read([dict(each) for each in candidates], [at] * len(candidates))
+    except (HindcastError, OSError, sqlite3.Error):
+        return {}
+    best = min(range(len(candidates)), key=lambda number: len(found.stale[number]))
+    if len(found.stale[best]) == len(found.known_at):
+        return {}
+    fields = {name: value for name, value in candidates[best].items() if value is not None}
+    return fields | {"prediction_time": _text(at)}
+
+
+def _warning(stale: Sequence[str], views: int, at: datetime, as_of: datetime | None) -> str | None:
+    """What must not be overlooked: an answer from (nearly) no features looks like any other."""
+    if 2 * len(stale) <= views:
+        return None
+    filled = f"; the online store is filled until {_text(as_of)}" if as_of else ""
+    return (
+        f"{len(stale)} of {views} feature views have no usable row for this entity at {_text(at)} "
+        f"({', '.join(stale)}){filled}. The answer rests on little or nothing."
+    )
 
 
 def _contributions(explanation: Explanation, features: Mapping[str, Any], row: int) -> dict[str, Any]:

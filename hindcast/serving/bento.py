@@ -27,13 +27,16 @@ from hindcast.files import exclusive, write_atomically
 from hindcast.fingerprint import fingerprint
 from hindcast.lake import Lake
 from hindcast.models.champion import champion_folder
+from hindcast.models.model import FEATURES, SIGNATURE, Signature
 from hindcast.problem import Problem
+from hindcast.serving.answering import choose_example
 from hindcast.serving.server import FIELDS, MODEL_ALIAS, PACKAGE, bento_folder, built_bentos
 from hindcast.settings import Settings
 
 _PIN = re.compile(r"^(([\w.-]+==[^\\\n]+?)(?: \\\n +--hash=\S+)*\n)", re.MULTILINE)
 """A package in the lock: all its lines, and of these what stands before the hashes."""
 _MACHINES = ("x86_64", "aarch64")
+_CANDIDATES = 50  # for the example, of past entities, and of those ahead
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,8 @@ def build_bento(settings: Settings, problem: Problem, lake: Lake) -> Built:
 
     Args:
         settings: The home.
-        problem: Its name is the bento's; its labeled table says of which type a request's fields are.
+        problem: Its name is the bento's; its labeled table says of which type a request's fields are, and holds the
+            entity that is shown as an example.
         lake: Holds that table.
 
     Raises:
@@ -91,8 +95,8 @@ def build_bento(settings: Settings, problem: Problem, lake: Lake) -> Built:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, target)
             Path(folder, "requirements.txt").write_text("".join(packages.values()))
-            example = _example(problem, lake, clock_of(settings, problem).now())
-            Path(folder, FIELDS).write_text(json.dumps({"types": types, "example": example}))
+            examples = _examples(settings, problem, lake, package)
+            Path(folder, FIELDS).write_text(json.dumps({"types": types} | examples))
             config["name"] = problem.name.lower()
             config["envs"].append({"name": "HINDCAST_PROBLEM", "value": settings.problem})
             config["models"] = [{"tag": tag, "alias": MODEL_ALIAS}]
@@ -182,17 +186,42 @@ def _column_types(problem: Problem, lake: Lake) -> dict[str, str]:
     return {name: kind for name, kind, *_ in columns}
 
 
-def _example(problem: Problem, lake: Lake, now: datetime) -> dict[str, Any]:
-    """The entity that is to be asked about next, else the last one, column by column; none of an empty table."""
-    at, key = f'"{problem.prediction_time.column}"', f'"{problem.entity.key}"'
+def _examples(settings: Settings, problem: Problem, lake: Lake, package: Path) -> dict[str, Any]:
+    """`example`, of which most is known now, and the `candidates` from which the service takes one later on."""
+    from hindcast.features.online import FeatureReader  # Feast takes seconds to import
+
+    signature, registry = Signature.from_json((package / SIGNATURE).read_text()), package / FEATURES
+    fields = list(dict.fromkeys((signature.entity_key, *signature.join_keys, *signature.request_fields)))
+    now = clock_of(settings, problem).now()
+    try:
+        reader = FeatureReader(settings, signature.feature_service, registry if registry.exists() else None)
+        at = reader.read([], []).as_of or now
+    except HindcastError:
+        return {"example": {}, "candidates": []}  # nothing is registered, or the store has never been filled
+    candidates = _candidates(problem, lake, fields, at)
+    return {"example": choose_example(candidates, reader, now), "candidates": candidates}
+
+
+def _candidates(problem: Problem, lake: Lake, fields: list[str], at: datetime) -> list[dict[str, Any]]:
+    """Request fields of the last entities up to an instant, and of some later ones, spread evenly over what is known
+    ahead; None for what JSON can't hold."""
+    moment, key = f'"{problem.prediction_time.column}"', f'"{problem.entity.key}"'
+    numbered = (
+        f"SELECT *, {moment} > $at AS _later, count(*) OVER (PARTITION BY {moment} > $at) AS _rows, row_number() OVER "
+        f"(PARTITION BY {moment} > $at ORDER BY abs(epoch({moment}) - epoch($at::TIMESTAMP)), {key}) AS _number "
+        f"FROM {problem.labeled_table} WHERE {moment} IS NOT NULL"
+    )
     with lake.reading() as connection:
         found = connection.execute(
-            f"FROM {problem.labeled_table} "
-            f"ORDER BY {at} < $now, CASE WHEN {at} >= $now THEN {at} END, {at} DESC, {key} LIMIT 1",
-            {"now": now.astimezone(UTC).replace(tzinfo=None)},
+            f"FROM ({numbered}) WHERE CASE WHEN _later THEN (_number - 1) % greatest(_rows // {_CANDIDATES}, 1) = 0 "
+            f"ELSE _number <= {_CANDIDATES} END ORDER BY _later, _number",
+            {"at": at.astimezone(UTC).replace(tzinfo=None)},
         ).pl()
-    row = found.row(0, named=True) if found.height else {}
-    return {name: value for name, value in row.items() if isinstance(value, str | int | float | bool)}
+    rows = [{name: row.get(name) for name in fields} for row in found.iter_rows(named=True)]
+    return [
+        {name: value if isinstance(value, str | int | float | bool) else None for name, value in row.items()}
+        for row in rows
+    ]
 
 
 def _imports(path: Path) -> set[str]:

@@ -34,6 +34,12 @@ def _only_text(value: Any) -> Any:
     raise ValueError("should be text, an instant of the years 1700 to 2199 as in 2024-05-01T12:00:00Z")
 
 
+def _not_blank(value: Any) -> Any:
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("is empty; a key names something (a join key that isn't known is null)")
+    return value
+
+
 def _whole(value: Any) -> Any:
     """JSON knows no integers, only numbers without a fraction: 2.0 is one."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
@@ -83,7 +89,7 @@ def request_form(
     Args:
         signature: Of the model that serves.
         types: By field, the type of its column in the lake (`VARCHAR`, `INTEGER`, …); a field without one takes any.
-        example: By field, the value of a real entity, for people who look at the form.
+        example: By field, the value of a real entity, for people who look at the form; its `prediction_time`, too.
 
     Returns:
         A strict form that forbids unknown fields: the entity's key, the join keys and the request fields, all
@@ -94,6 +100,8 @@ def request_form(
     for name in dict.fromkeys((signature.entity_key, *signature.join_keys, *signature.request_fields)):
         kind = _FORMS.get(types.get(name, ""), _ANY)
         shown = [example[name]] if example and name in example else None
+        if name in (signature.entity_key, *signature.join_keys) and kind in (_TEXT, _ANY):
+            kind = Annotated[kind, Field(json_schema_extra={"pattern": r"\S"}), BeforeValidator(_not_blank)]
         if name == signature.entity_key:
             fields[name] = (kind, Field(description=f"Names the {signature.entity}.", examples=shown))
         else:
@@ -102,9 +110,10 @@ def request_form(
         _INSTANT | None,
         Field(
             default=None,
-            description="When the question is asked, with a time zone: nothing known later is used. "
-            "Left out: the home's clock, which isn't the machine's where time is simulated.",
-            examples=["2024-05-01T12:00:00Z"],
+            description="When the question is asked, with a time zone, as in 2024-05-01T12:00:00Z: nothing known "
+            "later is used. Left out: the home's clock, which isn't the machine's where time is simulated. "
+            "In the example: until when the features in the online store are known.",
+            examples=[example["prediction_time"]] if example and example.get("prediction_time") else None,
         ),
     )
     fields["request_id"] = (
@@ -185,6 +194,7 @@ class Answer(BaseModel):
     )
     missing_or_stale: list[str] = Field(description="Feature views without a row that is recent enough.")
     unknown_categories: list[str] = Field(description="Features whose value the model has never seen.")
+    warning: str | None = Field(description="Where most feature views have no usable row: what is missing, and when.")
 
 
 class Contribution(BaseModel):

@@ -52,6 +52,7 @@ _COLUMNS = {
 _OPTIONAL = ("features_as_of", "features_snapshot")
 _INSTANTS = ("received_at", "prediction_time", "features_as_of")
 _NESTED = ("entity", "features", "feature_times")
+_BITS = {"INTEGER": 32, "BIGINT": 64}
 
 
 class RequestLog:
@@ -123,7 +124,7 @@ class Compaction:
     Attributes:
         added: Records that became rows now.
         duplicates: Lines read now whose id was a row already; the first one stays.
-        torn: Lines that a killed process or a full disk left unfinished, over all files.
+        torn: Lines that aren't records, over all files: mostly what a killed process or a full disk left unfinished.
         rows: Rows of the table.
         deleted: Files that were old enough to go.
     """
@@ -247,16 +248,18 @@ def _unread(folder: Path, consumed: Mapping[str, int], limit: int) -> Iterator[_
 
 
 def _parse(lines: bytes, entity_key: str | None = None) -> tuple[list[dict[str, Any]], int]:
-    """The records of whole lines as rows, and how many lines aren't records."""
+    """The records of whole lines as rows, and how many lines aren't records: other text, or a value of another type."""
     rows, torn = [], 0
     for line in filter(None, lines.splitlines()):
         try:
             record = dict.fromkeys(_OPTIONAL) | json.loads(line)
+            if b"\\u" in line:  # half of a character (a lone surrogate) is text to Python alone
+                json.dumps(record, ensure_ascii=False).encode()
             row = {name: _cell(name, record[name]) for name in _COLUMNS}
             if entity_key is not None:
                 row[entity_key] = str(record["entity"][entity_key])
             rows.append(row)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             torn += 1
     return rows, torn
 
@@ -266,7 +269,23 @@ def _cell(name: str, value: Any) -> Any:
         return None
     if name in _INSTANTS:
         return datetime.fromisoformat(value).astimezone(UTC).replace(tzinfo=None)
-    return json.dumps(value) if name in _NESTED else value
+    if name in _NESTED:
+        return json.dumps(value)
+    kind = _COLUMNS[name]
+    if kind == "DOUBLE" and isinstance(value, int | float):
+        return float(value)
+    if not _holds(kind, value) and not (value is None and name == "snapshot"):
+        raise ValueError(f"{name} isn't {kind}")
+    return value
+
+
+def _holds(kind: str, value: Any) -> bool:
+    """Whether a column of DuckDB takes a value as it is."""
+    if kind in _BITS:
+        return type(value) is int and -(2 ** (_BITS[kind] - 1)) <= value < 2 ** (_BITS[kind] - 1)
+    if kind == "VARCHAR[]":
+        return isinstance(value, list) and all(isinstance(each, str) for each in value)
+    return kind == "VARCHAR" and isinstance(value, str)
 
 
 def _insert(connection: "duckdb.DuckDBPyConnection", rows: list[dict[str, Any]], entity_key: str, table: str) -> int:

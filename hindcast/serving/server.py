@@ -25,13 +25,13 @@ MODEL_ALIAS = "champion"
 PACKAGE = "package"
 """Folder of the package inside the bento's model."""
 FIELDS = "request_fields.json"
-"""File in the bento: the types of a request's fields, as the lake has them, and a real example of them."""
+"""File in the bento: the types of a request's fields, as the lake has them, a real example and candidates for one."""
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @contextmanager
-def running(settings: Settings, tag: str, ready_within: float = 120.0) -> Iterator[str]:
+def running(settings: Settings, tag: str, ready_within: float = 600.0) -> Iterator[str]:
     """Serves a bento on a free loopback port while the block runs; gives its URL.
 
     The server also ends when this process does, however that happens (on Linux; call it from a thread that
@@ -40,7 +40,7 @@ def running(settings: Settings, tag: str, ready_within: float = 120.0) -> Iterat
     Args:
         settings: The home that it serves.
         tag: Of a bento in the home's store.
-        ready_within: Seconds that it may take to answer.
+        ready_within: Seconds that it may take to answer; only one that hangs takes so long.
 
     Raises:
         HindcastError: It ended or wasn't ready in time; with the last lines of its log.
@@ -148,7 +148,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path, se
         if process.poll() is not None:
             raise HindcastError(f"The service ended while it started (status {process.returncode}):\n{_tail(log)}")
         try:
-            if httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=1.0, trust_env=False).status_code == 200:
+            if httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=5.0, trust_env=False).status_code == 200:
                 return
         except httpx.TransportError:
             pass

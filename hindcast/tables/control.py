@@ -1,6 +1,6 @@
 """The small tables that tell the SQL about time. What they mean for rows is the SQL's business.
 
-`control.instants` holds named instants: `as_of`; per raw table until when all is known of it; `known_until`, the earliest
+`control.instants` holds named instants: `as_of`; per raw table until when all is known of it; `known_until`, the first
 of these that a label is made from; and `cap`, past which nothing is used while the past is rebuilt. `control.windows`
 holds the prediction times that each split admits, `control.ingested` per table and month the instant of its last
 delivery, `control.corrections` the instants at which rows that had been known turned out otherwise.

@@ -3,10 +3,13 @@
 Only the shape that all problems share; what is special to one is tested in its SQL.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from hindcast.checks import explain
+from hindcast.checks import rows as count_rows
 from hindcast.errors import HindcastError
 from hindcast.lake import Lake
 from hindcast.problem import Problem
@@ -53,7 +56,7 @@ def faults_of(lake: Lake, problem: Problem, table: str, schema: "DataFrameSchema
     try:
         schema.validate(rows, lazy=True)
     except SchemaErrors as error:
-        return len(rows), [_plain(fault) for fault in error.schema_errors]
+        return len(rows), [_plain(fault, rows, problem.entity.key) for fault in error.schema_errors]
     return len(rows), []
 
 
@@ -82,11 +85,21 @@ def _schema(problem: Problem, label_may_be_unknown: bool) -> "DataFrameSchema":
     )
 
 
-def _plain(fault: Any) -> str:
+def explain_faults(problem: Problem, table: str, faults: Sequence[str]) -> str:
+    """What is wrong with a table, and which keys of the problem file say what it must hold."""
+    keys = "entity, prediction_time, label and splits"
+    return explain(f"{table}: {'; '.join(faults)}", look_at=f"problems/{problem.name}.yaml: {keys}")
+
+
+def _plain(fault: Any, rows: pl.DataFrame, key: str) -> str:
     cases = fault.failure_cases
     if not isinstance(cases, pl.DataFrame):  # a type that differs
         return str(fault).splitlines()[0]
     check = fault.check if isinstance(fault.check, str) else fault.check.error
     words = {"not_nullable": "is null", "field_uniqueness": "is not unique"}.get(check, check)
-    rows = "1 row" if len(cases) == 1 else f"{len(cases)} rows"
-    return f"{fault.schema.name or 'row'}: {words} ({rows}, e.g. {cases.row(0, named=True)})"
+    holds = fault.check_output.to_series() if isinstance(fault.check_output, pl.DataFrame) else pl.Series([True])
+    at = (~holds).arg_true().to_list()
+    whose = f"{key} {rows[key][at[0]]}: " if at else ""
+    shown = ", ".join(f"{name} {value}" for name, value in cases.row(0, named=True).items() if name != key or not whose)
+    found = count_rows(len(cases))
+    return f"{fault.schema.name or 'row'}: {words} ({found}, limit 0, e.g. {(whose + shown).removesuffix(': ')})"

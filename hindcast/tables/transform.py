@@ -23,6 +23,7 @@ from hindcast.fingerprint import fingerprint
 from hindcast.lake import Lake
 from hindcast.settings import Settings
 from hindcast.tables.control import HELD
+from hindcast.tables.failures import explain_failure
 from hindcast.tables.held import raw_tables, take_stock
 
 _ROW_GROUP = 122_880  # rows: of what DuckDB gives a thread, the least
@@ -38,7 +39,7 @@ class NodeResult:
         status: success, pass, warn, fail, error or skipped.
         seconds: How long it took.
         failures: Rows that a test found at fault.
-        message: dbt's word on it.
+        message: dbt's word on it; of a failed test, what it found (`hindcast.tables.failures`).
     """
 
     unique_id: str
@@ -105,7 +106,9 @@ def build(settings: Settings, names: Collection[str]) -> list[NodeResult]:
             status=str(node.status),
             seconds=float(node.execution_time),
             failures=int(node.failures or 0),
-            message=str(node.message or ""),
+            message=explain_failure(lake, node.node, int(node.failures or 0), str(node.message or ""))
+            if node.status in ("fail", "warn")
+            else str(node.message or ""),
         )
         for node in done.results
         if node.node.resource_type != "operation" or node.status != "success"  # hooks that did their work

@@ -3,8 +3,7 @@
 import json
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any
 
 import httpx
 from websockets.sync.client import ClientConnection, connect
+
+from tests.patience import SILENCE, wait_for
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -40,19 +41,18 @@ class Page:
         assert "exceptionDetails" not in said, said["exceptionDetails"]
         return said["result"].get("value")
 
-    def wait(self, script: str, seconds: float = 20.0) -> Any:
+    def wait(self, script: str) -> Any:
         """As `run`, once the value is true."""
-        deadline = time.monotonic() + seconds
-        while not (found := self.run(script)):
-            assert time.monotonic() < deadline, f"{script} never came true; {self.complaints}"
-            time.sleep(0.05)
-        return found
+        try:
+            return wait_for(lambda: self.run(script))
+        except AssertionError as error:
+            raise AssertionError(f"{script} never came true; {self.complaints}") from error
 
     def _call(self, method: str, **parameters: Any) -> Any:
         number = next(self._numbers)
         self._socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
         while True:
-            message = json.loads(self._socket.recv(30))
+            message = json.loads(self._socket.recv(SILENCE))
             if message.get("id") == number:
                 assert "error" not in message, message["error"]
                 return message["result"]
@@ -76,13 +76,13 @@ def chromium(folder: Path) -> Iterator[Page]:
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen([program, *options, "about:blank"], **quiet) as process:
         try:
-            port = _wait_for(lambda: _port(folder / "DevToolsActivePort"))
-            pages = _wait_for(lambda: _pages(port))
-            with connect(pages[0], max_size=None, proxy=None) as socket:
+            port = wait_for(lambda: _port(folder / "DevToolsActivePort"), process)
+            pages = wait_for(lambda: _pages(port), process)
+            with connect(pages[0], max_size=None, proxy=None, open_timeout=SILENCE, ping_interval=None) as socket:
                 yield Page(socket)
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(SILENCE)
 
 
 def _port(file: Path) -> int | None:
@@ -90,13 +90,5 @@ def _port(file: Path) -> int | None:
 
 
 def _pages(port: int) -> list[str]:
-    found = httpx.get(f"http://127.0.0.1:{port}/json/list", trust_env=False).json()
+    found = httpx.get(f"http://127.0.0.1:{port}/json/list", trust_env=False, timeout=SILENCE).json()
     return [page["webSocketDebuggerUrl"] for page in found if page["type"] == "page"]
-
-
-def _wait_for(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "the browser doesn't start"
-        time.sleep(0.05)
-    return found

@@ -14,6 +14,7 @@ import pytest
 from hindcast.serving.server import champion_tag, running
 from hindcast.settings import Settings
 from tests.browser.chromium import Page, chromium
+from tests.patience import SILENCE
 from tests.served_world import NOON, served_world
 from tests.tiny_model import probability
 
@@ -77,9 +78,37 @@ def test_a_real_example_is_filled_in(page: Page, url: str) -> None:
     page.open(url)
     page.wait("document.querySelectorAll('#form input').length === 3")
     filled = page.run("[...document.querySelectorAll('#form input')].map((input) => [input.name, input.value])")
-    assert dict(filled)["parcel"] == "P2"
+    assert dict(filled) == {"parcel": "P1", "depot": "1", "prediction_time": NOON.isoformat()}
+    assert not page.run("document.querySelector('#example').hidden")
+    hints = page.run("[...document.querySelectorAll('#form small')].map((hint) => hint.textContent)")
+    assert hints[2].endswith("In the example: until when the features in the online store are known.")
+    ask(page)
+    shown = page.wait("!document.querySelector('#said').hidden && document.querySelector('#probability').textContent")
+    assert shown == f"{100 * probability(0.0, 2.0):.1f} %"
+    assert page.run("document.querySelector('#warning').hidden")
+    assert "nothing usable" not in page.run("document.querySelector('#basis').textContent")
+
+
+def test_an_answer_from_nothing_is_shown_with_a_banner(page: Page, url: str) -> None:
+    page.open(url)
+    page.wait("document.querySelectorAll('#form input').length === 3")
+    fill(page, prediction_time="2013-11-02T00:00:00Z")
     ask(page)
     page.wait("!document.querySelector('#said').hidden")
+    assert page.run("document.querySelector('#warning').textContent").startswith("2 of 2 feature views have no usable")
+    assert page.run("document.querySelector('#warning').getBoundingClientRect().height") > 20
+    fill(page, prediction_time=NOON.isoformat())
+    ask(page)
+    page.wait("document.querySelector('#warning').hidden")
+
+
+def test_an_empty_key_is_refused_beside_the_form(page: Page, url: str) -> None:
+    page.open(url)
+    page.wait("document.querySelectorAll('#form input').length === 3")
+    fill(page, parcel=" ")
+    ask(page)
+    assert page.wait("document.querySelector('#trouble').textContent").startswith("parcel: is empty; ")
+    assert page.run("document.querySelector('#said').hidden")
 
 
 def test_words_of_a_model_are_shown_and_never_run(page: Page, url: str, home: Settings) -> None:
@@ -95,7 +124,7 @@ def test_words_of_a_model_are_shown_and_never_run(page: Page, url: str, home: Se
 def test_with_tokens_the_page_asks_for_one(page: Page, home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HINDCAST_TOKENS", TOKEN)
     with running(home, champion_tag(home)) as url:
-        assert httpx.get(f"{url}/model", trust_env=False).status_code == 401
+        assert httpx.get(f"{url}/model", trust_env=False, timeout=SILENCE).status_code == 401
         page.open(url)
         page.wait("!document.querySelector('#token-row').hidden")
         assert page.run("document.querySelector('#form').hidden")

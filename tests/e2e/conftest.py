@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.patience import output_of
+
 ROOT = Path(__file__).parents[2]
 LAST_DAY = (2013, 3, 9)  # schedules are known a week ahead of the clock
 CHANGES: dict[str, Any] = {
@@ -87,7 +89,7 @@ class World:
     def run(self, home: str) -> str:
         """One pass of the main job; its output. Fails the test where the pass fails."""
         process = self.start(home, "-m", "assets.run")
-        output, _ = process.communicate(timeout=400)
+        output = output_of(process)
         assert process.returncode == 0, output[-4000:]
         return output
 

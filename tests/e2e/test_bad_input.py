@@ -13,12 +13,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
@@ -27,6 +26,7 @@ import yaml
 
 from hindcast.serving.server import champion_tag, running
 from hindcast.settings import Settings
+from tests.patience import SILENCE, wait_for
 from tests.served_world import NOON, ROOT, promote, served_world
 
 TOKEN = secrets.token_hex(16)
@@ -73,8 +73,9 @@ def client(server: Server, home: Settings) -> Iterator[httpx.Client]:
         for secret in (TOKEN, str(home.home), str(home.root), str(ROOT), sys.prefix, "Traceback", 'File "'):
             assert secret not in told
 
+    hooks = {"response": [tells_nothing]}
     with httpx.Client(
-        base_url=server.url, headers=HEADERS, trust_env=False, timeout=60, event_hooks={"response": [tells_nothing]}
+        base_url=server.url, headers=HEADERS, trust_env=False, timeout=SILENCE, event_hooks=hooks
     ) as client:
         yield client
 
@@ -86,7 +87,7 @@ def request_head(length: int | None = None, path: str = "/predict") -> bytes:
 
 
 def connect(server: Server) -> socket.socket:
-    return socket.create_connection(server.address, timeout=60)
+    return socket.create_connection(server.address, timeout=SILENCE)
 
 
 def heard(connection: socket.socket) -> tuple[int, str]:
@@ -113,13 +114,6 @@ def send(server: Server, *parts: bytes) -> tuple[int, str]:
         return heard(connection)
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
-
-
 # What the service's own description promises, whatever a machine can think of
 
 
@@ -136,8 +130,9 @@ def test_the_service_keeps_to_its_description(server: Server, tmp_path: Path, wh
         str(Path(sys.executable).with_name("schemathesis")), "run", f"{server.url}/docs.json", *which,
         "--header", f"Authorization: Bearer {TOKEN}", "--mode", "all", "--max-examples", "60",
         "--generation-deterministic", "--continue-on-failure", "--no-color",
+        "--request-timeout", str(SILENCE), "--suppress-health-check", "too_slow",  # these only say how busy it is
     ]  # fmt: skip
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=SILENCE)
     assert done.returncode == 0, done.stdout[-5000:]
     assert "No issues found" in done.stdout
 
@@ -197,6 +192,8 @@ NESTED = "body: Invalid JSON: recursion limit exceeded at line 1 column"
         (with_depot("-2147483649"), "depot: should be greater than or equal to -2147483648"),
         (with_depot("9" * 5000), "body: Invalid JSON: number out of range"),
         (with_parcel(b"null"), "parcel: should be a valid string"),
+        (with_parcel(b'""'), "parcel: is empty; a key names something"),
+        (with_parcel(b'"  "'), "parcel: is empty; a key names something"),
         (with_parcel(b"7"), "parcel: should be a valid string"),
         (with_parcel(b'"' + b"x" * 1001 + b'"'), "parcel: String should have at most 1000 characters"),
         (with_parcel(b'"' + b"x" * 900_000 + b'"'), "parcel: String should have at most 1000 characters"),
@@ -278,7 +275,6 @@ def test_in_a_batch_each_row_has_its_own_fault(client: httpx.Client) -> None:
         ("a\0b", "2024-05-01T12:00:00Z", [], ["parcels"]),
         ("\N{GRINNING FACE} \u202e 日本", "2024-05-01T12:00:00Z", [], ["parcels"]),
         ("'; DROP TABLE parcels; --", "2024-05-01T12:00:00Z", [], ["parcels"]),
-        ("", "2024-05-01T12:00:00Z", [], ["parcels"]),
     ],
 )
 def test_what_is_strange_but_right_is_answered_and_flagged(
@@ -444,11 +440,16 @@ def test_slow_callers_are_told_so_and_others_are_answered_meanwhile(server: Serv
 
 def take_all_places(server: Server, stack: ExitStack, client: httpx.Client) -> list[socket.socket]:
     """As many requests as are answered at once, each with its body still to come."""
-    held = [stack.enter_context(connect(server)) for _ in range(AT_ONCE)]
-    for connection in held:
-        connection.sendall(request_head(len(GOOD)) + GOOD[:5])
-    wait_for(lambda: client.post("/predict", content=GOOD).status_code == 429, SECONDS - 1)
-    return held
+    while True:
+        with ExitStack() as attempt:
+            held = [attempt.enter_context(connect(server)) for _ in range(AT_ONCE)]
+            for connection in held:
+                connection.sendall(request_head(len(GOOD)) + GOOD[:5])
+            begun = time.monotonic()
+            while time.monotonic() < begun + SECONDS / 2:  # on a busy machine they may be let go before they have met
+                if client.post("/predict", content=GOOD).status_code == 429:
+                    stack.push(attempt.pop_all())
+                    return held
 
 
 def finish(connection: socket.socket) -> int:

@@ -15,7 +15,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import venv
 from collections.abc import Iterator
 from contextlib import suppress
@@ -30,6 +29,7 @@ from packaging.requirements import Requirement
 
 from hindcast.serving.server import bento_folder, champion_tag
 from hindcast.settings import Settings
+from tests.patience import SILENCE, wait_for
 from tests.served_world import NOON, served_world
 from tests.tiny_model import probability
 
@@ -151,15 +151,13 @@ def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
             cwd=bento, env=environment, stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip
     try:
-        deadline = time.monotonic() + 120
-        while subprocess.run([python, *health[1:]], env=environment, capture_output=True, check=False).returncode:
-            assert server.poll() is None and time.monotonic() < deadline, log.read_text()
-            time.sleep(0.5)
+        check: dict[str, Any] = {"env": environment, "capture_output": True, "check": False}
+        wait_for(lambda: subprocess.run([python, *health[1:]], **check).returncode == 0, server)
         yield found
     finally:
         server.terminate()
         with suppress(subprocess.TimeoutExpired):
-            server.wait(10)
+            server.wait(60)
         with suppress(ProcessLookupError):
             os.killpg(server.pid, signal.SIGKILL)
         server.wait()
@@ -193,7 +191,7 @@ def link(source: Path, target: Path) -> None:
 
 def test_it_answers_from_its_own_folder_and_logs_to_the_volume(container: Container) -> None:
     question = {"parcel": "P1", "depot": 1, "prediction_time": NOON.isoformat(), "request_id": "mine"}
-    said = httpx.post(f"{container.url}/predict", json=question, trust_env=False).json()
+    said = httpx.post(f"{container.url}/predict", json=question, trust_env=False, timeout=SILENCE).json()
     assert said["probability"] == pytest.approx(probability(0.0, 2.0), abs=1e-6)
     assert said["feature_times"] == {"parcels": "2024-05-01T10:00:00+00:00", "depots": "2024-05-01T11:00:00+00:00"}
     assert said["model_version"] == "v1"  # there is no champion.json in the volume: the bento has its own

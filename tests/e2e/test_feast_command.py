@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ import yaml
 from hindcast.features.online import FeatureReader
 from hindcast.settings import Settings
 from tests.feature_world import at, make_world
+from tests.patience import SILENCE, wait_for
 from tests.redis_server import free_port
 
 
@@ -43,7 +43,7 @@ def command(settings: Settings, *arguments: str) -> tuple[list[str], dict[str, s
 def feast(settings: Settings, *arguments: str) -> str:
     words, environment = command(settings, *arguments)
     done = subprocess.run(
-        words, cwd=settings.feature_repo, env=environment, capture_output=True, text=True, timeout=240, check=False
+        words, cwd=settings.feature_repo, env=environment, capture_output=True, text=True, timeout=SILENCE, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -56,12 +56,10 @@ def feast_ui(settings: Settings) -> Iterator[httpx.Client]:
     with (
         (settings.home.parent / "ui.log").open("w") as log,
         subprocess.Popen(words, cwd=settings.feature_repo, env=environment, stdout=log, stderr=log) as process,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=SILENCE) as client,
     ):
         try:
-            while not _answers(client):
-                assert process.poll() is None, Path(log.name).read_text()
-                time.sleep(0.2)
+            wait_for(lambda: _answers(client), process)
             yield client
         finally:
             process.terminate()

@@ -6,16 +6,24 @@ import random
 import shutil
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 
 import polars as pl
 
+from hindcast.features.online import FeatureReader
 from hindcast.lake import Lake
+from hindcast.models.champion import champion_folder
 from hindcast.models.leakage import check_training_set
+from hindcast.models.model import FEATURES
 from hindcast.models.training_data import read_training_data
 from hindcast.problem import load_problem
+from hindcast.serving.answering import choose_example
+from hindcast.serving.server import FIELDS, bento_folder, champion_tag
 from hindcast.settings import Settings
 from tests.brute_force import brute_force, flight_id, plausible_planes, raw_flights, rows, unequal
 from tests.e2e.conftest import ROOT, World
+from tests.patience import lines_of, output_of
 
 FLIGHT_ID = "concat_ws('|', make_date(f.year, f.month, f.day), f.origin, f.carrier, f.flight)"  # of a raw row
 
@@ -64,8 +72,7 @@ def test_killed_and_restarted_equals_undisturbed(world: World, finished: str) ->
     """Killed once while tables are made and once while requests are served; each time started again."""
     for moment in ("✓ raw/flights", "real requests"):
         process = world.start("killed", "-m", "assets.run")
-        assert process.stdout is not None
-        for line in process.stdout:
+        for line in lines_of(process):
             if moment in line:
                 break
         else:
@@ -203,7 +210,8 @@ def test_two_passes_and_an_open_reader_share_a_home(world: World, finished: str)
     with lake.reading() as connection:
         rows = connection.execute("SELECT count(*) FROM raw.flights").fetchall()
         both = [world.start(finished, "-m", "assets.run") for _ in range(2)]
-        outputs = [process.communicate(timeout=200)[0] for process in both]
+        with ThreadPoolExecutor(2) as readers:  # both at once: one waits for the other without a word
+            outputs = list(readers.map(output_of, both))
         assert [process.returncode for process in both] == [0, 0], outputs
         assert connection.execute("SELECT count(*) FROM raw.flights").fetchall() == rows
 
@@ -212,3 +220,18 @@ def test_status_of_an_empty_home_is_an_answer_too(world: World) -> None:
     status = json.loads(world.hindcast("empty", "status", "--json"))
     assert status["snapshot"] is None
     assert status["champion"] is None
+
+
+def test_the_services_example_is_known_although_the_store_went_on_since_the_bento_was_built(
+    world: World, finished: str
+) -> None:
+    """Built as of 1 March; the store has been filled on for a day and a half since."""
+    settings = Settings(world.root, world.folder / finished)
+    problem, folder = load_problem(settings.problem_file), champion_folder(settings)
+    built = json.loads((bento_folder(settings, champion_tag(settings)) / "src" / FIELDS).read_text())
+    assert built["example"]["prediction_time"] == "2013-03-01T00:00:00+00:00"
+    reader = FeatureReader(settings, problem.feature_service, folder / FEATURES)
+    example = choose_example(built["candidates"], reader)
+    assert example["prediction_time"] == "2013-03-02T12:00:00+00:00"
+    asked = {name: example.get(name) for name in (*reader.join_keys, *reader.request_fields)}
+    assert reader.read([asked], [datetime.fromisoformat(example["prediction_time"])]).stale == [[]]

@@ -18,13 +18,15 @@ import httpx
 import psutil
 import pytest
 
+from hindcast.features.store import materialise
 from hindcast.lake import Lake
 from hindcast.models import champion
 from hindcast.problem import load_problem
 from hindcast.serving.bento import build_bento
 from hindcast.serving.request_log import compact
-from hindcast.serving.server import champion_tag
+from hindcast.serving.server import FIELDS, bento_folder, champion_tag
 from hindcast.settings import Settings
+from tests.patience import SILENCE, wait_for
 from tests.served_world import NOON, promote, served_world
 from tests.tiny_model import probability, write_package
 
@@ -35,9 +37,10 @@ from hindcast.settings import Settings
 settings = Settings.from_environment()
 with running(settings, next(iter(built_bentos(settings)))) as url:
     print(url, flush=True)
-    time.sleep(600)
+    time.sleep(10**6)
 """
 COMPACT = """
+from hindcast.features.store import materialise
 from hindcast.lake import Lake
 from hindcast.serving.request_log import compact
 from hindcast.settings import Settings
@@ -65,7 +68,7 @@ def started(settings: Settings) -> Iterator[tuple[subprocess.Popen[str], str]]:
         yield starter, url
     finally:
         starter.terminate()
-        starter.wait(20)
+        starter.wait(SILENCE)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +79,7 @@ def server(home: Settings) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 @pytest.fixture(scope="module")
 def client(server: tuple[subprocess.Popen[str], str]) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server[1], trust_env=False) as client:
+    with httpx.Client(base_url=server[1], trust_env=False, timeout=SILENCE) as client:
         yield client
 
 
@@ -126,6 +129,60 @@ def test_what_is_unknown_stale_or_missing_is_said(client: httpx.Client) -> None:
     assert (nobody["missing_or_stale"], nobody["probability"]) == (["parcels"], pytest.approx(0.5))
     before = (NOON - timedelta(hours=2, minutes=1)).isoformat()
     assert ask(client, "P1", prediction_time=before).json()["feature_times"] == {"parcels": None, "depots": None}
+
+
+def test_an_answer_from_nothing_says_so_loudly(client: httpx.Client) -> None:
+    """Asked about an instant before anything was known; and one of two views isn't most of them."""
+    body = {"parcel": "P1", "depot": 1, "prediction_time": "2013-11-02T00:00:00Z"}
+    loud = (
+        "2 of 2 feature views have no usable row for this entity at 2013-11-02T00:00:00+00:00 (parcels, depots); the "
+        "online store is filled until 2024-05-01T12:00:00+00:00. The answer rests on little or nothing."
+    )
+    assert client.post("/predict", json=body).json()["warning"] == loud
+    assert client.post("/explain", json=body).json()["warning"] == loud
+    assert client.post("/predict_batch", json={"requests": [body]}).json()["answers"][0]["warning"] == loud
+    assert ask(client, "P1").json()["warning"] is None
+    assert ask(client, "nobody").json()["warning"] is None
+    described = client.get("/docs.json").json()["components"]["schemas"]
+    assert [each.get("type") for each in described["Answer"]["properties"]["warning"]["anyOf"]] == ["string", "null"]
+
+
+def test_the_example_is_a_real_entity_at_an_instant_at_which_its_features_are_known(
+    client: httpx.Client, home: Settings
+) -> None:
+    example = {"parcel": "P1", "depot": 1, "prediction_time": NOON.isoformat()}
+    built = json.loads((bento_folder(home, champion_tag(home)) / "src" / FIELDS).read_text())
+    assert built["example"] == example
+    assert built["candidates"] == [
+        {"parcel": "P1", "depot": 1},
+        {"parcel": "P2", "depot": 2},
+        {"parcel": "P1", "depot": 1},
+    ]
+
+    def shown() -> dict[str, Any]:
+        document = client.get("/docs.json").json()
+        properties = document["paths"]["/explain"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        return {name: each["examples"][0] for name, each in properties["properties"].items() if "examples" in each}
+
+    assert shown() == example
+    said = client.post("/explain", json=example).json()
+    assert (said["missing_or_stale"], said["warning"]) == ([], None)
+    later = NOON + timedelta(minutes=30)
+    materialise(home, NOON, later)  # the running service shows until when the store is filled now
+    assert shown() == example | {"prediction_time": later.isoformat()}
+    materialise(home, None, NOON)
+    assert shown() == example
+
+
+@pytest.mark.parametrize("blank", ["", "   "])
+def test_an_empty_key_is_refused(client: httpx.Client, blank: str) -> None:
+    told = "parcel: is empty; a key names something (a join key that isn't known is null)"
+    for path in ("/predict", "/explain"):
+        response = client.post(path, json={"parcel": blank, "depot": 1})
+        assert (response.status_code, response.json()["detail"]) == (400, told)
+    rows = [{"parcel": blank, "depot": 1}, {"parcel": "P1", "depot": 1}]
+    said = client.post("/predict_batch", json={"requests": rows}).json()
+    assert (said["failed"], said["answers"][0]["detail"]) == (1, told)
 
 
 def test_time_is_the_homes_where_none_is_given(client: httpx.Client) -> None:
@@ -227,11 +284,11 @@ def test_champions_are_swapped_under_load_without_a_failed_request(client: httpx
         try:
             for version in ("v2", "v3"):
                 promote(home, version, biases[version])
-                wait_for(lambda version=version: client.get("/model").json()["version"] == version, 10)
+                wait_for(lambda version=version: client.get("/model").json()["version"] == version)
             broken = write_package(home.models, "v4", 2.0)
             champion.promote(home, "v4", NOON, home.verdicts / "verdict.json")
             (broken / "model.onnx").write_bytes(b"damaged")
-            wait_for(lambda: client.get("/model").json()["refused"], 10)
+            wait_for(lambda: client.get("/model").json()["refused"])
         finally:
             stop.set()
         for each in loads:
@@ -253,16 +310,16 @@ def test_a_challenger_is_asked_the_same_and_heard_by_nobody(client: httpx.Client
     served = client.get("/model").json()["version"]
     write_package(home.models, "beside", -3.0)
     champion.set_shadow(home, "beside", NOON)
-    wait_for(lambda: client.get("/model").json()["shadow"], 10)
+    wait_for(lambda: client.get("/model").json()["shadow"])
     said = {one["id"]: one for one in (ask(client, "P1").json() for _ in range(20))}
     assert {one["model_version"] for one in said.values()} == {served}
-    wait_for(lambda: client.get("/model").json()["shadow"]["answered"] == 20, 10)
+    wait_for(lambda: client.get("/model").json()["shadow"]["answered"] == 20)
     lines = [line for path in home.shadow_log.glob("*.jsonl") for line in path.read_text().splitlines()]
     beside = {record["id"]: record for record in map(json.loads, lines)}
     assert set(beside) == set(said)
     assert [record["probability"] for record in beside.values()] == pytest.approx([probability(-3.0, 2.0)] * 20)
     champion.set_shadow(home, None, NOON)
-    wait_for(lambda: client.get("/model").json()["shadow"] is None, 10)
+    wait_for(lambda: client.get("/model").json()["shadow"] is None)
 
 
 def test_a_bento_that_is_built_anew_leaves_the_running_one_alone(home: Settings, client: httpx.Client) -> None:
@@ -279,17 +336,8 @@ def test_a_bento_that_is_built_anew_leaves_the_running_one_alone(home: Settings,
     assert (first.path / "bento.yaml").exists()
     assert champion_tag(home) == second.tag
     promote(home, "v1b", 0.5)
-    deadline = time.monotonic() + 5
-    while (described := client.get("/model").json())["version"] != "v1b":
-        assert time.monotonic() < deadline, described["refused"]
-        time.sleep(0.1)
-
-
-def wait_for(condition: Any, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
+    wait_for(lambda: client.get("/model").json()["version"] == "v1b" or client.get("/model").json()["refused"])
+    assert client.get("/model").json()["version"] == "v1b"
 
 
 def test_kill_9_loses_no_acknowledged_record_and_each_becomes_one_row(home: Settings) -> None:
@@ -297,7 +345,7 @@ def test_kill_9_loses_no_acknowledged_record_and_each_becomes_one_row(home: Sett
     acknowledged: list[str] = []
 
     def load(url: str) -> None:
-        with httpx.Client(base_url=url, trust_env=False) as client:
+        with httpx.Client(base_url=url, trust_env=False, timeout=SILENCE) as client:
             while True:
                 try:
                     acknowledged.append(ask(client, "P1").json()["id"])
@@ -306,7 +354,7 @@ def test_kill_9_loses_no_acknowledged_record_and_each_becomes_one_row(home: Sett
 
     with started(home) as (starter, url), ThreadPoolExecutor(4) as workers:
         loads = [workers.submit(load, url) for _ in range(4)]
-        wait_for(lambda: len(acknowledged) >= 100, 30)
+        wait_for(lambda: len(acknowledged) >= 100)
         for each in processes(starter):
             each.kill()
         for each in loads:
@@ -337,5 +385,5 @@ def test_a_killed_starter_leaves_no_orphan(server: tuple[subprocess.Popen[str], 
     left = processes(starter)
     assert len(left) >= 2  # the arbiter and its worker
     os.kill(starter.pid, signal.SIGKILL)
-    _, alive = psutil.wait_procs(left, timeout=15)
+    _, alive = psutil.wait_procs(left, timeout=SILENCE)
     assert alive == []

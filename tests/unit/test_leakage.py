@@ -6,7 +6,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hindcast.models.leakage import check_models, check_training_set, feature_roc_auc, null_patterns
+from hindcast.models.leakage import (
+    check_features,
+    check_known_at,
+    check_models,
+    check_null_patterns,
+    check_training_set,
+    feature_roc_auc,
+    null_patterns,
+)
 from tests.made_up_problem import FEATURES, WINDOWS, parcels, parcels_problem
 
 PROBLEM = parcels_problem()
@@ -127,3 +135,47 @@ def test_null_patterns_count_each_set_of_gaps() -> None:
         {"missing": ["a"], "exactly": True, "rows": 2, "label_rate": 0.0},
         {"missing": ["a", "b"], "exactly": True, "rows": 1, "label_rate": 1.0},
     ]
+
+
+# What a failed check says
+
+
+def test_a_failed_check_names_value_limit_culprit_and_where_to_look() -> None:
+    problem, frame = parcels_problem(), parcels()
+    leaky = frame.with_columns(weight=pl.col("late").cast(pl.Float64))
+    told = check_features(problem, leaky, FEATURES).message()
+    assert told.startswith(
+        "single_feature_roc_auc is 1 (limit 0.85): feature weight alone tells the label apart. Highest: weight 1.000, "
+    )
+    assert told.endswith(". Look at problems/parcels.yaml: leakage.max_feature_roc_auc.")
+
+
+def test_a_gap_that_is_the_label_is_named_with_rows_and_an_example() -> None:
+    problem, frame = parcels_problem(), parcels()
+    gappy = frame.with_columns(weight=pl.when(pl.col("late") == 0).then("weight"))
+    late = frame.filter(pl.col("late") == 1)
+    told = check_null_patterns(problem, gappy, FEATURES).message()
+    assert told.startswith(
+        "null_pattern_label_rate is 1 (limit 0.99): where weight is missing, the label is 1 in nearly"
+    )
+    assert f"{late.height:,} rows, e.g. parcel_id {late['parcel_id'][0]}" in told
+    assert told.endswith(". Look at problems/parcels.yaml: leakage.max_null_pattern_rate.")
+
+
+def test_a_label_that_came_too_early_is_named() -> None:
+    problem, frame = parcels_problem(), parcels()
+    early = frame.with_columns(
+        late_known_at=pl.when(pl.col("parcel_id") == frame["parcel_id"][7]).then("asked_at").otherwise("late_known_at")
+    )
+    check = check_known_at(problem, early, WINDOWS)
+    assert check.message().startswith(
+        f"known_at_violations is 1 (limit 0): 1 row, e.g. parcel_id {frame['parcel_id'][7]}. Labels known before"
+    )
+
+
+def test_a_model_that_is_too_good_is_named() -> None:
+    scores = [{"name": "boosting", "validation": {"roc_auc": 0.8}, "test": {"roc_auc": 0.97}}]
+    assert check_models(parcels_problem(), scores).message() == (
+        "model_roc_auc is 0.97 (limit 0.95): candidate boosting is too good on test; one of its features knows the "
+        "label. Highest: boosting on test. Look at problems/parcels.yaml: leakage.max_roc_auc."
+    )

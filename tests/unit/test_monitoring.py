@@ -15,7 +15,7 @@ import pytest
 
 from hindcast.lake import Lake
 from hindcast.models.model import Feature
-from hindcast.monitoring.periods import LabelCounts, Periods, label_requests, load
+from hindcast.monitoring.periods import LABELED, LabelCounts, Periods, label_requests, load
 from hindcast.monitoring.report import judge, performance_table, write
 from hindcast.problem import Monitoring, Problem, load_problem
 from hindcast.settings import Settings
@@ -257,6 +257,56 @@ def test_labels_join_the_requests_and_nothing_is_written_twice(problem: Problem,
         later = label_requests(problem, lake)
         assert (later.labeled, later.written) == (4, True)
         assert later.version != first.version
+
+
+def test_a_key_of_another_type_than_the_tables_has_no_label_and_stops_nothing(
+    problem: Problem, settings: Settings
+) -> None:
+    with served(Lake(settings)) as lake:
+        with lake.writing() as connection:
+            connection.execute(
+                "CREATE OR REPLACE TABLE labeled.flight_outcomes AS "
+                "SELECT 7 AS flight_id, 1 AS is_late, TIMESTAMP '2020-02-01 13:00' AS label_known_at"
+            )
+            for request, key in (("r1", "7"), ("r2", "word"), ("r3", "9" * 30), ("r4", "7.2")):
+                connection.execute("UPDATE log.requests SET flight_id = ? WHERE id = ?", [key, request])
+        counts = label_requests(problem, lake)
+        assert (counts.requests, counts.labeled) == (4, 1)
+        with lake.reading() as connection:
+            labeled = connection.execute(f"SELECT id FROM {LABELED} WHERE is_late = 1").fetchall()
+        assert labeled == [("r1",)]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("features", '{"height": "tall", "colour": "red"}'),
+        ("features", '{"height": NaN, "colour": "red"}'),
+        ("features", '{"height": 1.5, "colour": ["red"]}'),
+        ("features", '{"height": 1.5}'),
+        ("features", '{"height": 1.5, "colour": '),
+        ("features", None),
+        ("probability", "NaN"),
+    ],
+)
+def test_a_request_that_cannot_be_read_is_left_out_and_counted(
+    problem: Problem, settings: Settings, column: str, value: str | None
+) -> None:
+    with served(Lake(settings)) as lake:
+        with lake.writing() as connection:
+            connection.execute(
+                "CREATE OR REPLACE TABLE log.requests AS "
+                "SELECT * REPLACE (CAST(features AS VARCHAR) AS features) FROM log.requests"
+            )
+            connection.execute(f"UPDATE log.requests SET {column} = ? WHERE id = 'r2'", [value])
+        label_requests(problem, lake)
+        model: Any = ConstantModel(lake.snapshot())
+        found = load(problem, lake, model, datetime(2020, 2, 3, tzinfo=UTC))
+        assert found.current["height"].to_list() == [1.5]
+        assert (found.unreadable, found.other_versions) == (1, 1)
+        report = judge(problem, found)
+    assert (report.requests, report.unreadable) == (1, 1)
+    assert "(1 more were answered by other versions, 1 more can't be read)" in report.summary
 
 
 def test_nothing_was_logged_yet(problem: Problem, settings: Settings) -> None:

@@ -364,3 +364,67 @@ def test_a_definition_is_of_what_features_are_taken_from_not_of_words(rivers: Ri
         ('rivers[["boats"]]', 'rivers[["boats", "length"]]'),
     ):
         assert defined(old, new) != before
+
+
+ENTITY = '{"day_id": "of a", "gauge": "A", "river_id": 1, "reach": 4}'
+HELD = '{"level": 10.0, "state": "low", "boats": 3.0, "share": 0.4, "dry": 0.0, "phase": null}'
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("entity", ENTITY.replace("1", '"word"'), "a value of river_id, among its entity, that isn't a whole"),
+        ("entity", ENTITY.replace("1", "3000000000"), "a value of river_id, among its entity, that isn't a whole"),
+        ("entity", ENTITY.replace("1", "9" * 30), "a value of river_id, among its entity, that isn't a whole"),
+        ("entity", ENTITY.replace("1", "1.5"), "a value of river_id, among its entity, that isn't a whole"),
+        ("entity", ENTITY.replace("1", "[1]"), "a value of river_id, among its entity, that isn't a whole"),
+        ("entity", ENTITY.replace('"A"', '{"x": 1}'), "a value of gauge, among its entity, that isn't text"),
+        ("entity", ENTITY.replace('"river_id": 1, ', ""), "without river_id among its entity"),
+        ("entity", ENTITY[:-1], "broken JSON as its entity"),
+        ("entity", "", "broken JSON as its entity"),
+        ("entity", "[1, 2]", "a value that isn't an object as its entity"),
+        ("entity", "null", "a value that isn't an object as its entity"),
+        ("entity", None, "broken JSON as its entity"),
+        ("features", HELD.replace("10.0", '"high"'), "a value of level, among its features, that isn't a finite"),
+        ("features", HELD.replace("10.0", "NaN"), "a value of level, among its features, that isn't a finite"),
+        ("features", HELD.replace("10.0", "1e999"), "a value of level, among its features, that isn't a finite"),
+        ("features", HELD.replace('"low"', '{"unknown": 1}'), "a value of state, among its features, that isn't text"),
+        ("features", HELD.replace('"level": 10.0, ', ""), "without level among its features"),
+        ("feature_times", "{}", "among its feature_times"),
+        ("feature_times", '{"levels": "2020-13-45", "rivers": null, "moon": null}', "that isn't an instant"),
+        ("probability", "NaN", "a probability that isn't a finite number"),
+        ("probability", None, "a probability that isn't a finite number"),
+    ],
+)  # fmt: skip
+def test_one_record_that_cannot_be_read_is_counted_and_named_and_stops_nothing(
+    rivers: Rivers, column: str, value: str | None, reason: str
+) -> None:
+    materialise(rivers.settings, None, at("05 06:30"))
+    rivers.serve(("a", *A, at("05 06:30")), ("b", *B, at("05 06:30")))
+    assert rivers.parity().checked == 2
+    with rivers.lake.writing() as connection:
+        if column != "probability":
+            as_text = f"* REPLACE (CAST({column} AS VARCHAR) AS {column})"  # which takes broken JSON too
+            connection.execute(f"CREATE OR REPLACE TABLE log.requests AS SELECT {as_text} FROM log.requests")
+        connection.execute(f"UPDATE log.requests SET {column} = ? WHERE id = 'a'", [value])
+    found = rivers.parity()
+    assert (found.status, found.requests, found.checked, found.cells) == ("ok", 2, 1, 6)
+    (left_out,) = found.unchecked
+    assert (left_out["requests"], left_out["examples"]) == (1, ["a"])
+    assert left_out["reason"].startswith("logged with")
+    assert reason in left_out["reason"]
+    assert "; 1 requests can't be checked: logged with" in found.summary
+
+
+def test_where_no_record_can_be_read_nothing_is_proven(rivers: Rivers) -> None:
+    materialise(rivers.settings, None, at("05 06:30"))
+    rivers.serve(("a", *A, at("05 06:30")), ("b", *B, at("05 06:30")))
+    rivers.write("UPDATE log.requests SET probability = 'NaN'")
+    check_nothing_proven(rivers.parity(), "logged with a probability that isn't a finite number")
+
+
+def test_a_text_that_looks_like_an_object_is_a_text(rivers: Rivers) -> None:
+    materialise(rivers.settings, None, at("05 06:30"))
+    rivers.serve(("a", "[A]", 1, at("05 06:30")), ("b", "{", 2, at("05 06:30")))
+    found = rivers.parity()
+    assert (found.status, found.checked, found.unchecked) == ("ok", 2, [])

@@ -390,3 +390,43 @@ def test_any_text_that_a_request_may_hold_becomes_a_row(folder: Path, lake: Lake
     )
     assert compact(folder, lake, "parcel") == Compaction(added=8, duplicates=0, torn=0, rows=8)
     assert rows(lake, "SELECT parcel, entity->>'parcel' FROM log.requests") == [(text, text) for text in odd]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"probability": "high"},
+        {"probability": None},
+        {"probability": 10**400},
+        {"snapshot": 2**63},
+        {"snapshot": "seven"},
+        {"decision": 1.5},
+        {"decision": 2**31},
+        {"missing_or_stale": "parcels"},
+        {"missing_or_stale": [1]},
+        {"id": None},
+        {"id": "\ud800"},
+        {"entity": {"parcel": "\ud800"}},
+        {"entity": "P1"},
+        {"features": {"kind": "\udfff"}},
+        {"model_version": 1},
+        {"prediction_time": "0001-01-01T00:00:00+14:00"},
+        {"prediction_time": 5},
+        {"features_snapshot": []},
+    ],
+)
+def test_a_line_with_a_value_of_another_type_is_counted_and_stops_nothing(
+    folder: Path, lake: Lake, changes: dict[str, Any]
+) -> None:
+    RequestLog(folder).append([record(1), record(2, **changes), record(3)])
+    assert compact(folder, lake, "parcel") == Compaction(added=2, duplicates=0, torn=1, rows=2)
+    assert rows(lake, "SELECT id FROM log.requests ORDER BY id") == [("id-1",), ("id-3",)]
+
+
+def test_numbers_that_json_does_not_know_become_a_row_that_says_so(folder: Path, lake: Lake) -> None:
+    folder.mkdir()
+    (folder / "a.jsonl").write_text(
+        json.dumps(record(1, features={"weight": float("nan")}, probability=float("nan"))) + "\n"
+    )
+    assert compact(folder, lake, "parcel") == Compaction(added=1, duplicates=0, torn=0, rows=1)
+    assert rows(lake, "SELECT isnan(probability) FROM log.requests") == [(True,)]

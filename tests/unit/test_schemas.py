@@ -6,7 +6,7 @@ from hindcast.errors import HindcastError
 from hindcast.lake import Lake
 from hindcast.problem import Problem, load_problem
 from hindcast.settings import Settings
-from hindcast.tables.schemas import faults_of, labeled_schema, split_schema
+from hindcast.tables.schemas import explain_faults, faults_of, labeled_schema, split_schema
 
 GOOD = "('a', TIMESTAMP '2013-06-01 08:00', 0, TIMESTAMP '2013-06-01 12:00', 'train')"
 PENDING = "('b', TIMESTAMP '2013-06-01 08:00', NULL, NULL, 'train')"
@@ -59,6 +59,16 @@ def test_each_fault_is_found_and_named(settings: Settings, problem: Problem, row
     _, faults = faults_of(lake, problem, "s.t", labeled_schema(problem))
     assert len(faults) == 1
     assert word in faults[0]
+    assert f"limit 0, e.g. {problem.entity.key} {'None' if row.startswith('(NULL') else row[2]}" in faults[0]
+
+
+def test_what_is_wrong_is_told_with_where_to_look(settings: Settings, problem: Problem) -> None:
+    lake = table_of(settings, problem, GOOD, "('c', TIMESTAMP '2013-06-02', 2, TIMESTAMP '2013-06-03', 'train')")
+    _, faults = faults_of(lake, problem, "s.t", labeled_schema(problem))
+    assert explain_faults(problem, "s.t", faults) == (
+        "s.t: is_late: isin([0, 1]) (1 row, limit 0, e.g. flight_id c: is_late 2). "
+        "Look at problems/flight_delay.yaml: entity, prediction_time, label and splits."
+    )
 
 
 def test_an_unknown_split_is_found(settings: Settings, problem: Problem) -> None:

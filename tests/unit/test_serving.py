@@ -5,7 +5,6 @@ import os
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -19,12 +18,13 @@ from hindcast.clock import SimulatedClock
 from hindcast.errors import HindcastError
 from hindcast.models import champion
 from hindcast.models.model import ServedModel
-from hindcast.serving.answering import Champion, Champions, Unavailable, answer
+from hindcast.serving.answering import Champion, Champions, Unavailable, answer, choose_example
 from hindcast.serving.bento import _sources, locked
 from hindcast.serving.request_form import Fault, batch_form, explain, request_form
 from hindcast.serving.request_log import RequestLog
 from hindcast.serving.server import serve_forever
 from hindcast.settings import Settings
+from tests.patience import wait_for
 from tests.tiny_model import SIGNATURE_OF_PARCELS, probability, write_package
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -104,7 +104,42 @@ def test_an_answer_says_what_it_rests_on(served: Champion, log: RequestLog, cloc
         "feature_times": {"parcels": "2024-05-01T11:00:00+00:00"},
         "missing_or_stale": [],
         "unknown_categories": [],
+        "warning": None,
     }
+
+
+def test_an_answer_from_nothing_says_so_loudly(served: Champion, log: RequestLog, clock: SimulatedClock) -> None:
+    for explained in (False, True):
+        nobody, known = answer(served, [request("nobody"), request("P1")], log, clock, explained)
+        assert nobody["warning"] == (
+            "1 of 1 feature views have no usable row for this entity at 2024-05-01T12:00:00+00:00 (parcels); the "
+            "online store is filled until 2024-05-01T11:30:00+00:00. The answer rests on little or nothing."
+        )
+        assert known["warning"] is None
+
+
+@pytest.mark.parametrize(("missing", "views", "warned"), [(0, 3, False), (1, 3, False), (2, 3, True), (1, 2, False)])
+def test_most_views_are_more_than_half(
+    served: Champion, log: RequestLog, clock: SimulatedClock, missing: int, views: int, warned: bool
+) -> None:
+    class Partly(Shelf):
+        def read(self, rows: list[dict[str, Any]], at: list[datetime]) -> Found:
+            names = [f"view{number}" for number in range(views)]
+            known = {name: [None if name in names[:missing] else NOON] for name in names}
+            return replace(super().read(rows, at), known_at=known, stale=[names[:missing]])
+
+    (said,) = answer(replace(served, reader=Partly()), [request("P1")], log, clock)
+    assert (said["warning"] is not None) == warned
+
+
+def test_the_example_is_what_most_is_known_of_until_when_the_store_is_filled() -> None:
+    nobody, known, other = ({"parcel": name, "depot": None} for name in ("nobody", "P2", "P1"))
+    filled = {"prediction_time": "2024-05-01T11:30:00+00:00"}
+    assert choose_example([nobody, known, other], Shelf()) == {"parcel": "P2"} | filled
+    assert choose_example([nobody], Shelf()) == choose_example([], Shelf()) == choose_example([known], Broken()) == {}
+    untold = Shelf(as_of=None)  # the store doesn't say until when it is filled
+    assert choose_example([known], untold) == {}
+    assert choose_example([known], untold, NOON) == {"parcel": "P2", "prediction_time": NOON.isoformat()}
 
 
 def test_an_explained_answer_adds_up_to_what_is_said(served: Champion, log: RequestLog, clock: SimulatedClock) -> None:
@@ -284,6 +319,24 @@ def test_a_fault_names_its_field(body: dict[str, Any], fault: str) -> None:
     assert explain(caught.value) == fault
 
 
+BLANK = "is empty; a key names something (a join key that isn't known is null)"
+
+
+@pytest.mark.parametrize("types", [{"depot": "VARCHAR", "parcel": "VARCHAR"}, {}])
+@pytest.mark.parametrize("blank", ["", " ", "   ", "\t\n", "\N{NO-BREAK SPACE}", "\N{IDEOGRAPHIC SPACE}"])
+def test_a_key_that_names_nothing_is_refused(types: dict[str, str], blank: str) -> None:
+    form = request_form(SIGNATURE_OF_PARCELS, types)
+    for body, fault in (
+        ({"parcel": blank, "depot": "D"}, f"parcel: {BLANK}"),
+        ({"parcel": "P", "depot": blank}, f"depot: {BLANK}"),
+        ({"parcel": blank, "depot": blank}, f"parcel: {BLANK}; depot: {BLANK}"),
+    ):
+        with pytest.raises(ValidationError) as caught:
+            form.model_validate_json(json.dumps(body))
+        assert explain(caught.value) == fault
+    assert form.model_validate_json('{"parcel": " P", "depot": null}').parcel == " P"  # type: ignore[attr-defined]
+
+
 def test_of_many_faults_a_few_are_told_and_long_names_are_shortened() -> None:
     with pytest.raises(ValidationError) as caught:
         FORM.model_validate_json(json.dumps({"parcel": "P", "depot": "D", "x" * 5000: 1} | dict.fromkeys(range(999))))
@@ -394,7 +447,7 @@ def test_serving_without_a_champion_or_its_bento_says_what_to_do(home: Settings)
 
 PARENT = """
 import os, subprocess, sys
-child = subprocess.Popen([sys.executable, "-m", "hindcast.serving.server", str(os.getpid()), "/bin/sleep", "60"])
+child = subprocess.Popen([sys.executable, "-m", "hindcast.serving.server", str(os.getpid()), "/bin/sleep", "10000"])
 print(child.pid, flush=True)
 child.wait()
 """
@@ -404,14 +457,10 @@ def test_a_server_ends_when_its_starter_is_killed() -> None:
     parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
-    while Path(f"/proc/{child}/comm").read_text() != "sleep\n":
-        time.sleep(0.02)
+    wait_for(lambda: Path(f"/proc/{child}/comm").read_text() == "sleep\n", parent)
     parent.kill()
     parent.wait()
-    deadline = time.monotonic() + 10
-    while _alive(child) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not _alive(child)
+    wait_for(lambda: not _alive(child))
 
 
 def _alive(pid: int) -> bool:

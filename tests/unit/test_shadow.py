@@ -18,6 +18,7 @@ from hindcast.serving.answering import Champion, Reader, answer
 from hindcast.serving.request_log import RequestLog
 from hindcast.serving.shadow import Shadow
 from hindcast.settings import Settings
+from tests.patience import wait_for
 from tests.tiny_model import probability, write_package
 from tests.unit.test_serving import Shelf
 
@@ -53,13 +54,6 @@ def ask(settings: Settings, shadow: Shadow, *parcels: str) -> list[dict[str, Any
     said = answer(served, requests, RequestLog(settings.request_log), clock_of(settings))
     shadow.offer(requests, said)
     return said
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 def records(settings: Settings) -> dict[str, dict[str, Any]]:

@@ -47,6 +47,14 @@ def test_both_are_measured_on_what_both_answered(lake: Lake) -> None:
     assert "m2 beside m1: 3 requests" in render([pair])
 
 
+def test_what_is_no_number_is_left_out(lake: Lake) -> None:
+    with lake.writing() as connection:
+        connection.execute("UPDATE log.shadow SET probability = 'NaN' WHERE id = 'a'")
+        connection.execute("UPDATE log.requests SET probability = NULL WHERE id = 'b'")
+    (pair,) = compare(PROBLEM, lake)
+    assert (pair.requests, pair.labeled) == (1, 0)
+
+
 def test_without_a_log_there_is_nothing_to_compare(tmp_path: Path) -> None:
     nothing = compare(PROBLEM, Lake(Settings(tmp_path, tmp_path / "home")))
     assert nothing == []

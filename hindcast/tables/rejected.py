@@ -1,0 +1,98 @@
+"""The rows that could not be read: which, and for which reasons. Rejecting is `ingest`'s work."""
+
+from dataclasses import dataclass
+
+from hindcast.checks import explain, rows
+from hindcast.lake import Lake
+
+REJECTED = "raw.rejected"
+_MOST = 3
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """One line of a source file that isn't a row of its table.
+
+    Attributes:
+        table: Without the schema.
+        file: As rows name it in `_source_file`.
+        line: Its number in the file.
+        column: The columns at fault; None where it isn't one's.
+        reason: Why, all reasons.
+        text: The line as it stands in the file; None where it can't be shown.
+    """
+
+    table: str
+    file: str
+    line: int
+    column: str | None
+    reason: str
+    text: str | None
+
+
+def list_rejected(lake: Lake, table: str | None = None, limit: int | None = None) -> list[Rejected]:
+    """Rejected rows in the order of tables, files and lines.
+
+    Args:
+        lake: That holds them.
+        table: Only this one's; None for all.
+        limit: The first so many; None for all.
+    """
+    if not lake.exists(REJECTED):
+        return []
+    with lake.reading() as connection:
+        found = connection.execute(
+            f"SELECT table_name, source_file, line, column_name, reason, text FROM {REJECTED} "
+            "WHERE $table IS NULL OR table_name = $table ORDER BY table_name, source_file, line"
+            + (f" LIMIT {int(limit)}" if limit is not None else ""),
+            {"table": table},
+        ).fetchall()
+    return [Rejected(*row) for row in found]
+
+
+def count_reasons(lake: Lake, table: str | None = None) -> dict[str, int]:
+    """How many rows were rejected for each reason (of one table, or of all), the most frequent first.
+
+    A reason names the columns and leaves out the values, by which no two rows may be alike.
+    """
+    if not lake.exists(REJECTED):
+        return {}
+    with lake.reading() as connection:
+        found = connection.execute(
+            "SELECT concat_ws(': ', column_name, regexp_replace(reason, '\".*?\" is not ', 'not ', 'gs')) AS why, "
+            f"count(*) FROM {REJECTED} WHERE $table IS NULL OR table_name = $table "
+            "GROUP BY why ORDER BY count(*) DESC, why",
+            {"table": table},
+        ).fetchall()
+    return dict(found)
+
+
+def shown_reasons(counts: dict[str, int]) -> str:
+    """The most frequent reasons with their counts, in one line."""
+    told = [f"{reason} ({count:,})" for reason, count in list(counts.items())[:_MOST]]
+    more = sum(counts.values()) - sum(list(counts.values())[:_MOST])
+    return "; ".join([*told, f"{more:,} more for other reasons"] if more else told)
+
+
+def explain_rejected(lake: Lake, table: str, read: int, limit: float, sources: str) -> str:
+    """How many of a table's rows were rejected, why, and how to list them.
+
+    Args:
+        lake: That holds them.
+        table: Its name, without the schema.
+        read: How many rows its files have.
+        limit: The share of them beyond which nothing goes on.
+        sources: Name of the declaration, which holds the limit.
+    """
+    counts = count_reasons(lake, table)
+    rejected = sum(counts.values())
+    if not rejected:
+        return f"No row of {read:,} was rejected (limit {limit:.2%})."
+    found = f"{rows(rejected)} of {read:,} rejected, {rejected / max(read, 1):.2%} (limit {limit:.2%})"
+    example = list_rejected(lake, table, 1)[0]
+    return explain(
+        found,
+        shown_reasons(counts),
+        f"e.g. line {example.line} of {example.file}; `hindcast rejected {table}` lists them",
+        f"problems/sources/{sources}.yaml: tables.{table}.max_rejected_share and columns",
+    )
