@@ -370,12 +370,12 @@ def _complete(
         "UNION ALL SELECT _n, _former AS _row FROM arrivals WHERE _former IS NOT NULL)"
     )
     for instant, group in columns.groups.items():
-        is_late = f"d.{instant} <= {_before(ingested, declared, 'd')}"
+        came_late = f"d.{instant} <= {_before(ingested, declared, 'd')}"
         connection.execute(
             f"""
             CREATE OR REPLACE TEMP TABLE completing AS
             SELECT p._row, {", ".join(f"d.{column}" for column in group)},
-                CASE WHEN {is_late} THEN {now} ELSE d.{instant} END AS {instant}, {is_late} AS _late
+                CASE WHEN {came_late} THEN {now} ELSE d.{instant} END AS {instant}, {came_late} AS _late
             FROM {pairs} p JOIN delivered d USING (_n) JOIN {name} old ON old.rowid = p._row
             WHERE old.{instant} IS NULL AND d.{instant} IS NOT NULL
             """
