@@ -102,6 +102,12 @@ def roll_back(settings: Settings, at: datetime) -> dict[str, Any]:
         return _put_in_use(settings, champion, entry)
 
 
+def packages_in_use(settings: Settings) -> list[Path]:
+    """The packages of the models that answer: the champion's, then its shadow's."""
+    entries = filter(None, (current(settings), current_shadow(settings)))
+    return [settings.models / entry["version"] for entry in entries]
+
+
 def current_shadow(settings: Settings) -> dict[str, Any] | None:
     """What `shadow.json` says: `version` of the challenger that is asked beside the champion, and `since` (UTC)."""
     path = settings.shadow_file

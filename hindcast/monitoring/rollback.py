@@ -5,7 +5,7 @@ from datetime import datetime
 
 from hindcast.errors import HindcastError
 from hindcast.features.definition import definition
-from hindcast.features.store import materialise
+from hindcast.features.store import fill_for
 from hindcast.lake import Lake
 from hindcast.models import champion
 from hindcast.models.model import FEATURES, ServedModel
@@ -63,7 +63,7 @@ def roll_back(settings: Settings, lake: Lake, now: datetime) -> Rollback:
     defined = model.metadata.get("feature_definition")
     refilled = registry.exists() and defined != definition(settings, model.signature.feature_service)
     if refilled:
-        materialise(settings, None, now, registry)
+        fill_for(settings, model.folder, now)
     entry = champion.roll_back(settings, now)
     predictions = replayed.predictions
     return Rollback(
