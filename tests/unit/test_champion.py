@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hindcast.errors import HindcastError
-from hindcast.models.champion import champion_folder, current, previous, promote, roll_back, settle
+from hindcast.models.champion import apply_verdict, champion_folder, current, previous, promote, roll_back
 from hindcast.settings import Settings
 from tests.tiny_model import write_package
 
@@ -58,16 +58,16 @@ def test_a_refused_challenger_leaves_the_champion(settings: Settings) -> None:
         write_package(settings.models, version)
     verdict(settings, "v1", True)
     verdict(settings, "v2", False)
-    assert settle(settings, "v1", MAY)["version"] == "v1"
-    assert settle(settings, "v2", JUNE)["version"] == "v1"
+    assert apply_verdict(settings, "v1", MAY)["version"] == "v1"
+    assert apply_verdict(settings, "v2", JUNE)["version"] == "v1"
 
 
 def test_a_refused_first_challenger_is_an_error_that_says_why(settings: Settings) -> None:
     verdict(settings, "v1", False)
     with pytest.raises(HindcastError, match=r"v1 was refused \(bar\), and there is no earlier champion"):
-        settle(settings, "v1", MAY)
+        apply_verdict(settings, "v1", MAY)
     with pytest.raises(HindcastError, match="v2 was never judged"):
-        settle(settings, "v2", MAY)
+        apply_verdict(settings, "v2", MAY)
 
 
 def in_use(settings: Settings, *versions: str) -> None:
@@ -82,7 +82,7 @@ def test_a_rollback_restores_the_champion_before_and_a_second_one_the_one_before
     assert back == current(settings)
     assert (back["version"], back["rolled_back"], back["previous"]) == ("v2", "v3", "v1")
     assert back["promoted_at"] == "2024-06-01T00:00:00+00:00"
-    assert back["verdict"] == str(settings.verdicts / "v2.json")
+    assert back["verdict"] == "v2.json"
     assert champion_folder(settings) == settings.models / "v2"
     assert roll_back(settings, JUNE)["version"] == "v1"
     with pytest.raises(HindcastError, match="no champion before the present one"):
@@ -102,7 +102,7 @@ def roll_forward(settings: Settings) -> list[dict[str, str]]:
 def test_what_was_gone_back_from_is_not_put_in_use_by_its_old_verdict(settings: Settings) -> None:
     in_use(settings, "v1", "v2")
     roll_back(settings, JUNE)
-    assert settle(settings, "v2", JUNE)["version"] == "v1"
+    assert apply_verdict(settings, "v2", JUNE)["version"] == "v1"
     promote(settings, "v2", JUNE, verdict(settings, "v2", True))  # a person may
     assert champion_folder(settings).name == "v2"
 

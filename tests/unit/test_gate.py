@@ -19,7 +19,7 @@ from hindcast.models.gate import (
     bar_checks,
     champion_check,
     compare,
-    hold,
+    evaluate_gate,
     judge,
     keep,
     parity_check,
@@ -133,7 +133,7 @@ def test_a_challenger_is_held_against_the_champion_on_the_same_rows(settings: Se
     problem, data, candidates = trained_parcels()
     report = evaluate(problem, data.frame, candidates).report
     first = build(settings, problem, data, candidates, report, ["parcel_id"])
-    said = hold(settings, problem, data, report, first.folder, NOON)
+    said = evaluate_gate(settings, problem, data, report, first.folder, NOON)
     assert said.verdict == PROMOTED, shown_checks(said.checks)
     assert [check.name for check in said.checks][-4:] == [
         "model_roc_auc",
@@ -142,13 +142,13 @@ def test_a_challenger_is_held_against_the_champion_on_the_same_rows(settings: Se
         "not_worse_than_champion",
     ]
     promote(settings, first.version, NOON, verdict_file(settings, first.version))
-    assert hold(settings, problem, data, report, first.folder, NOON).verdict == ALREADY
+    assert evaluate_gate(settings, problem, data, report, first.folder, NOON).verdict == ALREADY
 
     other = json.loads(json.dumps(report))
     for entry in other["candidates"]:
         entry["chosen"] = not entry["chosen"]
     second = build(settings, problem, data, candidates, other, ["parcel_id"])
-    said = hold(settings, problem, data, other, second.folder, NOON)
+    said = evaluate_gate(settings, problem, data, other, second.folder, NOON)
     compared = said.checks[-1]
     assert said.champion == first.version
     assert compared.detail.startswith(f"{first.version}: difference of log_loss ")
