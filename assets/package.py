@@ -83,7 +83,7 @@ def verdict(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[ty
     )
 
 
-@asset(deps=["verdict", "feature_views"])
+@asset(deps=["verdict"])
 def champion(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
     """The package in use: the challenger if the gate promoted it, else the one before."""
     from hindcast.features.store import fill_for

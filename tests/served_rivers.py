@@ -14,6 +14,7 @@ from hindcast.models.model import FEATURES, Feature, ServedModel
 from hindcast.monitoring.parity import Parity, measure
 from hindcast.serving.answering import Champion, Reader, answer
 from hindcast.serving.request_log import RequestLog, compact
+from hindcast.settings import Settings
 from tests.feature_world import at, make_world, register, river_problem
 from tests.tiny_model import SIGNATURE_OF_PARCELS, write_package
 
@@ -42,7 +43,11 @@ class Rivers:
     """A home that serves the rivers' world by the tiny model `m1`, whose score is the level less 30."""
 
     def __init__(self, folder: Path) -> None:
-        self.settings = register(make_world(folder))
+        self.set_up(register(make_world(folder)))
+
+    def set_up(self, settings: Settings) -> None:
+        """Takes a world that is registered."""
+        self.settings = settings
         self.lake = Lake(self.settings)
         self.log = RequestLog(self.settings.request_log)
         self.package("m1")
