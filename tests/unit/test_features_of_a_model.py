@@ -12,31 +12,23 @@ from typing import Any
 import pytest
 
 from hindcast.errors import HindcastError
-from hindcast.features.definition import definition
 from hindcast.features.feature_service import open_online_store
 from hindcast.features.online import FeatureReader
-from hindcast.features.store import apply, fill_for, historical_features, materialise, open_store
+from hindcast.features.store import fill_for, materialise, open_store
 from hindcast.models import champion
 from hindcast.models.gate import against_champion
-from hindcast.models.model import BASELINE, FEATURES, ServedModel
+from hindcast.models.model import FEATURES, ServedModel
 from hindcast.models.promotion import promote_by_hand
-from hindcast.models.reference import HistoricRates
 from hindcast.models.scoring import evaluate_period, score_period
-from hindcast.models.training_data import TrainingData
 from hindcast.monitoring.rollback import roll_back
-from hindcast.problem import Problem
 from hindcast.settings import Settings
 from hindcast.tables import transform
-from tests.feature_world import REPOSITORY, at, make_world, register, river_problem
+from tests.feature_world import REPOSITORY, at, make_world, register
 from tests.redis_server import redis_server, use_redis
-from tests.served_rivers import SIGNATURE, Rivers
-from tests.tiny_model import write_package
+from tests.served_rivers import LESS, SMALLER, Rivers, batch_problem, package, redeclare, trained
 
 NOW = at("05 10:00")
 A = {"gauge": "A", "river_id": 1, "reach": 4}
-LESS = REPOSITORY.replace(', Field(name="state", dtype=String)]', "]").replace("flow, moon]", "flow]")
-SMALLER = replace(SIGNATURE, features=tuple(each for each in SIGNATURE.features if each.name not in ("state", "phase")))
-MADE = {"training_declaration": "d", "training_code": "c"}
 
 
 @pytest.fixture(params=["sqlite", "redis"])
@@ -63,25 +55,6 @@ def in_use(rivers: Rivers) -> Rivers:
     return rivers
 
 
-def package(rivers: Rivers, version: str, signature: Any = SIGNATURE, bias: float = -30.0) -> Path:
-    rates = HistoricRates(("river_id",), 0.5, {("1",): 0.75}).to_json().encode()
-    return write_package(
-        rivers.settings.models,
-        version,
-        bias=bias,
-        signature=signature,
-        explained=False,
-        more={FEATURES: rivers.settings.feast_registry.read_bytes(), BASELINE: rates},
-        feature_definition=definition(rivers.settings, "floods"),
-        **MADE,
-    )
-
-
-def redeclare(rivers: Rivers, text: str = LESS) -> None:
-    (rivers.settings.feature_repo / "features.py").write_text(text)
-    apply(rivers.settings)
-
-
 def served_by(rivers: Rivers, version: str, instant: datetime = NOW) -> dict[str, Any]:
     """Features and probability that a service gives, which opened its reader after whatever happened before."""
     model = ServedModel.load(rivers.settings.models / version)
@@ -95,10 +68,6 @@ def served_by(rivers: Rivers, version: str, instant: datetime = NOW) -> dict[str
 def held(settings: Settings) -> dict[str, datetime]:
     config = open_store(settings).config
     return open_online_store(config).filled(config)
-
-
-def batch_problem() -> Problem:
-    return river_problem().model_copy(update={"labeled_table": "split.days"})
 
 
 def scored(rivers: Rivers, version: str) -> list[tuple[Any, ...]]:
@@ -245,58 +214,6 @@ def test_what_can_no_longer_be_made_is_said_wherever_it_is_asked_for(
     with pytest.raises(HindcastError, match=told):
         roll_back(settings, rivers.lake, NOW)
     assert champion.champion_folder(settings).name == "m2"
-
-
-def trained(rivers: Rivers) -> TrainingData:
-    """A training set as it is made by the repository of now, in which each of five days is a test day."""
-    with rivers.lake.reading() as connection:
-        days = connection.execute(
-            "SELECT * REPLACE ('test' AS split) FROM split.days WHERE gauge IS NOT NULL ORDER BY day_id"
-        ).pl()
-    frame = historical_features(rivers.settings, batch_problem(), days)
-    window = (at("05 00:00"), at("11 00:00"))
-    return TrainingData(frame, {"test": window}, window[1], rivers.lake.snapshot())
-
-
-def test_the_gate_compares_each_model_on_its_own_features(sqlite_rivers: Rivers) -> None:
-    """Five days, one row each. The champion says sigmoid(level - 1); m2, since the level counts for an hour alone,
-    sigmoid(0 - 1).
-    """
-    rivers, settings = sqlite_rivers, sqlite_rivers.settings
-    package(rivers, "own", bias=-1.0)
-    rivers.write("DELETE FROM split.days; DELETE FROM features.levels")
-    for day in range(5, 10):
-        six = f"'2020-01-0{day} 06:00'"
-        rivers.write(f"INSERT INTO features.levels VALUES ('A', {six}, {six}, 3, NULL)")
-        rivers.write(
-            f"INSERT INTO split.days VALUES ('d{day}', 'A', 1, 4, TIMESTAMP '2020-01-0{day} 09:00', 1, "
-            f"TIMESTAMP '2020-01-0{day} 10:00', 'test')"
-        )
-    redeclare(rivers, LESS.replace("ttl=timedelta(hours=6)", "ttl=timedelta(hours=1)"))
-    m2 = ServedModel.load(package(rivers, "m2", SMALLER, bias=-1.0))
-    data = trained(rivers)
-    assert data.frame["level"].to_list() == [None] * 5 and "state" not in data.frame.columns
-    question, changed, check = against_champion(settings, batch_problem(), data, m2, "own")
-    assert (question, changed, check.name, check.holds) == ("change", ("features",), "better_than_champion", False)
-    # -log(sigmoid(-1)) is 1.313262, -log(sigmoid(2)) is 0.126928.
-    assert check.value == pytest.approx(1.313262 - 0.126928, abs=1e-5)
-    assert check.detail.endswith("5 days, 5 rows")
-    rivers.write("UPDATE features.levels SET level = 1000")  # the snapshot of the training set counts
-    assert against_champion(settings, batch_problem(), data, m2, "own")[2].value == check.value
-
-
-def test_rows_that_the_champion_cannot_have_are_left_out_and_none_at_all_is_left_to_a_person(
-    sqlite_rivers: Rivers,
-) -> None:
-    rivers, settings = sqlite_rivers, sqlite_rivers.settings
-    redeclare(rivers)
-    m2 = ServedModel.load(package(rivers, "m2", SMALLER))
-    data = trained(rivers)
-    rivers.write("DELETE FROM split.days")
-    later = replace(data, snapshot=rivers.lake.snapshot())
-    _, _, check = against_champion(settings, batch_problem(), later, m2, "m0")
-    assert (check.name, check.holds) == ("comparable_with_champion", False)
-    assert "has 0 rows in common with it, of 0 days; there must be 2" in check.detail
 
 
 def test_a_period_is_judged_by_the_models_own_features_and_baseline(sqlite_rivers: Rivers) -> None:

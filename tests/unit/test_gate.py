@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from hindcast.models.champion import promote
@@ -39,6 +40,7 @@ from hindcast.models.model import ServedModel
 from hindcast.models.package import build
 from hindcast.settings import Settings
 from tests.made_up_problem import parcels_data, parcels_problem, trained_parcels
+from tests.served_rivers import LESS, SMALLER, Rivers, batch_problem, package, redeclare, trained
 from tests.tiny_model import write_package
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -383,3 +385,80 @@ def test_checks_are_shown_with_their_numbers() -> None:
         "| good | yes | 1 | 0.5 |  |",
         "| gone | **no** |  |  | why |",
     ]
+
+
+@pytest.fixture
+def rivers(tmp_path: Path) -> Rivers:
+    """A home in which m0 was packaged with the level, the state and the moon's phase among its features."""
+    rivers = Rivers(tmp_path)
+    package(rivers, "m0")
+    return rivers
+
+
+def test_the_gate_compares_each_model_on_its_own_features(rivers: Rivers) -> None:
+    """Five days, one row each. The champion says sigmoid(level - 1); m2, since the level counts for an hour alone,
+    sigmoid(0 - 1).
+    """
+    settings = rivers.settings
+    package(rivers, "own", bias=-1.0)
+    rivers.write("DELETE FROM split.days; DELETE FROM features.levels")
+    for day in range(5, 10):
+        six = f"'2020-01-0{day} 06:00'"
+        rivers.write(f"INSERT INTO features.levels VALUES ('A', {six}, {six}, 3, NULL)")
+        rivers.write(
+            f"INSERT INTO split.days VALUES ('d{day}', 'A', 1, 4, TIMESTAMP '2020-01-0{day} 09:00', 1, "
+            f"TIMESTAMP '2020-01-0{day} 10:00', 'test')"
+        )
+    redeclare(rivers, LESS.replace("ttl=timedelta(hours=6)", "ttl=timedelta(hours=1)"))
+    m2 = ServedModel.load(package(rivers, "m2", SMALLER, bias=-1.0))
+    data = trained(rivers)
+    assert data.frame["level"].to_list() == [None] * 5 and "state" not in data.frame.columns
+    question, changed, check = against_champion(settings, batch_problem(), data, m2, "own")
+    assert (question, changed, check.name, check.holds) == ("change", ("features",), "better_than_champion", False)
+    # -log(sigmoid(-1)) is 1.313262, -log(sigmoid(2)) is 0.126928.
+    assert check.value == pytest.approx(1.313262 - 0.126928, abs=1e-5)
+    assert check.detail.endswith("5 days, 5 rows")
+    rivers.write("UPDATE features.levels SET level = 1000")  # the snapshot of the training set counts
+    assert against_champion(settings, batch_problem(), data, m2, "own")[2].value == check.value
+
+
+def test_rows_that_the_champion_cannot_have_are_left_out_and_none_at_all_is_left_to_a_person(rivers: Rivers) -> None:
+    settings = rivers.settings
+    redeclare(rivers)
+    m2 = ServedModel.load(package(rivers, "m2", SMALLER))
+    data = trained(rivers)
+    rivers.write("DELETE FROM split.days")
+    later = replace(data, snapshot=rivers.lake.snapshot())
+    _, _, check = against_champion(settings, batch_problem(), later, m2, "m0")
+    assert (check.name, check.holds) == ("comparable_with_champion", False)
+    assert "has 0 rows in common with it, of 0 days; there must be 2" in check.detail
+
+
+def test_features_that_are_defined_alike_are_those_of_the_training_set(rivers: Rivers) -> None:
+    """The lake could not tell them any more; the training set's rows are the same."""
+    m2 = ServedModel.load(package(rivers, "m2", bias=-20.0))
+    data = trained(rivers)
+    later = data.frame.with_columns(asked_at=data.frame["asked_at"] + pl.duration(days=pl.int_range(pl.len())))
+    data = replace(data, frame=later)
+    rivers.write("DROP TABLE features.levels")
+    question, changed, check = against_champion(rivers.settings, batch_problem(), data, m2, "m0")
+    assert (question, changed, check.name) == ("refresh", (), "not_worse_than_champion")
+    assert check.detail.endswith(f"{len(later)} days, {len(later)} rows")
+
+
+def test_a_champion_of_before_that_defines_nothing_is_fed_by_the_training_set(settings: Settings) -> None:
+    write_package(settings.models, "old")
+    model = ServedModel.load(write_package(settings.models, "new", **MADE))
+    question, changed, check = against_champion(settings, PROBLEM, parcels_data(), model, "old")
+    assert (question, changed, check.value) == ("change", ("features", "parameters", "code"), 0.0)
+
+
+def test_a_split_table_that_lacks_what_the_champion_is_found_by_is_left_to_a_person(rivers: Rivers) -> None:
+    redeclare(rivers)
+    m2 = ServedModel.load(package(rivers, "m2", SMALLER))
+    data = trained(rivers)
+    rivers.write("ALTER TABLE split.days DROP COLUMN reach")
+    data = replace(data, snapshot=rivers.lake.snapshot())
+    _, _, check = against_champion(rivers.settings, batch_problem(), data, m2, "m0")
+    assert (check.name, check.holds) == ("comparable_with_champion", False)
+    assert "split.days no longer has reach, which it needs." in check.detail

@@ -6,9 +6,14 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from click.testing import CliRunner
 
+from hindcast.cli import cli
+from hindcast.clock import SimulatedClock
 from hindcast.errors import HindcastError
 from hindcast.models import champion, promotion
 from hindcast.models.champion import apply_verdict, current
@@ -16,10 +21,10 @@ from hindcast.models.gate import verdict_file
 from hindcast.models.model import CHECKSUMS, FEATURES, METADATA, SAMPLE, SIGNATURE, ServedModel
 from hindcast.models.promotion import import_package, promote_by_hand
 from hindcast.models.scoring import score_period
-from hindcast.problem import Problem
-from tests.feature_world import at, river_problem
+from tests.feature_world import ROOT, at
 from tests.served_rivers import SIGNATURE as RIVERS
-from tests.served_rivers import Rivers
+from tests.served_rivers import Rivers, package
+from tests.served_rivers import batch_problem as problem
 from tests.tiny_model import write_package
 
 NOW = at("05 10:00")
@@ -41,10 +46,6 @@ def rivers(tmp_path: Path) -> Rivers:
         json.dumps({"version": "m2", "verdict": "a person decides", "promoted": False, "checks": [], "earlier": []})
     )
     return rivers
-
-
-def problem() -> Problem:
-    return river_problem().model_copy(update={"labeled_table": "split.days"})
 
 
 def test_a_promotion_by_hand_says_who_when_and_why(rivers: Rivers) -> None:
@@ -246,3 +247,39 @@ def test_what_is_here_already_is_not_brought_in_again(rivers: Rivers, theirs: Pa
     import_package(rivers.settings, problem(), theirs, NOW)
     with pytest.raises(HindcastError, match=f"{theirs.name} is in this home already"):
         import_package(rivers.settings, problem(), theirs, NOW)
+
+
+@pytest.fixture
+def command(rivers: Rivers, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Runs `hindcast` in the rivers' home, as of its clock."""
+    settings = rivers.settings
+    content = yaml.safe_load((ROOT / "problems" / "flight_delay.yaml").read_text())
+    content |= {"name": "floods", "labeled_table": "split.days", "split_table": "split.days"}
+    content |= {"feature_service": "floods", "entity": {"name": "day", "key": "day_id"}}
+    content["prediction_time"]["column"] = "asked_at"
+    content["label"] |= {"column": "flooded", "known_at": "flooded_known_at"}
+    settings.problem_file.parent.mkdir()
+    settings.problem_file.write_text(yaml.safe_dump(content))
+    SimulatedClock(settings.clock_file, NOW).move_to(at("20 00:00"))
+    monkeypatch.setenv("HINDCAST_ROOT", str(settings.root))
+    monkeypatch.setenv("HINDCAST_HOME", str(settings.home))
+
+    def run(*arguments: str) -> Any:
+        done = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return json.loads(done.output) if "--json" in arguments else done.output
+
+    return run
+
+
+def test_the_commands_say_what_was_done(rivers: Rivers, theirs: Path, command: Callable[..., Any]) -> None:
+    brought = command("import", str(theirs), "--json")
+    assert (brought["version"], brought["origin"], brought["by"]) == (theirs.name, str(theirs), "ann")
+    package(rivers, "m3")
+    judged = command("evaluate", "--from", "2020-01-05", "--to", "2020-01-05", "--model", "m3", "--json")
+    assert (judged["model_version"], judged["rows"]) == ("m3", 4)
+    assert command("shadow", theirs.name) == f"{theirs.name} is asked beside the champion.\n"
+    promoted = command("promote", theirs.name, "--because", "it floods", "--json")
+    assert (promoted["version"], promoted["previous"], promoted["because"]) == (theirs.name, "m1", "it floods")
+    said = command("promote", "m2", "--because", "it floods less")
+    assert said.startswith(f"m2 is the champion; before it: {theirs.name}.\nRecorded: ann decided at 2020-01-20T00:00")
