@@ -27,11 +27,8 @@ MAY, JUNE = datetime(2024, 5, 1, tzinfo=UTC), datetime(2024, 6, 1, tzinfo=UTC)
 def verdict(settings: Settings, version: str, promoted: bool) -> Path:
     file = settings.verdicts / f"{version}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(
-        json.dumps(
-            {"promoted": promoted, "checks": [{"name": "bar", "holds": promoted}, {"name": "fine", "holds": True}]}
-        )
-    )
+    checks = [{"name": "bar", "holds": promoted}, {"name": "fine", "holds": True}]
+    file.write_text(json.dumps({"promoted": promoted, "checks": checks}))
     return file
 
 
