@@ -32,6 +32,7 @@ from hindcast.models.reference import HistoricRates, read_reference
 from hindcast.models.training import Candidates, probabilities
 from hindcast.models.training_data import TrainingData, columns, split_rows
 from hindcast.problem import Problem
+from hindcast.serving.bento import _copy_package
 from hindcast.settings import Settings
 from tests.made_up_problem import parcels_problem, trained_parcels
 
@@ -238,3 +239,13 @@ def test_the_code_that_makes_a_model_has_a_name_that_no_other_file_changes(tmp_p
         shutil.rmtree(tmp_path / "home" / "two")
         assert made_by(tmp_path / "two") != first
         (tmp_path / "two" / name).write_text(name)
+
+
+def test_a_bentos_copy_is_whole_without_the_rows_that_only_monitoring_reads(
+    settings: Settings, trained: Trained, tmp_path: Path
+) -> None:
+    folder = packaged(settings, trained).folder
+    _copy_package(folder, tmp_path / "copy")
+    assert ServedModel.load(tmp_path / "copy").smoke_test() < 1e-6
+    names = {path.name for path in folder.iterdir()}
+    assert {path.name for path in (tmp_path / "copy").iterdir()} == names - {REFERENCE}
