@@ -57,6 +57,7 @@ def history(roc_auc: float) -> dict[str, Any]:
 
 
 def test_every_check_must_hold() -> None:
+    assert (PROMOTED, REFUSED, ALREADY) == ("promoted", "refused", "already champion")
     assert judge("v1", None, [GOOD, GOOD], NOON).verdict == PROMOTED
     refused = judge("v1", "v0", [GOOD, BAD], NOON)
     assert (refused.verdict, refused.promoted, refused.champion) == (REFUSED, False, "v0")
