@@ -26,7 +26,7 @@ def evaluation(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore
 
     settings, problem = hindcast.settings, hindcast.problem
     found = Candidates.load(settings.candidates_file)
-    data = read_training_data(hindcast.lake, problem, found.snapshot)
+    data = read_training_data(hindcast.lake, problem, found.snapshot, found.training_hash)
     result = evaluate(problem, data.frame, found)
     report = result.to_json()
     write_atomically(settings.reports / "evaluation.json", report)

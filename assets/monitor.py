@@ -98,7 +98,7 @@ def serving_parity(hindcast: HindcastResource) -> MaterializeResult:  # type: ig
 
 
 @asset(
-    deps=[labeled_requests, serving_parity, AssetKey("champion"), AssetKey(["train", "training_set"])],
+    deps=[labeled_requests, serving_parity, AssetKey("champion")],
     description="The verdict on the last window of requests: drift and realised performance, against the period that "
     "the champion was held against. `retrain_on_report` reads it.",
     check_specs=[

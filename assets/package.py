@@ -30,11 +30,11 @@ def model_package(hindcast: HindcastResource) -> MaterializeResult:  # type: ign
 
     settings, problem = hindcast.settings, hindcast.problem
     candidates = Candidates.load(settings.candidates_file)
-    data = read_training_data(hindcast.lake, problem, candidates.snapshot)
+    data = read_training_data(hindcast.lake, problem, candidates.snapshot, candidates.training_hash)
     report = json.loads((settings.reports / "evaluation.json").read_text())
     columns, defined = request_columns(settings, problem.feature_service), definition(settings, problem.feature_service)
     registry = settings.feast_registry.read_bytes()
-    built = build(settings, problem, data, candidates, report, *columns, defined, registry)
+    built = build(settings, problem, data, candidates, report, *columns, defined, registry, hindcast.lake.identity())
     return MaterializeResult(
         metadata={
             "version": built.version,
@@ -53,26 +53,30 @@ def model_package(hindcast: HindcastResource) -> MaterializeResult:  # type: ign
 )
 def verdict(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
     """Whether the package may be used: each check with its value and limit, kept as a file."""
-    from hindcast.models.gate import REFUSED, hold, shown_checks
+    from hindcast.models.gate import ALREADY, evaluate_gate, shown_checks
     from hindcast.models.package import challenger_folder
     from hindcast.models.training import Candidates
 
     settings, problem = hindcast.settings, hindcast.problem
-    data = read_training_data(hindcast.lake, problem, Candidates.load(settings.candidates_file).snapshot)
+    candidates = Candidates.load(settings.candidates_file)
+    data = read_training_data(hindcast.lake, problem, candidates.snapshot, candidates.training_hash)
     report = json.loads((settings.reports / "evaluation.json").read_text())
-    said = hold(settings, problem, data, report, challenger_folder(settings), hindcast.clock.now())
+    said = evaluate_gate(settings, problem, data, report, challenger_folder(settings), hindcast.clock.now())
+    accepted = said.promoted or said.verdict == ALREADY
     return MaterializeResult(
         metadata={
             "version": said.version,
             "verdict": said.verdict,
+            "question": said.question or "none: there is no other champion",
+            "changed": list(said.changed),
             "champion_before": said.champion or "none",
             "checks": MetadataValue.md(shown_checks(said.checks)),
         },
-        data_version=DataVersion(f"{said.version} {said.verdict != REFUSED}"),
+        data_version=DataVersion(f"{said.version} {accepted}"),
         check_results=[
             AssetCheckResult(
                 check_name="gate",
-                passed=said.verdict != REFUSED,
+                passed=accepted,
                 severity=AssetCheckSeverity.WARN,
                 description=" ".join(_told(problem.name, check) for check in said.checks if not check.holds)
                 or "all hold",
@@ -95,15 +99,17 @@ def _told(problem: str, check: Check) -> str:
 @asset(deps=["verdict"])
 def champion(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
     """The package in use: the challenger if the gate promoted it, else the one before."""
-    from hindcast.models.champion import settle
+    from hindcast.features.store import fill_for
+    from hindcast.models.champion import apply_verdict, champion_folder
     from hindcast.models.package import challenger_folder
 
-    settings = hindcast.settings
-    entry = settle(settings, challenger_folder(settings).name, hindcast.clock.now())
+    settings, now = hindcast.settings, hindcast.clock.now()
+    challenger = challenger_folder(settings).name
+    entry = apply_verdict(settings, challenger, now, lambda folder: fill_for(settings, folder, now))
     return MaterializeResult(
         metadata={
             "version": entry["version"],
-            "path": MetadataValue.path(entry["path"]),
+            "path": MetadataValue.path(champion_folder(settings)),
             "promoted_at": entry["promoted_at"],
             "previous": entry["previous"] or "none",
             "promotions": len(entry["history"]),

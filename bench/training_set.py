@@ -116,7 +116,7 @@ def exporting(home: str, folder: str) -> Work:
         import pyarrow.parquet as pq
 
         from hindcast.features.feature_service import find_service, open_store, service_views
-        from hindcast.features.retrieval import feature_table
+        from hindcast.features.lake_source import feature_table
         from hindcast.lake import Lake
 
         store = open_store(settings)

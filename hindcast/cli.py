@@ -115,7 +115,47 @@ def rollback(as_json: bool) -> None:
     else:
         click.echo(f"None of its {done.logged:,} logged requests could be answered once more.")
     if done.refilled:
-        click.echo("Its features are defined otherwise today: go back to that code, or they will get old.")
+        click.echo("The online store was filled for it, by its own definitions of its features.")
+
+
+@cli.command()
+@click.argument("version")
+@click.option("--because", required=True, help="Why; it is recorded.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+def promote(version: str, because: str, as_json: bool) -> None:
+    """Put the model VERSION in use, whatever the gate said of it: where it can't decide, a person does."""
+    from hindcast.clock import clock_of
+    from hindcast.models.promotion import promote_by_hand
+
+    settings, problem, _ = _start()
+    done = promote_by_hand(settings, problem, version, because, clock_of(settings, problem).now())
+    if as_json:
+        click.echo(json.dumps(asdict(done), indent=2))
+        return
+    click.echo(f"{done.version} is the champion; before it: {done.previous or 'none'}.")
+    click.echo(f"Recorded: {done.by} decided at {done.at}, because: {done.because}")
+
+
+@cli.command("import")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+def import_(folder: Path, as_json: bool) -> None:
+    """Bring in a model package (FOLDER) of another home, once it is shown to work here.
+
+    A package holds code (its features' functions): import only what comes from people you trust.
+    """
+    from hindcast.clock import clock_of
+    from hindcast.models.promotion import import_package
+
+    settings, problem, _ = _start()
+    done = import_package(settings, problem, folder, clock_of(settings, problem).now())
+    if as_json:
+        click.echo(json.dumps(asdict(done), indent=2))
+        return
+    click.echo(f"{done.version} was brought in from {done.origin}.")
+    click.echo(
+        f"Score it by `hindcast evaluate --model {done.version}`, or ask it by `hindcast shadow {done.version}`."
+    )
 
 
 @cli.command()
@@ -125,6 +165,7 @@ def rollback(as_json: bool) -> None:
 def shadow(version: str | None, off: bool, as_json: bool) -> None:
     """Have the model VERSION be asked beside the champion; without one, compare the two so far."""
     from hindcast.clock import clock_of
+    from hindcast.features.store import fill_for
     from hindcast.models.champion import set_shadow
     from hindcast.monitoring.shadowing import compare, render
 
@@ -132,7 +173,8 @@ def shadow(version: str | None, off: bool, as_json: bool) -> None:
     if version or off:
         if version and off:
             raise HindcastError("Give a version or --off, not both.")
-        set_shadow(settings, version, clock_of(settings, problem).now())
+        now = clock_of(settings, problem).now()
+        set_shadow(settings, version, now, lambda folder: fill_for(settings, folder, now))
         click.echo(f"{version} is asked beside the champion." if version else "No challenger is asked any more.")
         return
     found = compare(problem, lake)
@@ -181,13 +223,14 @@ def docs() -> None:
 @cli.command()
 @click.option("--from", "starts", type=click.DateTime(["%Y-%m-%d"]), required=True, help="First day (UTC).")
 @click.option("--to", "ends", type=click.DateTime(["%Y-%m-%d"]), required=True, help="Last day (UTC), included.")
+@click.option("--model", "version", help="Version of a package of this home; the champion where left out.")
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
-def evaluate(starts: datetime, ends: datetime, as_json: bool) -> None:
-    """Score the champion on a period, features as known then, once its labels have come."""
-    from hindcast.models.hindsight import evaluate_champion
+def evaluate(starts: datetime, ends: datetime, version: str | None, as_json: bool) -> None:
+    """Score the champion, or another model, on a period, features as known then, once its labels have come."""
+    from hindcast.models.hindsight import evaluate_model
 
-    settings, problem, lake = _start()
-    result = evaluate_champion(settings, problem, lake, starts.replace(tzinfo=UTC), ends.replace(tzinfo=UTC))
+    settings, problem, _ = _start()
+    result = evaluate_model(settings, problem, starts.replace(tzinfo=UTC), ends.replace(tzinfo=UTC), version)
     if as_json:
         click.echo(json.dumps(result, indent=2, sort_keys=True))
     else:

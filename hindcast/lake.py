@@ -5,6 +5,7 @@ What a table holds is not known here; where the files lie is known only to `sett
 
 import importlib.util
 import re
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from hindcast.errors import HindcastError
 from hindcast.files import exclusive
 from hindcast.settings import Settings
 
+_IDENTITY = "control.lake"
 # DuckDB looks an extension up by its own name, which isn't always the wheel's.
 _EXTENSION_WHEELS = {"sqlite_scanner": "sqlite", "ducklake": "ducklake"}
 
@@ -76,6 +78,18 @@ class Lake:
         """Number of the newest snapshot: the data's version."""
         with self.reading() as connection:
             return int(connection.execute("SELECT id FROM lake.current_snapshot()").fetchall()[0][0])
+
+    def identity(self) -> str:
+        """UUID of this lake, kept in it and made when it is first asked for: a copy has it too, another lake hasn't."""
+        if self.exists(_IDENTITY):
+            with self.reading() as connection:
+                return str(connection.execute(f"SELECT id FROM {_IDENTITY}").fetchall()[0][0])
+        with self.writing() as connection:
+            if not has_table(connection, _IDENTITY):  # else somebody else was first
+                connection.execute("CREATE SCHEMA IF NOT EXISTS control")
+                connection.execute(f"CREATE TABLE {_IDENTITY} (id VARCHAR)")
+                connection.execute(f"INSERT INTO {_IDENTITY} VALUES (?)", [str(uuid.uuid4())])
+            return str(connection.execute(f"SELECT id FROM {_IDENTITY}").fetchall()[0][0])
 
     def exists(self, table: str) -> bool:
         """Whether `schema.table` is in the newest snapshot; False where there is no lake yet."""

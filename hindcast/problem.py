@@ -103,7 +103,16 @@ class Metrics(Strict):
     primary: str = Field(description="Decides between candidates on validation.")
     bars: dict[str, Bar] = Field(description="Per metric, on the test period.")
     tolerance: float = Field(
-        default=0.0, ge=0, description="Of the primary metric: how much worse than the champion counts as no worse."
+        default=0.0,
+        ge=0,
+        description="Of the primary metric: how much worse than the champion a refreshed model may be, at its "
+        "interval's end, and counts as no worse.",
+    )
+    margin: float = Field(
+        default=0.0005,
+        ge=0,
+        description="Of the primary metric: by how much more than 0 a changed model must be better than the champion, "
+        "at its interval's end. Two models that differ by their seed alone differ by about as much.",
     )
     threshold: Literal["best_f1", "base_rate"] | float = Field(
         default="best_f1", description="Where a probability becomes a decision; chosen on validation."

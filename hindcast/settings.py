@@ -51,6 +51,18 @@ class Settings:
     def bentos(self) -> Path:
         return self.root / "bentos"
 
+    @property
+    def training_code(self) -> list[Path]:
+        """Files of which a change makes another model of the same data: training code, and the SQL of the tables."""
+        library = self.root / "hindcast"
+        modules = ("training", "training_data", "training_set", "model", "evaluation", "metrics")
+        return [
+            *(library / "models" / f"{name}.py" for name in modules),
+            *(library / "features" / f"{name}.py" for name in ("asof", "retrieval", "on_demand")),
+            *sorted(self.dbt_project.glob("models/**/*.sql")),
+            *sorted(self.dbt_project.glob("macros/**/*.sql")),
+        ]
+
     # What is kept
     @property
     def lake_catalogue(self) -> Path:

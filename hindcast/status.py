@@ -168,6 +168,8 @@ def render(status: Status, recomputed: int | None = None, seconds: float = 0.0) 
     from rich.console import Console
     from rich.table import Table
 
+    from hindcast.models.gate import UNDECIDED
+
     console = Console(highlight=False)
     console.print()
     console.rule(f"[bold]{status.problem}", align="left")
@@ -205,11 +207,14 @@ def render(status: Status, recomputed: int | None = None, seconds: float = 0.0) 
     console.print()
     if status.gate:
         held = sum(1 for check in status.gate["checks"] if check["holds"])
-        console.print(f"gate      {status.gate['verdict']} ({held} of {len(status.gate['checks'])} checks hold)")
+        asked = f"{question}; " if (question := status.gate.get("question")) else ""
+        console.print(f"gate      {status.gate['verdict']} ({asked}{held} of {len(status.gate['checks'])} checks hold)")
         for check in status.gate["checks"]:
             if not check["holds"]:
                 why = f": {check['detail']}" if check["detail"] else ""
                 console.print(f"          [red]✗[/] {check['name']}: {check['value']} (limit {check['limit']}){why}")
+        if status.gate["verdict"] == UNDECIDED:
+            console.print(f"          {status.gate['checks'][-1]['detail']}", markup=False)
     if status.champion:
         console.print(f"champion  {status.champion['version']}")
     console.print(

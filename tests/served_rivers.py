@@ -3,18 +3,24 @@
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from hindcast.clock import SimulatedClock
 from hindcast.features.definition import definition
 from hindcast.features.online import FeatureReader
+from hindcast.features.store import apply, historical_features
 from hindcast.lake import Lake
-from hindcast.models.model import FEATURES, Feature, ServedModel
+from hindcast.models.model import BASELINE, FEATURES, Feature, ServedModel
+from hindcast.models.reference import HistoricRates
+from hindcast.models.training_data import TrainingData
 from hindcast.monitoring.parity import Parity, measure
+from hindcast.problem import Problem
 from hindcast.serving.answering import Champion, Reader, answer
 from hindcast.serving.request_log import RequestLog, compact
-from tests.feature_world import at, make_world, register, river_problem
+from hindcast.settings import Settings
+from tests.feature_world import REPOSITORY, at, make_world, register, river_problem
 from tests.tiny_model import SIGNATURE_OF_PARCELS, write_package
 
 SIGNATURE = replace(
@@ -42,7 +48,11 @@ class Rivers:
     """A home that serves the rivers' world by the tiny model `m1`, whose score is the level less 30."""
 
     def __init__(self, folder: Path) -> None:
-        self.settings = register(make_world(folder))
+        self.set_up(register(make_world(folder)))
+
+    def set_up(self, settings: Settings) -> None:
+        """Takes a world that is registered."""
+        self.settings = settings
         self.lake = Lake(self.settings)
         self.log = RequestLog(self.settings.request_log)
         self.package("m1")
@@ -82,3 +92,45 @@ class Rivers:
 
     def parity(self, now: str = "06 00:00") -> Parity:
         return measure(self.settings, river_problem(), self.lake, at(now))
+
+
+LESS = REPOSITORY.replace(', Field(name="state", dtype=String)]', "]").replace("flow, moon]", "flow]")
+SMALLER = replace(SIGNATURE, features=tuple(each for each in SIGNATURE.features if each.name not in ("state", "phase")))
+MADE = {"training_declaration": "d", "training_code": "c"}
+
+
+def package(rivers: Rivers, version: str, signature: Any = SIGNATURE, bias: float = -30.0) -> Path:
+    """Packages the tiny model, its features as they are registered now."""
+    rates = HistoricRates(("river_id",), 0.5, {("1",): 0.75}).to_json().encode()
+    return write_package(
+        rivers.settings.models,
+        version,
+        bias=bias,
+        signature=signature,
+        explained=False,
+        more={FEATURES: rivers.settings.feast_registry.read_bytes(), BASELINE: rates},
+        feature_definition=definition(rivers.settings, "floods"),
+        **MADE,
+    )
+
+
+def redeclare(rivers: Rivers, text: str = LESS) -> None:
+    """Registers another content of the feature repository."""
+    (rivers.settings.feature_repo / "features.py").write_text(text)
+    apply(rivers.settings)
+
+
+def batch_problem() -> Problem:
+    """The river problem, whose split table is its labeled table, too."""
+    return river_problem().model_copy(update={"labeled_table": "split.days"})
+
+
+def trained(rivers: Rivers) -> TrainingData:
+    """A training set as it is made by the repository of now, in which every row is of the test window."""
+    with rivers.lake.reading() as connection:
+        days = connection.execute(
+            "SELECT * REPLACE ('test' AS split) FROM split.days WHERE gauge IS NOT NULL ORDER BY day_id"
+        ).pl()
+    frame = historical_features(rivers.settings, batch_problem(), days)
+    window = (at("05 00:00"), at("11 00:00"))
+    return TrainingData(frame, {"test": window}, window[1], rivers.lake.snapshot())

@@ -63,7 +63,8 @@ def write_package(
     """
     folder = models / version
     folder.mkdir(parents=True)
-    sample: dict[str, Any] = {"weight": [1.0, None], "kind": ["box", "bag"]}
+    sample: dict[str, Any] = {feature.name: [None, None] for feature in signature.features}
+    sample |= {signature.features[0].name: [1.0, None], "kind": ["box", "bag"]}
     files = {
         MODEL: _graph(bias, len(signature.features)),
         SIGNATURE: signature.to_json().encode(),

@@ -1,10 +1,10 @@
 """Tables of the lake as Feast knows them: the source of a feature view, and the place of a saved dataset."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from feast import ValueType
+from feast import FeatureView, ValueType
 from feast.data_source import DataSource
 from feast.protos.feast.core.DataSource_pb2 import DataSource as DataSourceProto
 from feast.protos.feast.core.SavedDataset_pb2 import SavedDatasetStorage as SavedDatasetStorageProto
@@ -12,7 +12,7 @@ from feast.repo_config import RepoConfig
 from feast.saved_dataset import SavedDatasetStorage
 
 from hindcast.errors import HindcastError
-from hindcast.features.asof import table_name
+from hindcast.features.asof import FeatureTable, table_name
 
 _VALUE_TYPES = {
     "BOOLEAN": ValueType.BOOL,
@@ -155,6 +155,29 @@ class SavedDatasetLakeStorage(SavedDatasetStorage):
 
     def to_data_source(self) -> LakeSource:
         return LakeSource(name=self.table, table=self.table)
+
+
+def feature_table(view: FeatureView, features: Sequence[str]) -> FeatureTable:
+    """A feature view over the lake as the SQL needs it; the names that its source's field mapping gives are undone.
+
+    Raises:
+        HindcastError: The view's source is no table of the lake.
+    """
+    source = view.batch_source
+    if not isinstance(source, LakeSource):
+        raise HindcastError(f"Feature view {view.name}: its source must be a LakeSource.")
+    columns = {mapped: column for column, mapped in source.field_mapping.items()}
+    aliases = view.projection.join_key_map
+    keys = [field.name for field in view.entity_columns]
+    created = source.created_timestamp_column
+    return FeatureTable(
+        table=source.table,
+        keys={columns.get(key, key): aliases.get(key, key) for key in keys},
+        timestamp=columns.get(source.timestamp_field, source.timestamp_field),
+        created=columns.get(created, created) or None,
+        ttl=view.ttl or None,
+        features={columns.get(feature, feature): feature for feature in features},
+    )
 
 
 def _table_option(table: str) -> bytes:

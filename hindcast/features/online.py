@@ -29,7 +29,7 @@ from hindcast.features.feature_service import (
     service_views,
 )
 from hindcast.features.on_demand import compute, request_fields
-from hindcast.features.online_store import HeldRow, NewestOnlineStore, entity_keys
+from hindcast.features.online_store import HeldRow, NewestOnlineStore, entity_keys, online_name
 from hindcast.settings import Settings
 
 _SCALARS = {"int32_val", "int64_val", "double_val", "float_val", "string_val", "bool_val", "bytes_val"}
@@ -77,6 +77,7 @@ class FeatureReader:
         self._config = store.config
         self._features = service_features(found)
         self._views, self._on_demand = service_views(store, found)
+        self._held_as = [online_name(self._config, view) for view in self._views]
         self._local = threading.local()
         self.names = [name for _, name in self._features]
         self.join_keys = join_keys(self._views)
@@ -99,8 +100,8 @@ class FeatureReader:
         held = self._store().read_views(
             self._config,
             [
-                (view, entity_keys(view, each), [field.name for field in view.projection.features])
-                for view, each in zip(self._views, asked, strict=True)
+                (name, entity_keys(view, each), [field.name for field in view.projection.features])
+                for name, view, each in zip(self._held_as, self._views, asked, strict=True)
             ],
         )
         values: dict[tuple[str, str], list[Any]] = {}

@@ -1,4 +1,5 @@
-"""Online stores that keep what is newest: what they promise, and the one over SQLite (Redis: `redis_online_store`).
+"""Online stores that keep what is newest, apart for each definition of a view: what they promise, and the one over
+SQLite (Redis: `redis_online_store`).
 
 What is written into them and when is `store`'s work; reading for the service is `online`'s.
 """
@@ -6,7 +7,7 @@ What is written into them and when is `store`'s work; reading for the service is
 import itertools
 import sqlite3
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,10 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-from feast import FeatureView, ValueType
+from feast import Entity, FeatureView, ValueType
 from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 from feast.infra.key_encoding_utils import serialize_entity_key
-from feast.infra.online_stores.helpers import compute_table_id, extract_text_and_num
+from feast.infra.online_stores.helpers import extract_text_and_num
 from feast.infra.online_stores.online_store import OnlineStore
 from feast.infra.online_stores.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
@@ -28,6 +29,8 @@ from pydantic import Field
 
 from hindcast.errors import HindcastError
 from hindcast.features.asof import FeatureTable
+from hindcast.features.lake_source import feature_table
+from hindcast.fingerprint import fingerprint
 from hindcast.settings import Settings
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -40,6 +43,7 @@ _KEY_KINDS: dict[ValueType, tuple[type, str]] = {
 }
 
 Row = tuple[EntityKey, dict[str, Value], datetime, datetime | None]  # with its event and its created timestamp
+State = tuple[datetime, int]  # until when what was known is there, and the lake's snapshot that it was read from
 
 
 class HeldRow(NamedTuple):
@@ -61,8 +65,8 @@ class Held:
 
     Attributes:
         rows: For each view that was asked for, per key its row or None.
-        known_until: Until when what was known is in the store; None where nobody said.
-        snapshot: The lake's, which the store was last filled from; None where nobody said.
+        known_until: Until when what was known is in the store, of all these views; None where nobody said.
+        snapshot: The oldest of the lake's that these views were last filled from; None where nobody said.
     """
 
     rows: list[list[HeldRow | None]]
@@ -70,39 +74,66 @@ class Held:
     snapshot: int | None
 
 
+class Filling(NamedTuple):
+    """What is brought into the store of one view.
+
+    Attributes:
+        view: As it is defined by whoever will read it.
+        rows: Those that are older than what is held change nothing.
+        afresh: Whether all that is held of the view, and how far it went, is forgotten first.
+    """
+
+    view: FeatureView
+    rows: Sequence[Row]
+    afresh: bool
+
+
 class NewestOnlineStore(OnlineStore):
     """Holds per key the row of the newest event timestamp (of several, the one created last) in any order of writing.
 
-    A row without a created timestamp counts as created at its event.
+    A row without a created timestamp counts as created at its event. Rows of a view lie under a name of their own for
+    each definition of it (`online_name`): a model reads those of the definition that it was trained on.
     """
 
     @abstractmethod
     def fill(
         self,
         config: RepoConfig,
-        rows: Sequence[tuple[FeatureView, Sequence[Row]]],
+        fillings: Sequence[Filling],
         known_until: datetime,
         snapshot: int,
-        afresh: bool,
     ) -> None:
         """Brings rows of all views in, at once or not at all: a reader sees the state before or the one after.
 
         Args:
             config: Of the repository.
-            rows: By view; rows that are older than what is held change nothing.
+            fillings: By view.
             known_until: Until when what was known is in the store from now on, unless it was later before.
             snapshot: Of the lake that the rows were read from.
-            afresh: Whether all that is held of the views, and how far it went, is forgotten first.
 
         Raises:
             HindcastError: The store can't be reached or written.
         """
 
     @abstractmethod
-    def read_views(
-        self, config: RepoConfig, asked: Sequence[tuple[FeatureView, Sequence[EntityKey], Sequence[str]]]
-    ) -> Held:
-        """Rows by view, keys and features, all of one state of the store.
+    def filled(self, config: RepoConfig) -> dict[str, datetime]:
+        """Until when what was known is in the store, by `online_name`.
+
+        Raises:
+            HindcastError: The store can't be reached.
+        """
+
+    @abstractmethod
+    def keep_only(self, config: RepoConfig, names: Collection[str]) -> None:
+        """Removes what the store holds of the project's views under other names (`online_name`) than these.
+
+        Raises:
+            HindcastError: The store can't be reached or written.
+        """
+
+    @abstractmethod
+    def read_views(self, config: RepoConfig, asked: Sequence[tuple[str, Sequence[EntityKey], Sequence[str]]]) -> Held:
+        """Rows by view (its `online_name`), keys and features, all of one state of the store.
 
         Raises:
             HindcastError: The store can't be reached, or has never been filled.
@@ -117,8 +148,22 @@ class NewestOnlineStore(OnlineStore):
     ) -> list[tuple[datetime | None, dict[str, Value] | None]]:
         """As Feast asks: per key the event timestamp of its row and its features, or (None, None)."""
         names = [field.name for field in table.features] if requested_features is None else requested_features
-        found = self.read_views(config, [(table, entity_keys, names)]).rows[0]
+        found = self.read_views(config, [(online_name(config, table), entity_keys, names)]).rows[0]
         return [(row.event_timestamp, row.values) if row else (None, None) for row in found]
+
+    def update(
+        self,
+        config: RepoConfig,
+        tables_to_delete: Sequence[FeatureView],
+        tables_to_keep: Sequence[FeatureView],
+        entities_to_delete: Sequence[Entity],
+        entities_to_keep: Sequence[Entity],
+        partial: bool,
+    ) -> None:
+        """Nothing: Feast asks when a registry changes, but a model may go on reading a view as it was before.
+
+        What a view needs is made when it is first filled, and removed by `keep_only`.
+        """
 
 
 class NewestSqliteOnlineStoreConfig(SqliteOnlineStoreConfig):
@@ -132,53 +177,65 @@ class NewestSqliteOnlineStoreConfig(SqliteOnlineStoreConfig):
 class NewestSqliteOnlineStore(NewestOnlineStore, SqliteOnlineStore):
     """Feast's SQLite store, mended. Its readers never wait for a writer.
 
-    Tables are Feast's. Their instants are microseconds since 1970 (UTC): Feast's own are whole seconds of the
+    Tables are like Feast's. Their instants are microseconds since 1970 (UTC): Feast's own are whole seconds of the
     machine's time zone, an hour off where its clock is put forward.
     """
 
     def fill(
         self,
         config: RepoConfig,
-        rows: Sequence[tuple[FeatureView, Sequence[Row]]],
+        fillings: Sequence[Filling],
         known_until: datetime,
         snapshot: int,
-        afresh: bool,
     ) -> None:
         """See `NewestOnlineStore.fill`: one transaction."""
         with self._transaction(config, "BEGIN IMMEDIATE") as connection:
-            connection.execute("CREATE TABLE IF NOT EXISTS filled (known_until INTEGER, snapshot INTEGER)")
-            if afresh:
-                connection.execute("DELETE FROM filled")
-            for view, new in rows:
+            for view, rows, afresh in fillings:
+                name = online_name(config, view)
+                _create(connection, config, name)
                 if afresh:
-                    connection.execute(f"DELETE FROM {_table(config, view)}")
-                _write(connection, config, view, new)
-            before = connection.execute("SELECT max(known_until) FROM filled").fetchall()[0][0]
-            connection.execute("DELETE FROM filled")
-            latest = max(_microseconds(known_until), before or 0)
-            connection.execute("INSERT INTO filled VALUES (?, ?)", [latest, snapshot])
+                    connection.execute(f"DELETE FROM {_quoted(name)}")
+                    connection.execute("UPDATE filled_views SET known_until = NULL WHERE name = ?", [name])
+                _write(connection, config, name, rows)
+                connection.execute(
+                    "UPDATE filled_views SET known_until = max(?, ifnull(known_until, 0)), snapshot = ? WHERE name = ?",
+                    [_microseconds(known_until), snapshot, name],
+                )
+
+    def filled(self, config: RepoConfig) -> dict[str, datetime]:
+        """See `NewestOnlineStore.filled`."""
+        with self._transaction(config, "BEGIN") as connection:
+            return {name: state[0] for name, state in _states(connection, config).items() if state}
+
+    def keep_only(self, config: RepoConfig, names: Collection[str]) -> None:
+        """See `NewestOnlineStore.keep_only`: one transaction."""
+        with self._transaction(config, "BEGIN IMMEDIATE") as connection:
+            for name in _states(connection, config):
+                if name not in names:
+                    connection.execute(f"DROP TABLE IF EXISTS {_quoted(name)}")
+                    connection.execute("DELETE FROM filled_views WHERE name = ?", [name])
 
     def online_write_batch(
         self, config: RepoConfig, table: FeatureView, data: list[Row], progress: Callable[[int], Any] | None
     ) -> None:
         """Feast's own way in: writes rows, except where the store holds something newer."""
+        name = online_name(config, table)
         with self._transaction(config, "BEGIN IMMEDIATE") as connection:
-            _write(connection, config, table, data)
+            _create(connection, config, name)
+            _write(connection, config, name, data)
         if progress:
             progress(len(data))
 
-    def read_views(
-        self, config: RepoConfig, asked: Sequence[tuple[FeatureView, Sequence[EntityKey], Sequence[str]]]
-    ) -> Held:
+    def read_views(self, config: RepoConfig, asked: Sequence[tuple[str, Sequence[EntityKey], Sequence[str]]]) -> Held:
         """See `NewestOnlineStore.read_views`: one transaction, one query per view."""
         with self._transaction(config, "BEGIN") as connection:
-            rows = [_rows(connection, config, *each) for each in asked]
-            try:
-                filled = connection.execute("SELECT known_until, snapshot FROM filled").fetchall()
-            except sqlite3.OperationalError:  # no such table: only Feast's own way in was used
-                filled = []
-        known_until, snapshot = filled[0] if filled else (None, None)
-        return Held(rows, None if known_until is None else _instant(known_until), snapshot)
+            states = _states(connection, config)
+            known_until, snapshot = common_state(config, [name for name, *_ in asked], states)
+            rows = [
+                _rows(connection, config, name, keys, features) if name in states else [None] * len(keys)
+                for name, keys, features in asked
+            ]
+        return Held(rows, known_until, snapshot)
 
     def _get_conn(self, config: RepoConfig) -> sqlite3.Connection:
         if not self._conn:
@@ -203,13 +260,59 @@ class NewestSqliteOnlineStore(NewestOnlineStore, SqliteOnlineStore):
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
         except sqlite3.Error as error:
-            _, missing, table = str(error).partition("no such table: ")
-            if missing:
-                view = table.removeprefix(f"{config.project}_")
-                raise HindcastError(
-                    f"The online store holds nothing of {view} yet: `hindcast run` fills it."
-                ) from error
             raise HindcastError(f"The online store {self._get_db_path(config)} can't be used: {error}.") from error
+
+
+def online_name(config: RepoConfig, view: FeatureView) -> str:
+    """Under which name a store holds a view's rows: another for each definition of the view.
+
+    Equal as long as the same features (and types) are taken from the same columns by the same keys, timestamps and
+    TTL; descriptions, tags and owners have no part in it.
+
+    Raises:
+        HindcastError: The view's source is no table of the lake.
+    """
+    table = feature_table(view, sorted(field.name for field in view.features))
+    # Feast gives what has no key one of its own making, at some times.
+    columns = [column for column in table.keys if column != DUMMY_ENTITY_ID]
+    keys = [field for field in view.entity_columns if field.name != DUMMY_ENTITY_ID]
+    kinds = sorted((field.name, field.dtype.to_value_type().name) for field in [*keys, *view.features])
+    named = [field.name for field in keys]
+    values = [table.table, columns, named, table.timestamp, table.created, table.ttl, table.features, kinds]
+    return f"{config.project}_{view.name}_{fingerprint(values=values)}"
+
+
+def common_state(
+    config: RepoConfig, names: Sequence[str], states: Mapping[str, State | None]
+) -> tuple[datetime | None, int | None]:
+    """The state of several views together: the least of each.
+
+    Args:
+        config: Of the repository.
+        names: Of the views, as `online_name` gives them.
+        states: Of what the store holds; None of a view that came in by Feast's own way, which doesn't say.
+
+    Returns:
+        As `Held` has them. (None, None) where Feast's own way in was used; views that didn't come in are empty then.
+
+    Raises:
+        HindcastError: A view isn't there.
+    """
+    known = [state for name in names if (state := states.get(name))]
+    if len(known) == len(names) > 0:
+        return min(until for until, _ in known), min(snapshot for _, snapshot in known)
+    missing = [name for name in names if name not in states]
+    if missing and len(known) + len(missing) == len(names):
+        raise HindcastError(
+            f"The online store holds nothing of {view_of(config, missing[0])} as the model takes it: "
+            "`hindcast run` fills it."
+        )
+    return None, None
+
+
+def view_of(config: RepoConfig, name: str) -> str:
+    """The view whose rows lie under an `online_name`."""
+    return name.removeprefix(f"{config.project}_").rpartition("_")[0]
 
 
 def entity_keys(view: FeatureView, rows: Sequence[Sequence[Any]]) -> list[EntityKey]:
@@ -260,10 +363,33 @@ def can_be_asked_for(row: Row) -> bool:
     return all(value.WhichOneof("val") is not None for value in row[0].entity_values)
 
 
-def _write(connection: sqlite3.Connection, config: RepoConfig, view: FeatureView, rows: Sequence[Row]) -> None:
+def _create(connection: sqlite3.Connection, config: RepoConfig, name: str) -> None:
+    """Makes the table of a view, and its entry among those that say how far each is filled, where there is none."""
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS filled_views "
+        "(name TEXT PRIMARY KEY, project TEXT, known_until INTEGER, snapshot INTEGER)"
+    )
+    connection.execute("INSERT OR IGNORE INTO filled_views (name, project) VALUES (?, ?)", [name, config.project])
+    connection.execute(
+        f"CREATE TABLE IF NOT EXISTS {_quoted(name)} (entity_key BLOB, feature_name TEXT, value BLOB, value_text TEXT, "
+        "event_ts INTEGER, created_ts INTEGER, PRIMARY KEY (entity_key, feature_name))"
+    )
+
+
+def _states(connection: sqlite3.Connection, config: RepoConfig) -> dict[str, State | None]:
+    """Of the project's views that the store holds."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'filled_views'").fetchall():
+        return {}
+    found = connection.execute(
+        "SELECT name, known_until, snapshot FROM filled_views WHERE project = ?", [config.project]
+    )
+    return {name: None if until is None else (_instant(until), snapshot) for name, until, snapshot in found}
+
+
+def _write(connection: sqlite3.Connection, config: RepoConfig, name: str, rows: Sequence[Row]) -> None:
     cells = itertools.chain.from_iterable(_cells(config, row) for row in rows if can_be_asked_for(row))
     connection.executemany(
-        f"INSERT INTO {_table(config, view)} AS held (entity_key, feature_name, value, value_text, event_ts, "
+        f"INSERT INTO {_quoted(name)} AS held (entity_key, feature_name, value, value_text, event_ts, "
         "created_ts) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (entity_key, feature_name) DO UPDATE SET "
         "value = excluded.value, value_text = excluded.value_text, event_ts = excluded.event_ts, "
         "created_ts = excluded.created_ts WHERE (excluded.event_ts, ifnull(excluded.created_ts, excluded.event_ts)) "
@@ -283,7 +409,7 @@ def _cells(config: RepoConfig, row: Row) -> Iterator[tuple[Any, ...]]:
 def _rows(
     connection: sqlite3.Connection,
     config: RepoConfig,
-    view: FeatureView,
+    name: str,
     entity_keys: Sequence[EntityKey],
     features: Sequence[str],
 ) -> list[HeldRow | None]:
@@ -292,9 +418,8 @@ def _rows(
     for start in range(0, len(keys), _KEYS_PER_QUERY):
         chunk = keys[start : start + _KEYS_PER_QUERY]
         for key, feature, value, event, created in connection.execute(
-            # The casts hide the columns' type, which Feast reads as seconds.
-            "SELECT entity_key, feature_name, value, CAST(event_ts AS INTEGER), CAST(created_ts AS INTEGER) "
-            f"FROM {_table(config, view)} WHERE entity_key IN ({', '.join('?' * len(chunk))})",
+            f"SELECT entity_key, feature_name, value, event_ts, created_ts FROM {_quoted(name)} "
+            f"WHERE entity_key IN ({', '.join('?' * len(chunk))})",
             chunk,
         ):
             version = event, event if created is None else created
@@ -307,8 +432,7 @@ def _rows(
     return [found[key][1] if key in found else None for key in keys]
 
 
-def _table(config: RepoConfig, view: FeatureView) -> str:
-    name = compute_table_id(config.project, view, config.registry.enable_online_feature_view_versioning)
+def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 

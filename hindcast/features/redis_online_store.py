@@ -1,20 +1,18 @@
 """Feast's Redis online store, mended: what `online_store` promises, over a Redis server.
 
-Its keys and fields are Feast's, so that Feast's own reads find them too.
+Keys and fields are like Feast's, but a key is of one view as it is defined (`online_store.online_name`).
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
-from itertools import zip_longest
 from typing import Any, Literal
 
-from feast import FeatureView
-from feast.feature_view import DUMMY_ENTITY_ID
-from feast.infra.key_encoding_utils import deserialize_entity_key, serialize_entity_key, serialize_entity_key_prefix
-from feast.infra.online_stores.helpers import _mmh3, compute_versioned_name
+from feast import Entity, FeatureView
+from feast.infra.key_encoding_utils import deserialize_entity_key, serialize_entity_key
+from feast.infra.online_stores.helpers import _mmh3
 from feast.infra.online_stores.redis import RedisClient, RedisOnlineStore, RedisOnlineStoreConfig, RedisType
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
@@ -25,13 +23,24 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from hindcast.errors import HindcastError
-from hindcast.features.online_store import Held, HeldRow, NewestOnlineStore, Row, can_be_asked_for, serialized
+from hindcast.features.online_store import (
+    Filling,
+    Held,
+    HeldRow,
+    NewestOnlineStore,
+    Row,
+    State,
+    can_be_asked_for,
+    common_state,
+    online_name,
+    serialized,
+    view_of,
+)
 
 _KEYS_PER_COMMAND = 10_000
 _TIMEOUTS = {"socket_connect_timeout": 2.0, "socket_timeout": 10.0}  # seconds
 
 _Client = Any  # redis-py declares each command for its blocking and its asyncio client at once
-_Place = tuple[bytes, str]  # a key, and the view whose fields in it are meant
 _Version = tuple[datetime, datetime]  # event timestamp, and when the row came in
 
 
@@ -47,88 +56,112 @@ class NewestRedisOnlineStoreConfig(RedisOnlineStoreConfig):
     skip_dedup: Literal[False] = False
 
 
-class NewestRedisOnlineStore(NewestOnlineStore, RedisOnlineStore):
+class NewestRedisOnlineStore(NewestOnlineStore):
     """Reads and writes are one MULTI/EXEC transaction each: readers see all of a materialisation or nothing of it.
 
     The server answers nobody else while it carries a transaction out (about a second per million cells). Each writer
-    watches the key `_filled:<project>`, which each writer changes: of two at once, one starts again.
+    watches the key `_filled:<project>`, which each writer changes: of two at once, one starts again. Not derived from
+    Feast's: that reads keys without asking its subclass where they are.
     """
+
+    _client: _Client = None
 
     def fill(
         self,
         config: RepoConfig,
-        rows: Sequence[tuple[FeatureView, Sequence[Row]]],
+        fillings: Sequence[Filling],
         known_until: datetime,
         snapshot: int,
-        afresh: bool,
     ) -> None:
         """See `NewestOnlineStore.fill`: one transaction."""
-        self._write(config, rows, (known_until, snapshot), afresh)
+        self._write(config, fillings, (known_until, snapshot))
+
+    def filled(self, config: RepoConfig) -> dict[str, datetime]:
+        """See `NewestOnlineStore.filled`."""
+        with self._connected(config) as client:
+            found = client.hgetall(_filled(config))
+        return {name: state[0] for name, state in _states(found).items() if state}
+
+    def keep_only(self, config: RepoConfig, names: Collection[str]) -> None:
+        """See `NewestOnlineStore.keep_only`: one transaction."""
+
+        def change(pipe: _Client) -> None:
+            others = [name for name in _states(pipe.hgetall(_filled(config))) if name not in names]
+            gone = [key for name in others for key in _held_keys(client, config, name)]
+            pipe.multi()
+            _delete(pipe, gone)
+            if others:
+                pipe.hdel(_filled(config), *others)
+
+        with self._connected(config) as client:
+            client.transaction(change, _filled(config))
 
     def online_write_batch(
         self, config: RepoConfig, table: FeatureView, data: list[Row], progress: Callable[[int], Any] | None
     ) -> None:
         """Feast's own way in: writes rows, except where the store holds something newer."""
-        self._write(config, [(table, data)])
+        self._write(config, [Filling(table, data, afresh=False)])
         if progress:
             progress(len(data))
 
-    def read_views(
-        self, config: RepoConfig, asked: Sequence[tuple[FeatureView, Sequence[EntityKey], Sequence[str]]]
-    ) -> Held:
+    def read_views(self, config: RepoConfig, asked: Sequence[tuple[str, Sequence[EntityKey], Sequence[str]]]) -> Held:
         """See `NewestOnlineStore.read_views`: one round trip."""
         with self._connected(config) as client, client.pipeline() as pipe:
-            for view, keys, features in asked:
-                name = _name(config, view)
-                fields = [*_stamp_fields(name), *(_field(name, feature) for feature in features)]
+            for name, keys, features in asked:
+                view = view_of(config, name)
+                fields = [*_stamp_fields(view), *(_field(view, feature) for feature in features)]
                 for key in keys:
-                    pipe.hmget(_key(config, key), fields)
+                    pipe.hmget(_key(config, name, key), fields)
             pipe.hgetall(_filled(config))
             *found, filled = pipe.execute()
-        if not filled:
-            raise HindcastError("The online store holds nothing yet: `hindcast run` fills it.")
+        known_until, snapshot = common_state(config, [name for name, *_ in asked], _states(filled))
         answers = iter(found)
         rows = [[_row(next(answers), features) for _ in keys] for _, keys, features in asked]
-        known_until, snapshot = filled.get(b"known_until"), filled.get(b"snapshot")
-        return Held(rows, known_until and _instant(known_until), None if snapshot is None else int(snapshot))
+        return Held(rows, known_until, snapshot)
+
+    def teardown(self, config: RepoConfig, tables: Sequence[FeatureView], entities: Sequence[Entity]) -> None:
+        """Removes all that is the project's."""
+        self.keep_only(config, [])
 
     def _write(
         self,
         config: RepoConfig,
-        rows: Sequence[tuple[FeatureView, Sequence[Row]]],
+        fillings: Sequence[Filling],
         until: tuple[datetime, int] | None = None,
-        afresh: bool = False,
     ) -> None:
-        cells = [cell for view, new in rows for cell in _newest(config, view, new).items()]
+        names = [online_name(config, filling.view) for filling in fillings]
+        cells = [_newest(config, name, filling) for name, filling in zip(names, fillings, strict=True)]
 
         def change(pipe: _Client) -> None:
-            filled: Mapping[bytes, bytes] = {} if afresh else pipe.hgetall(_filled(config))
-            gone = _held_keys(client, config, [view for view, _ in rows]) if afresh else []
-            held = [] if afresh else _versions(client, [place for place, _ in cells])
+            states = _states(pipe.hgetall(_filled(config)))
+            fresh = [name for name, filling in zip(names, fillings, strict=True) if filling.afresh]
+            gone = [key for name in fresh for key in _held_keys(client, config, name)]
+            held = [
+                {} if filling.afresh else _versions(client, view_of(config, name), list(mine))
+                for name, filling, mine in zip(names, fillings, cells, strict=True)
+            ]
             pipe.multi()
-            for start in range(0, len(gone), _KEYS_PER_COMMAND):
-                pipe.delete(*gone[start : start + _KEYS_PER_COMMAND])
-            for ((key, _), (version, mapping)), before in zip_longest(cells, held):
-                if before is None or version >= before:
-                    pipe.hset(key, mapping=mapping)
-                    if config.online_store.key_ttl_seconds:
-                        pipe.expire(key, config.online_store.key_ttl_seconds)
-            noted: dict[str, Any] = {"written": 1}  # changes, or at least touches, what the other writers watch
-            if until:
-                known_until, snapshot = until
-                if earlier := filled.get(b"known_until"):
-                    known_until = max(known_until, _instant(earlier))
-                noted |= {"known_until": _stamp(known_until), "snapshot": snapshot}
-            if afresh:
-                pipe.delete(_filled(config))
-            pipe.hset(_filled(config), mapping=noted)
+            _delete(pipe, gone)
+            for mine, theirs in zip(cells, held, strict=True):
+                for key, (version, mapping) in mine.items():
+                    if key not in theirs or version >= theirs[key]:
+                        pipe.hset(key, mapping=mapping)
+                        if config.online_store.key_ttl_seconds:
+                            pipe.expire(key, config.online_store.key_ttl_seconds)
+            noted: dict[str, str] = {}  # changes, or at least touches, what the other writers watch
+            for name in names:
+                before = None if name in fresh else states.get(name)
+                after = (max(until[0], before[0]) if before else until[0], until[1]) if until else before
+                noted[name] = f"{after[0].astimezone(UTC).isoformat()} {after[1]}" if after else ""
+            if noted:
+                pipe.hset(_filled(config), mapping=noted)
 
         with self._connected(config) as client:
             client.transaction(change, _filled(config))
 
     def _get_client(self, online_store_config: RedisOnlineStoreConfig) -> _Client:
         if not self._client:
-            nodes, options = self._parse_connection_string(online_store_config.connection_string)
+            nodes, options = RedisOnlineStore._parse_connection_string(online_store_config.connection_string)
             if len(nodes) != 1 or not str(nodes[0].get("port")).isdigit():
                 raise HindcastError(
                     f"The online store's connection_string begins {_server(online_store_config)!r}: write host:port."
@@ -154,39 +187,40 @@ def _server(online_store: RedisOnlineStoreConfig) -> str:
     return online_store.connection_string.split(",")[0]
 
 
-def _newest(
-    config: RepoConfig, view: FeatureView, rows: Sequence[Row]
-) -> dict[_Place, tuple[_Version, dict[str | bytes, bytes]]]:
-    """Of each key's rows the newest: its version and the fields to write."""
-    name = _name(config, view)
-    newest: dict[_Place, tuple[_Version, dict[str | bytes, bytes]]] = {}
-    for entity_key, values, event, created in filter(can_be_asked_for, rows):
-        place = _key(config, entity_key), name
+def _newest(config: RepoConfig, name: str, filling: Filling) -> dict[bytes, tuple[_Version, dict[str | bytes, bytes]]]:
+    """By key, of its rows the newest: its version and the fields to write."""
+    view = filling.view.name
+    newest: dict[bytes, tuple[_Version, dict[str | bytes, bytes]]] = {}
+    for entity_key, values, event, created in filter(can_be_asked_for, filling.rows):
+        key = _key(config, name, entity_key)
         version = _utc(event), _utc(created or event)
-        if place not in newest or version >= newest[place][0]:
+        if key not in newest or version >= newest[key][0]:
             stamps = (_stamp(event), _stamp(created) if created else b"")
-            cells = {_field(name, feature): value.SerializeToString() for feature, value in values.items()}
-            newest[place] = version, dict(zip(_stamp_fields(name), stamps, strict=True)) | cells
+            cells = {_field(view, feature): value.SerializeToString() for feature, value in values.items()}
+            newest[key] = version, dict(zip(_stamp_fields(view), stamps, strict=True)) | cells
     return newest
 
 
-def _versions(client: _Client, places: Sequence[_Place]) -> list[_Version | None]:
+def _versions(client: _Client, view: str, keys: Sequence[bytes]) -> dict[bytes, _Version]:
     """Of what is held there now."""
     with client.pipeline(transaction=False) as pipe:
-        for key, name in places:
-            pipe.hmget(key, _stamp_fields(name))
-        return [(_instant(event), _instant(created or event)) if event else None for event, created in pipe.execute()]
+        for key in keys:
+            pipe.hmget(key, _stamp_fields(view))
+        found = zip(keys, pipe.execute(), strict=True)
+    return {key: (_instant(event), _instant(created or event)) for key, (event, created) in found if event}
 
 
-def _held_keys(client: _Client, config: RepoConfig, views: Sequence[FeatureView]) -> list[bytes]:
-    """The keys of all entities that the views have."""
-    project, found = config.project.encode(), []
-    for names in {tuple(field.name for field in view.entity_columns) or (DUMMY_ENTITY_ID,) for view in views}:
-        prefix = serialize_entity_key_prefix(list(names), config.entity_key_serialization_version)
-        pattern = b"*".join(re.sub(rb"([\\*?\[\]])", rb"\\\1", part) for part in (prefix, project))
-        keys = client.scan_iter(pattern, count=_KEYS_PER_COMMAND)
-        found += [key for key in keys if _is_entity_key(key.removesuffix(project), config)]
-    return found
+def _held_keys(client: _Client, config: RepoConfig, name: str) -> list[bytes]:
+    """The keys of all entities of a view."""
+    suffix = name.encode()
+    pattern = b"*" + re.sub(rb"([\\*?\[\]])", rb"\\\1", suffix)
+    keys = client.scan_iter(pattern, count=_KEYS_PER_COMMAND)
+    return [key for key in keys if _is_entity_key(key.removesuffix(suffix), config)]
+
+
+def _delete(pipe: _Client, keys: Sequence[bytes]) -> None:
+    for start in range(0, len(keys), _KEYS_PER_COMMAND):
+        pipe.delete(*keys[start : start + _KEYS_PER_COMMAND])
 
 
 def _is_entity_key(key: bytes, config: RepoConfig) -> bool:
@@ -206,16 +240,19 @@ def _row(values: Sequence[bytes | None], features: Sequence[str]) -> HeldRow | N
     return HeldRow(_instant(event), _instant(created) if created else None, held)
 
 
-def _key(config: RepoConfig, entity_key: EntityKey) -> bytes:
-    return serialized(config, entity_key) + config.project.encode()
-
-
-def _name(config: RepoConfig, view: FeatureView) -> str:
-    return compute_versioned_name(view, config.registry.enable_online_feature_view_versioning)
+def _key(config: RepoConfig, name: str, entity_key: EntityKey) -> bytes:
+    return serialized(config, entity_key) + name.encode()
 
 
 def _filled(config: RepoConfig) -> str:
+    """Key that says how far each view is filled, by `online_name`; nothing where Feast's own way in was used alone."""
     return f"_filled:{config.project}"
+
+
+def _states(filled: Mapping[bytes, bytes]) -> dict[str, State | None]:
+    """Of the views that the store holds, from what its key `_filled` says."""
+    words = {name.decode(): said.decode().split() for name, said in filled.items()}
+    return {name: (datetime.fromisoformat(each[0]), int(each[1])) if each else None for name, each in words.items()}
 
 
 def _stamp_fields(view: str) -> tuple[str, str]:

@@ -15,8 +15,8 @@ from feast import FeatureView, OnDemandFeatureView
 from feast.types import from_feast_to_pyarrow_type
 
 from hindcast.errors import HindcastError
-from hindcast.features.asof import AT, KNOWN_BY, NO_LOOP_JOIN, ROW, FeatureTable, as_of_join, instant, name, table_name
-from hindcast.features.lake_source import LakeSource
+from hindcast.features.asof import AT, KNOWN_BY, NO_LOOP_JOIN, ROW, as_of_join, instant, name, table_name
+from hindcast.features.lake_source import feature_table
 from hindcast.features.on_demand import compute, input_features, request_fields
 
 EVENT_TIMESTAMP = "event_timestamp"
@@ -91,29 +91,6 @@ class Retrieval:
                 )
             result = result.append_column(column, features[source, feature])
         return result
-
-
-def feature_table(view: FeatureView, features: Sequence[str]) -> FeatureTable:
-    """A feature view over the lake as the SQL needs it; the names that its source's field mapping gives are undone.
-
-    Raises:
-        HindcastError: The view's source is no table of the lake.
-    """
-    source = view.batch_source
-    if not isinstance(source, LakeSource):
-        raise HindcastError(f"Feature view {view.name}: its source must be a LakeSource.")
-    columns = {mapped: column for column, mapped in source.field_mapping.items()}
-    aliases = view.projection.join_key_map
-    keys = [field.name for field in view.entity_columns]
-    created = source.created_timestamp_column
-    return FeatureTable(
-        table=source.table,
-        keys={columns.get(key, key): aliases.get(key, key) for key in keys},
-        timestamp=columns.get(source.timestamp_field, source.timestamp_field),
-        created=columns.get(created, created) or None,
-        ttl=view.ttl or None,
-        features={columns.get(feature, feature): feature for feature in features},
-    )
 
 
 def to_arrow(connection: duckdb.DuckDBPyConnection, entity_rows: EntityRows) -> pa.Table:

@@ -1,14 +1,16 @@
 """Feast for one home: register what the feature repository declares, retrieve history, fill the online store.
 
+Models read features as their own packages define them: history and online store serve each definition in use.
 How rows are joined is `hindcast.features.retrieval`'s work; reading for the service is `hindcast.features.online`'s.
 """
 
 import importlib.util
+import json
 import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +21,7 @@ import polars as pl
 from hindcast.errors import HindcastError
 from hindcast.files import exclusive
 from hindcast.lake import Lake
+from hindcast.models.model import FEATURES, SIGNATURE
 from hindcast.problem import Problem
 from hindcast.settings import Settings
 
@@ -27,16 +30,18 @@ if TYPE_CHECKING:
     from feast import FeatureStore, FeatureView
 
 
-def open_store(settings: Settings, snapshot: int | None = None) -> "FeatureStore":
+def open_store(settings: Settings, snapshot: int | None = None, registry: Path | None = None) -> "FeatureStore":
     """Feast over this home.
 
     Args:
         settings: Says where registry, lake and online store lie.
         snapshot: Reads the lake as it was then.
+        registry: The one that defines the features; None for the home's.
     """
     from hindcast.features import feature_service
 
-    return feature_service.open_store(settings, offline_store={"snapshot": snapshot})
+    changes = {"registry": str(registry)} if registry else {}
+    return feature_service.open_store(settings, offline_store={"snapshot": snapshot}, **changes)
 
 
 def apply(settings: Settings) -> dict[str, int]:
@@ -61,7 +66,7 @@ def apply(settings: Settings) -> dict[str, int]:
     }
     declared: list[Any] = [thing for thing in _load_repository(settings) if isinstance(thing, tuple(kinds.values()))]
     views = [thing for thing in declared if isinstance(thing, FeatureView)]
-    _check_tables(settings, views)
+    check_tables(settings, views)
     with exclusive(settings.locks / "feast-registry"), _replacing(settings.feast_registry) as registry:
         store = feature_service.open_store(settings, registry=str(registry))
         kept: set[tuple[type, str]] = {(type(thing), thing.name) for thing in declared}
@@ -103,86 +108,169 @@ def join_keys(settings: Settings, service: str) -> list[str]:
 
 
 def historical_features(
-    settings: Settings, problem: Problem, entity_rows: pl.DataFrame, snapshot: int | None = None
+    settings: Settings,
+    problem: Problem,
+    entity_rows: pl.DataFrame,
+    snapshot: int | None = None,
+    service: str | None = None,
+    registry: Path | None = None,
 ) -> pl.DataFrame:
-    """Entity rows with the features of the problem's service as known at each row's prediction time.
+    """Entity rows with the features of a service as known at each row's prediction time.
 
     Args:
         settings: Of the home.
-        problem: Names the service and the column of the prediction time.
+        problem: Names the column of the prediction time.
         entity_rows: Join keys, prediction time (UTC where it has no zone), and anything else.
         snapshot: Reads the lake as it was then; None reads the newest.
+        service: Name of the feature service; None for the problem's.
+        registry: The one that defines it; None for the home's.
 
     Returns:
         The same rows in the same order with all their columns, then the features in the service's order.
 
     Raises:
-        HindcastError: A join key or the prediction time is missing or of another type, or a column has a feature's
-            name.
+        HindcastError: A join key or the prediction time is missing or of another type, a column has a feature's
+            name, or a registry of its own was given and the lake lacks a table or column that it takes.
     """
-    from hindcast.features.feature_service import find_service, service_features
+    from hindcast.features.feature_service import find_service, service_features, service_views
     from hindcast.features.retrieval import EVENT_TIMESTAMP
 
-    store = open_store(settings, snapshot)
-    service = find_service(store, problem.feature_service)
-    names = [feature for _, feature in service_features(service)]
+    store = open_store(settings, snapshot, registry)
+    found = find_service(store, service or problem.feature_service)
+    if registry:  # the home's was held against the tables when it was registered
+        check_tables(settings, service_views(store, found)[0], snapshot)
+    names = [feature for _, feature in service_features(found)]
     if taken := sorted(set(names) & set(entity_rows.columns)):
         raise HindcastError(f"Entity rows have columns with the names of features: {', '.join(taken)}; rename them.")
     at = problem.prediction_time.column
     if at not in entity_rows.columns:
         raise HindcastError(f"Entity rows have no column {at}, the prediction time of {problem.name}.")
     asked = entity_rows.with_columns(pl.col(at).alias(EVENT_TIMESTAMP)).to_arrow()
-    job = store.get_historical_features(asked, service)
+    job = store.get_historical_features(asked, found)
     return entity_rows.hstack(pl.DataFrame(pl.from_arrow(job.to_arrow().select(names))))
 
 
-def materialise(
-    settings: Settings, start: datetime | None, end: datetime, registry: Path | None = None
-) -> dict[str, int]:
-    """Brings what became known up to `end` into the online store, all of it at once or nothing.
+def materialise(settings: Settings, start: datetime | None, end: datetime) -> dict[str, int]:
+    """Brings what became known up to `end` into the online store, for every definition of a view that is in use.
 
-    Rows that nothing may use at `end` or later because of their view's TTL are left out. What the store knows
-    already isn't replaced by anything older.
+    In use are those of the home's registry and those of the packages of the champion and of its shadow. What the store
+    holds of others is removed. Rows that nothing may use at `end` or later because of their view's TTL are left out.
+    What the store knows already isn't replaced by anything older.
 
     Args:
         settings: Of the home.
-        start: From when on rows became known (UTC); None fills the store afresh.
+        start: From when on rows became known (UTC); None fills the store afresh. What isn't in the store up to here
+            yet is filled afresh, too.
         end: Until when, included (UTC).
-        registry: The one that defines the views; None for the home's.
 
     Returns:
-        Keys written per view.
+        Keys written per view, over all its definitions.
 
     Raises:
-        HindcastError: `end` has no time zone, the lake lacks what a view takes, or the online store can't be reached.
+        HindcastError: `end` has no time zone, the online store can't be reached, or the lake lacks what a view takes
+            (whatever else is in use has been filled then).
+    """
+    from hindcast.models.champion import packages_in_use
+
+    used: dict[str, FeatureView] = {}
+    missing = []
+    for package in [None, *packages_in_use(settings)]:
+        try:
+            used = used_views(settings, package) | used
+        except HindcastError as error:
+            missing.append(str(error))
+    written = _fill(settings, used, start, end, remove_others=True)
+    if missing:
+        raise HindcastError(" ".join(missing))
+    return written
+
+
+def fill_for(settings: Settings, package: Path, now: datetime) -> bool:
+    """Fills the online store for a package that is about to be put in use, so that it never reads an empty one.
+
+    Up to the instant until which the store is filled already, or to `now` where it is empty.
+
+    Args:
+        settings: Of the home.
+        package: Its folder.
+        now: The clock (UTC).
+
+    Returns:
+        Whether anything had to be filled.
+
+    Raises:
+        HindcastError: The lake lacks what one of its views takes, or the online store can't be reached.
+    """
+    from hindcast.features.feature_service import open_online_store
+
+    used = used_views(settings, package)
+    config = open_store(settings).config
+    filled = open_online_store(config).filled(config)
+    until = max(filled.values(), default=now)
+    wanted = {name: view for name, view in used.items() if filled.get(name) != until}
+    if wanted:
+        _fill(settings, wanted, None, until)
+    return bool(wanted)
+
+
+def used_views(settings: Settings, package: Path | None) -> dict[str, "FeatureView"]:
+    """What a package reads online, by the name under which the online store holds it; of None, all that is registered.
+
+    A package of before, which doesn't define its features, reads what is registered.
+
+    Raises:
+        HindcastError: The lake no longer has what one of its views takes.
     """
     from hindcast.features import feature_service
+    from hindcast.features.online_store import online_name
+
+    if package is None or not (package / FEATURES).exists():
+        store = open_store(settings)
+        return {online_name(store.config, view): view for view in store.list_feature_views() if view.online}
+    check_package(settings, package)
+    store = open_store(settings, registry=package / FEATURES)
+    signature = json.loads((package / SIGNATURE).read_text())
+    service = feature_service.find_service(store, signature["feature_service"])
+    views, _ = feature_service.service_views(store, service)
+    return {online_name(store.config, view): view for view in views if view.online}
+
+
+def _fill(
+    settings: Settings,
+    used: Mapping[str, "FeatureView"],
+    start: datetime | None,
+    end: datetime,
+    remove_others: bool = False,
+) -> dict[str, int]:
+    """Reads all views at one snapshot of the lake and brings them into the online store at once."""
     from hindcast.features.asof import instant, latest_rows, name
     from hindcast.features.feature_service import open_online_store
-    from hindcast.features.online_store import online_rows
-    from hindcast.features.retrieval import feature_table
+    from hindcast.features.lake_source import feature_table
+    from hindcast.features.online_store import Filling, online_rows
 
     if end.tzinfo is None:
         raise HindcastError(f"Materialising needs instants with a time zone: {end.isoformat()} has none.")
-    store = feature_service.open_store(settings, **({"registry": str(registry)} if registry else {}))
-    views = [view for view in store.list_feature_views() if view.online]
-    if registry:  # the home's were held against the tables when they were registered
-        _check_tables(settings, views)
-    found = {}
+    config = open_store(settings).config
+    online = open_online_store(config)
+    filled = online.filled(config)
+    fillings, written = [], dict.fromkeys((view.name for view in used.values()), 0)
     with Lake(settings).reading() as connection:
         connection.execute("BEGIN")  # all views are read at one snapshot
-        for view in views:
+        for held_as, view in used.items():
+            since = start if start and held_as in filled and filled[held_as] >= start else None
             table = feature_table(view, [field.name for field in view.features])
             oldest = end - view.ttl if view.ttl else None
-            sql = latest_rows(table, max(filter(None, (start, oldest)), default=None), end)
+            sql = latest_rows(table, max(filter(None, (since, oldest)), default=None), end)
             if oldest:  # what came in later than it may still be of an event before it
                 sql = f"FROM ({sql}) WHERE CAST({name(table.timestamp)} AS TIMESTAMP) >= {instant(oldest)}"
-            found[view.name] = table, connection.execute(sql).to_arrow_table()
+            found = connection.execute(sql).to_arrow_table()
+            written[view.name] += found.num_rows
+            fillings.append(Filling(view, online_rows(view, table, found), afresh=since is None))
         snapshot = connection.execute("SELECT id FROM lake.current_snapshot()").fetchall()[0][0]
-    online = open_online_store(store.config)
-    rows = [(view, online_rows(view, *found[view.name])) for view in views]
-    online.fill(store.config, rows, known_until=end, snapshot=snapshot, afresh=start is None)
-    return {name: rows.num_rows for name, (_, rows) in found.items()}
+    online.fill(config, fillings, known_until=end, snapshot=snapshot)
+    if remove_others:
+        online.keep_only(config, set(used))
+    return written
 
 
 def _load_repository(settings: Settings) -> list[Any]:
@@ -198,12 +286,15 @@ def _load_repository(settings: Settings) -> list[Any]:
     return list({id(thing): thing for thing in vars(module).values()}.values())
 
 
-def _check_tables(settings: Settings, views: list["FeatureView"]) -> None:
-    """Holds each view's declaration against its table: found now, and not when somebody asks for features."""
-    from hindcast.features.lake_source import value_type
-    from hindcast.features.retrieval import feature_table
+def check_tables(settings: Settings, views: Sequence["FeatureView"], snapshot: int | None = None) -> None:
+    """Holds each view's declaration against its table: found now, and not when somebody asks for features.
 
-    with Lake(settings).reading() as connection:
+    Raises:
+        HindcastError: The lake (at a snapshot, or the newest) has no such table or column, or one of another type.
+    """
+    from hindcast.features.lake_source import feature_table, value_type
+
+    with Lake(settings).reading(snapshot) as connection:
         columns: dict[str, dict[str, str]] = {}
         for schema, table, column, kind in connection.execute(
             "SELECT schema_name, table_name, column_name, data_type FROM duckdb_columns() WHERE database_name = 'lake'"
@@ -224,6 +315,44 @@ def _check_tables(settings: Settings, views: list["FeatureView"]) -> None:
                 raise HindcastError(
                     f"Feature view {view.name}: {table.table}.{column} is {found[column]}, not {kind.name} as declared."
                 )
+
+
+def check_package(settings: Settings, package: Path, snapshot: int | None = None) -> None:
+    """Holds the features that a package defines against the lake. One of before, which doesn't define them, passes.
+
+    Raises:
+        HindcastError: The lake (at a snapshot, or the newest) no longer has a table or column that the package takes
+            features from, or that table is no longer made.
+    """
+    from hindcast.features import feature_service
+
+    if not (package / FEATURES).exists():
+        return
+    store = open_store(settings, registry=package / FEATURES)
+    signature = json.loads((package / SIGNATURE).read_text())
+    service = feature_service.find_service(store, signature["feature_service"])
+    views, _ = feature_service.service_views(store, service)
+    try:
+        check_tables(settings, views, snapshot)
+        _check_still_made(settings, views)
+    except HindcastError as error:
+        raise HindcastError(f"{package.name} can no longer get its features. {error}") from error
+
+
+def _check_still_made(settings: Settings, views: Sequence["FeatureView"]) -> None:
+    """What dbt no longer makes stays in the lake, and would get old there without a word."""
+    from hindcast.features.lake_source import feature_table
+
+    registered = {feature_table(view, []).table for view in open_store(settings).list_feature_views()}
+    others = {table: view.name for view in views if (table := feature_table(view, []).table) not in registered}
+    if not others or not (settings.dbt_project / "dbt_project.yml").exists():
+        return
+    from hindcast.tables.transform import manifest
+
+    made = {f"{node['schema']}.{node['alias']}" for node in manifest(settings)["nodes"].values() if "alias" in node}
+    for table, view in others.items():
+        if table not in made:
+            raise HindcastError(f"Feature view {view}: the dbt project no longer makes {table}.")
 
 
 @contextmanager

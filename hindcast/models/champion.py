@@ -1,9 +1,11 @@
 """Which package is in use: one small file, replaced atomically, that a running service may poll.
 
-Whether a model may be in use is decided in `gate`.
+It names packages by their versions and verdicts by their files' names, so that a home can be moved. Whether a model may
+be in use is decided in `gate`, or by a person in `promotion`.
 """
 
 import json
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,15 @@ from hindcast.files import exclusive, write_atomically
 from hindcast.models.model import read_package
 from hindcast.settings import Settings
 
+Prepare = Callable[[Path], Any]
+"""Called with a package's folder before the package is put in use; where it raises, the champion stays."""
+
 
 def current(settings: Settings) -> dict[str, Any] | None:
-    """What `champion.json` says: `version`, `path` of the package, `promoted_at` (UTC), file of the `verdict`,
-    `previous` version, and the `history` of all promotions and rollbacks, oldest first. None before the first one.
+    """What `champion.json` says: `version`, `promoted_at` (UTC), name of the `verdict`'s file, `previous` version, and
+    the `history` of all promotions and rollbacks, oldest first. None before the first one.
+
+    An entry has `because` and `by` where a person decided, and `rolled_back` where it is a rollback.
     """
     path = settings.champion_file
     return json.loads(path.read_text()) if path.exists() else None
@@ -31,7 +38,7 @@ def champion_folder(settings: Settings) -> Path:
     champion = current(settings)
     if champion is None:
         raise HindcastError(f"There is no champion yet ({settings.champion_file}): `hindcast run` makes one.")
-    return Path(champion["path"])
+    return settings.models / champion["version"]
 
 
 def previous(settings: Settings) -> dict[str, Any] | None:
@@ -40,7 +47,14 @@ def previous(settings: Settings) -> dict[str, Any] | None:
     return standing[-2] if len(standing) > 1 else None
 
 
-def promote(settings: Settings, version: str, promoted_at: datetime, verdict: Path) -> dict[str, Any]:
+def promote(
+    settings: Settings,
+    version: str,
+    promoted_at: datetime,
+    verdict: Path,
+    prepare: Prepare | None = None,
+    decided: dict[str, str] | None = None,
+) -> dict[str, Any]:
     """Puts a package in use. One that is in use already stays as it is.
 
     Args:
@@ -48,6 +62,8 @@ def promote(settings: Settings, version: str, promoted_at: datetime, verdict: Pa
         version: Of a whole package in `settings.models`.
         promoted_at: The clock, with its time zone.
         verdict: File of the gate's verdict on it.
+        prepare: What has to be done first.
+        decided: `because` and `by`, where a person decided.
 
     Returns:
         As `current`, after the promotion.
@@ -63,20 +79,20 @@ def promote(settings: Settings, version: str, promoted_at: datetime, verdict: Pa
             return champion
         entry: dict[str, Any] = {
             "version": version,
-            "path": str(folder),
             "promoted_at": promoted_at.isoformat(),
-            "verdict": str(verdict),
+            "verdict": verdict.name,
             "previous": champion["version"] if champion else None,
         }
-        return _put_in_use(settings, champion, entry)
+        return _put_in_use(settings, champion, entry | (decided or {}), prepare)
 
 
-def roll_back(settings: Settings, at: datetime) -> dict[str, Any]:
+def roll_back(settings: Settings, at: datetime, prepare: Prepare | None = None) -> dict[str, Any]:
     """Puts the champion before the present one in use again. A second time goes back one further.
 
     Args:
         settings: Where packages and `champion.json` are.
         at: The clock, with its time zone.
+        prepare: What has to be done first.
 
     Returns:
         As `current`, afterwards: an entry of its own, with `rolled_back` naming the version that was left.
@@ -93,13 +109,18 @@ def roll_back(settings: Settings, at: datetime) -> dict[str, Any]:
         read_package(settings.models / back["version"])
         entry = {
             "version": back["version"],
-            "path": str(settings.models / back["version"]),
             "promoted_at": at.isoformat(),
-            "verdict": back["verdict"],
+            "verdict": Path(back["verdict"]).name,
             "previous": back["previous"],
             "rolled_back": champion["version"],
         }
-        return _put_in_use(settings, champion, entry)
+        return _put_in_use(settings, champion, entry, prepare)
+
+
+def packages_in_use(settings: Settings) -> list[Path]:
+    """The packages of the models that answer: the champion's, then its shadow's."""
+    entries = filter(None, (current(settings), current_shadow(settings)))
+    return [settings.models / entry["version"] for entry in entries]
 
 
 def current_shadow(settings: Settings) -> dict[str, Any] | None:
@@ -112,7 +133,7 @@ def current_shadow(settings: Settings) -> dict[str, Any] | None:
     return found
 
 
-def set_shadow(settings: Settings, version: str | None, since: datetime) -> None:
+def set_shadow(settings: Settings, version: str | None, since: datetime, prepare: Prepare | None = None) -> None:
     """Has a package be asked beside the champion; None ends that.
 
     Raises:
@@ -126,11 +147,15 @@ def set_shadow(settings: Settings, version: str | None, since: datetime) -> None
         champion = current(settings)
         if champion and champion["version"] == version:
             raise HindcastError(f"{version} is the champion; a shadow is another model beside it.")
+        if prepare:
+            prepare(settings.models / version)
         entry = {"version": version, "since": since.isoformat()}
         write_atomically(settings.shadow_file, json.dumps(entry, indent=2) + "\n")
 
 
-def settle(settings: Settings, challenger: str, promoted_at: datetime) -> dict[str, Any]:
+def apply_verdict(
+    settings: Settings, challenger: str, promoted_at: datetime, prepare: Prepare | None = None
+) -> dict[str, Any]:
     """Promotes a challenger if its verdict says so; else the champion stays. As `current`, afterwards.
 
     Raises:
@@ -139,15 +164,25 @@ def settle(settings: Settings, challenger: str, promoted_at: datetime) -> dict[s
     file = settings.verdicts / f"{challenger}.json"
     verdict = json.loads(file.read_text()) if file.exists() else None
     champion = current(settings)
-    left = {entry.get("rolled_back") for entry in champion["history"]} if champion else set()
-    # What people went back from isn't put in use again by the verdict that it had before.
-    if verdict and verdict["promoted"] and challenger not in left:
-        return promote(settings, challenger, promoted_at, file)
+    # What people went back from, or put another model in the place of, isn't put in use again by an old verdict.
+    if verdict and verdict["promoted"] and challenger not in _left(champion):
+        return promote(settings, challenger, promoted_at, file, prepare)
     if champion is None:
         failed = ", ".join(check["name"] for check in verdict["checks"] if not check["holds"]) if verdict else ""
         reason = f"was refused ({failed})" if verdict else "was never judged"
         raise HindcastError(f"{challenger} {reason}, and there is no earlier champion; see {file}.")
     return champion
+
+
+def _left(champion: dict[str, Any] | None) -> set[str | None]:
+    """The versions that a person has put out of use."""
+    left: set[str | None] = set()
+    for entry in champion["history"] if champion else []:
+        if "rolled_back" in entry:
+            left.add(entry["rolled_back"])
+        elif "because" in entry:
+            left.add(entry["previous"])
+    return left
 
 
 def _standing(champion: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -161,7 +196,11 @@ def _standing(champion: dict[str, Any] | None) -> list[dict[str, Any]]:
     return standing
 
 
-def _put_in_use(settings: Settings, champion: dict[str, Any] | None, entry: dict[str, Any]) -> dict[str, Any]:
+def _put_in_use(
+    settings: Settings, champion: dict[str, Any] | None, entry: dict[str, Any], prepare: Prepare | None
+) -> dict[str, Any]:
+    if prepare:
+        prepare(settings.models / entry["version"])
     # The history is in the same file, so that no kill can part the two.
     history = [*(champion["history"] if champion else []), entry]
     write_atomically(settings.champion_file, json.dumps(entry | {"history": history}, indent=2) + "\n")

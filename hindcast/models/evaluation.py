@@ -22,12 +22,12 @@ from hindcast.models.metrics import (
     measure,
     metric_named,
 )
+from hindcast.models.reference import HistoricRates
 from hindcast.models.training import Candidates, Fitted, probabilities
 from hindcast.models.training_data import Rows, split_rows
 from hindcast.problem import Problem
 
 WINDOWS = ("validation", "test")
-_SHRINK = 20  # rows by which a group's historic rate leans towards the overall one
 
 
 @dataclass(frozen=True)
@@ -165,9 +165,7 @@ def baselines(problem: Problem, frame: pl.DataFrame) -> dict[str, Any]:
 
 
 def historic_rate(problem: Problem, trained: pl.DataFrame, frame: pl.DataFrame) -> Probabilities:
-    """Label rate of each row's group (`baseline.columns`) in the training window.
-
-    Rates lean towards the overall one as if 20 more rows had it; a group that wasn't seen has it.
+    """Label rate of each row's group (`baseline.columns`) in the training window, as `HistoricRates` has it.
 
     Args:
         problem: Names the columns.
@@ -177,16 +175,7 @@ def historic_rate(problem: Problem, trained: pl.DataFrame, frame: pl.DataFrame) 
     Raises:
         HindcastError: A baseline column isn't in the tables.
     """
-    columns, label, overall = list(problem.baseline.columns), problem.label.column, label_rate(problem, trained)
-    if absent := [name for name in columns if name not in trained.columns or name not in frame.columns]:
-        raise HindcastError(f"baseline.columns: no column {', '.join(absent)} among {', '.join(frame.columns)}.")
-    if not columns:
-        return np.full(frame.height, overall)
-    rates = trained.group_by(columns).agg(
-        ((pl.col(label).cast(pl.Float64).sum() + overall * _SHRINK) / (pl.len() + _SHRINK)).alias("__rate")
-    )
-    joined = frame.select(columns).join(rates, on=columns, how="left", maintain_order="left", nulls_equal=True)
-    return joined["__rate"].fill_null(overall).to_numpy()
+    return HistoricRates.of(problem, trained).rate(frame)
 
 
 def slices(problem: Problem, frame: pl.DataFrame, said: NDArray[np.float64]) -> list[dict[str, Any]]:

@@ -16,36 +16,35 @@ from hindcast.errors import HindcastError
 from hindcast.lake import Lake
 from hindcast.models.champion import champion_folder
 from hindcast.models.model import ServedModel
-from hindcast.models.scoring import evaluate_period, training_window
+from hindcast.models.scoring import evaluate_period
 from hindcast.problem import Problem
 from hindcast.settings import Settings
 
 
-def evaluate_champion(
-    settings: Settings, problem: Problem, lake: Lake, first_day: datetime, last_day: datetime
+def evaluate_model(
+    settings: Settings, problem: Problem, first_day: datetime, last_day: datetime, version: str | None = None
 ) -> dict[str, Any]:
-    """Scores the champion on every entity of a period, features as known at each prediction time.
+    """Scores a model on every entity of a period, features as known at each prediction time.
 
     Args:
-        settings: The home with the champion.
+        settings: The home with the model.
         problem: What is predicted.
-        lake: This home's.
         first_day: Midnight (UTC) at which the period begins.
         last_day: Midnight (UTC) of the last day, which is included.
+        version: Of a package of this home; None for the champion.
 
     Returns:
         As `scoring.evaluate_period`.
 
     Raises:
-        HindcastError: There is no champion, the period is empty or ends before it begins, or it lies in the future
+        HindcastError: There is no such model, the period is empty or ends before it begins, or it lies in the future
             of a wall clock.
     """
     if last_day < first_day:
         raise HindcastError(f"The period ends ({last_day:%Y-%m-%d}) before it begins ({first_day:%Y-%m-%d}).")
-    model = ServedModel.load(champion_folder(settings))
-    trained = training_window(problem, lake, model)
+    model = ServedModel.load(settings.models / version if version else champion_folder(settings))
     there = home_that_knows(settings, problem, last_day)
-    return evaluate_period(there, problem, Lake(there), model, first_day, last_day + timedelta(days=1), trained)
+    return evaluate_period(there, problem, Lake(there), model, first_day, last_day + timedelta(days=1))
 
 
 def home_that_knows(settings: Settings, problem: Problem, last_day: datetime) -> Settings:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from hindcast.errors import HindcastError
 from hindcast.lake import Lake
-from hindcast.models.champion import current
+from hindcast.models.champion import champion_folder, current
 from hindcast.models.gate import RESAMPLES
 from hindcast.models.hindsight import home_that_knows
 from hindcast.models.leak_data import LeakData, Model, Trial, Windows, read_leak_data
@@ -161,7 +160,7 @@ def model_of(settings: Settings, problem: Problem) -> Model:
     champion = current(settings)
     if champion is None:
         return Model(problem.candidates[0], problem.candidates[0].parameters)
-    metadata = json.loads(read_package(Path(champion["path"]))[METADATA])
+    metadata = json.loads(read_package(champion_folder(settings))[METADATA])
     return Model(Candidate(name=metadata["candidate"], model=metadata["model"]), metadata["parameters"])
 
 

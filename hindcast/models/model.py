@@ -22,7 +22,7 @@ from hindcast.models.explain import Explainer, Explanation, from_bytes
 Matrix = NDArray[np.float32]
 Column = Sequence[Any] | NDArray[Any]
 
-MODEL, EXPLAINER, SIGNATURE, METRICS, METADATA, SAMPLE, CARD, FEATURES, CHECKSUMS = (
+MODEL, EXPLAINER, SIGNATURE, METRICS, METADATA, SAMPLE, CARD, FEATURES, REFERENCE, BASELINE, ORIGIN, CHECKSUMS = (
     "model.onnx",
     "explainer.npz",
     "signature.json",
@@ -31,6 +31,9 @@ MODEL, EXPLAINER, SIGNATURE, METRICS, METADATA, SAMPLE, CARD, FEATURES, CHECKSUM
     "sample.json",
     "card.md",
     "features.db",
+    "reference.parquet",
+    "baseline.json",
+    "origin.json",
     "checksums.json",
 )
 INPUT, OUTPUT = "features", "probabilities"

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,10 +21,12 @@ import polars as pl
 
 from hindcast.errors import HindcastError
 from hindcast.files import write_atomically
+from hindcast.fingerprint import fingerprint
 from hindcast.models.evaluation import WINDOWS, shown_metrics, shown_slices
 from hindcast.models.explain import SCORE_LIMIT, Explainer, LinearExplainer, TreeExplainer, to_bytes
 from hindcast.models.gate import PARITY_LIMIT
 from hindcast.models.model import (
+    BASELINE,
     CARD,
     CHECKSUMS,
     EXPLAINER,
@@ -33,6 +35,7 @@ from hindcast.models.model import (
     METADATA,
     METRICS,
     MODEL,
+    REFERENCE,
     SAMPLE,
     SIGNATURE,
     Feature,
@@ -41,6 +44,7 @@ from hindcast.models.model import (
     Signature,
     read_package,
 )
+from hindcast.models.reference import HistoricRates, reference_file
 from hindcast.models.training import Candidates, Fitted, probabilities, spread
 from hindcast.models.training_data import TrainingData, columns, split_rows
 from hindcast.problem import Problem
@@ -77,6 +81,7 @@ def build(
     request_fields: Sequence[str] = (),
     feature_definition: str | None = None,
     registry: bytes | None = None,
+    lake: str | None = None,
 ) -> Package:
     """Packages the chosen candidate.
 
@@ -92,6 +97,7 @@ def build(
         request_fields: What a request must bring besides.
         feature_definition: Short name of what the features are taken from (`hindcast.features.definition`).
         registry: Feast's, which defines them: a package goes on reading them as it was trained on them.
+        lake: Identity of the lake that the training set was read from.
     """
     chosen = next(each for each in report["candidates"] if each["chosen"])
     fitted = next(each for each in candidates.fitted if each.name == chosen["name"])
@@ -139,9 +145,12 @@ def build(
         "parameters": fitted.parameters,
         "as_of": data.as_of.isoformat(),
         "windows": {split: [start.isoformat(), end.isoformat()] for split, (start, end) in data.windows.items()},
+        "lake": lake,
         "snapshot": candidates.snapshot,
         "training_hash": candidates.training_hash,
         "feature_definition": feature_definition,
+        "training_declaration": training_declaration(problem),
+        "training_code": fingerprint(settings.training_code),
         "code_version": code_version(settings.root),
         "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
     }
@@ -149,6 +158,9 @@ def build(
         METADATA: _json(metadata),
         SAMPLE: _json(sample(problem, data.frame, fitted, candidates.features, matrix)),
         CARD: card(problem, signature, metadata, numbers).encode(),
+        # Made from the training set, which is named already.
+        REFERENCE: reference_file(problem, data.frame, candidates.features),
+        BASELINE: HistoricRates.of(problem, data.frame.filter(pl.col("split") == "train")).to_json().encode(),
     }
     if registry is not None:
         files[FEATURES] = registry
@@ -249,12 +261,11 @@ def write(settings: Settings, version: str, files: dict[str, bytes]) -> Path:
     """Writes a folder of files with their checksums, whole or not at all."""
     folder = settings.models / version
     if folder.exists():
-        try:
-            read_package(folder)
+        if _is_whole(folder, files):
             return folder
-        except HindcastError:  # damaged: what is there goes aside and is written again
-            settings.scratch.mkdir(parents=True, exist_ok=True)
-            folder.rename(tempfile.mkdtemp(dir=settings.scratch, prefix=f"{version}."))
+        # What is there goes aside and is written again.
+        settings.scratch.mkdir(parents=True, exist_ok=True)
+        folder.rename(tempfile.mkdtemp(dir=settings.scratch, prefix=f"{version}."))
     settings.models.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(dir=settings.models, prefix=f".{version}."))
     try:
@@ -267,6 +278,37 @@ def write(settings: Settings, version: str, files: dict[str, bytes]) -> Path:
         shutil.rmtree(made, ignore_errors=True)
         raise
     return folder
+
+
+def _is_whole(folder: Path, files: Iterable[str]) -> bool:
+    """Whether a package is undamaged and has all of these files, which one of before may lack."""
+    try:
+        return read_package(folder).keys() >= set(files)
+    except HindcastError:
+        return False
+
+
+def training_declaration(problem: Problem) -> str:
+    """Short name of what the problem file says about how a model is made: equal for equal declarations.
+
+    What a search drew has no part in it, nor have descriptions.
+    """
+    declared = problem.model_dump_json(
+        include={
+            "task": True,
+            "labeled_table": True,
+            "split_table": True,
+            "entity": {"key"},
+            "prediction_time": {"column"},
+            "label": {"column", "known_at", "matures_within"},
+            "splits": True,
+            "feature_service": True,
+            "metrics": {"primary", "threshold"},
+            "candidates": True,
+            "budget": True,
+        }
+    )
+    return fingerprint(values=[declared])
 
 
 def code_version(root: Path) -> str:

@@ -12,13 +12,13 @@ import polars as pl
 
 from hindcast.errors import HindcastError
 from hindcast.lake import Lake
-from hindcast.models import training_set
-from hindcast.models.evaluation import historic_rate
 from hindcast.models.metrics import DIGITS, confusion, measure, roc_auc
-from hindcast.models.model import ServedModel
+from hindcast.models.model import FEATURES, ServedModel
+from hindcast.models.reference import HistoricRates
 from hindcast.models.training_data import columns
 from hindcast.problem import Problem
 from hindcast.settings import Settings
+from hindcast.tables.labels import entities_as_known
 
 TABLE = "predictions.batch"
 
@@ -52,11 +52,14 @@ def score_period(
     Returns:
         One row per entity, ordered by prediction time, then key: the key, the prediction time, `probability`,
         `decision`, `model_version`.
+
+    Raises:
+        HindcastError: The lake no longer has a table or column that the package takes its features from.
     """
     with lake.reading() as connection:
         snapshot = _snapshot(connection)
         entities = read_entities(connection, problem, model, starts_at, ends_at)
-    scored = score(model, _features(settings, problem, entities, snapshot))
+    scored = score(model, own_features(settings, problem, model, entities, snapshot))
     return scored.select(problem.entity.key, problem.prediction_time.column, "probability", "decision", "model_version")
 
 
@@ -67,7 +70,6 @@ def evaluate_period(
     model: ServedModel,
     starts_at: datetime,
     ends_at: datetime,
-    trained: pl.DataFrame | None = None,
 ) -> dict[str, Any]:
     """Measures a package on a period, on the entities whose label has come.
 
@@ -78,17 +80,19 @@ def evaluate_period(
         model: The package.
         starts_at: First prediction time (UTC), included.
         ends_at: Excluded.
-        trained: Rows of the model's training window, for the historic-rate baseline; None reads them from the lake.
 
     Returns:
         Every metric of `measure`, with `confusion`, `model_version`, `from`, `to`, `without_label`, and
-        `baseline_roc_auc` and `gain_over_baseline` (of the historic rate from the training window).
+        `baseline_roc_auc` and `gain_over_baseline` (of the historic rate from the training window, which the
+        package carries).
 
     Raises:
-        HindcastError: No entity of the period has a label yet.
+        HindcastError: No entity of the period has a label yet, the package carries no rates, or the lake no longer has
+            a table or column that the package takes its features from.
     """
     label = problem.label.column
-    more = [label, problem.label.known_at, *problem.baseline.columns]
+    rates = HistoricRates.read(model)
+    more = [label, problem.label.known_at, *rates.columns]
     with lake.reading() as connection:
         snapshot = _snapshot(connection)
         entities = read_entities(connection, problem, model, starts_at, ends_at, more)
@@ -101,12 +105,10 @@ def evaluate_period(
             f"No label of {starts_at:%Y-%m-%d %H:%M} to {ends_at:%Y-%m-%d %H:%M} UTC is known yet "
             f"({entities.height} entities): {hint}."
         )
-    if trained is None:
-        trained = training_window(problem, lake, model)
-    scored = score(model, _features(settings, problem, labeled, snapshot))
+    scored = score(model, own_features(settings, problem, model, labeled, snapshot))
     labels, said = scored[label].cast(pl.Int64).to_numpy(), scored["probability"].to_numpy()
     found = measure(labels, said)
-    baseline = roc_auc(labels, historic_rate(problem, trained, scored))
+    baseline = roc_auc(labels, rates.rate(scored))
     gain = None if found["roc_auc"] is None else round(found["roc_auc"] - baseline, DIGITS)
     return found | {
         "model_version": model.version,
@@ -119,13 +121,6 @@ def evaluate_period(
     }
 
 
-def training_window(problem: Problem, lake: Lake, model: ServedModel) -> pl.DataFrame:
-    """The label and the baseline's columns of the rows that a package was trained on, at its snapshot."""
-    names = ", ".join(f'"{name}"' for name in dict.fromkeys((problem.label.column, *problem.baseline.columns)))
-    with lake.reading(model.metadata.get("snapshot")) as connection:
-        return connection.execute(f"SELECT {names} FROM {training_set.TABLE} WHERE split = 'train'").pl()
-
-
 def read_entities(
     connection: Any,
     problem: Problem,
@@ -135,6 +130,8 @@ def read_entities(
     more: list[str] | None = None,
 ) -> pl.DataFrame:
     """Entities with prediction times from `starts_at` to `ends_at` (excluded), ordered by that time, then by key.
+
+    Each is as it was known at its prediction time, but for its label, which is as it is known now.
 
     Args:
         connection: To the lake.
@@ -148,7 +145,7 @@ def read_entities(
     wanted = (signature.entity_key, time, *signature.join_keys, *signature.request_fields, *(more or ()))
     names = ", ".join(f'"{name}"' for name in dict.fromkeys(wanted))
     return connection.execute(
-        f'SELECT {names} FROM {problem.labeled_table} WHERE "{time}" >= ? AND "{time}" < ? '
+        f'SELECT {names} FROM {entities_as_known(connection, problem)} WHERE "{time}" >= ? AND "{time}" < ? '
         f'ORDER BY "{time}", "{signature.entity_key}"',
         [_naive(starts_at), _naive(ends_at)],
     ).pl()
@@ -172,10 +169,21 @@ def write_batch(lake: Lake, scored: pl.DataFrame) -> None:
         connection.execute(f"CREATE OR REPLACE TABLE {TABLE} AS SELECT * FROM scored")
 
 
-def _features(settings: Settings, problem: Problem, rows: pl.DataFrame, snapshot: int) -> pl.DataFrame:
-    from hindcast.features.store import historical_features  # Feast takes seconds to import
+def own_features(
+    settings: Settings, problem: Problem, model: ServedModel, rows: pl.DataFrame, snapshot: int
+) -> pl.DataFrame:
+    """Rows (with the model's join keys and request fields) with its features as its own package defines them.
 
-    return historical_features(settings, problem, rows, snapshot)
+    Raises:
+        HindcastError: The lake no longer has a table or column that the package takes its features from.
+    """
+    from hindcast.features.store import check_package, historical_features  # Feast takes seconds to import
+
+    registry = model.folder / FEATURES
+    if not registry.exists():  # packaged before packages defined their features
+        return historical_features(settings, problem, rows, snapshot, model.signature.feature_service)
+    check_package(settings, model.folder)
+    return historical_features(settings, problem, rows, snapshot, model.signature.feature_service, registry)
 
 
 def _snapshot(connection: Any) -> int:

@@ -54,14 +54,27 @@ class Rows:
     known_at: NDArray[np.datetime64]
 
 
-def read_training_data(lake: Lake, problem: Problem, snapshot: int | None = None) -> TrainingData:
+def read_training_data(
+    lake: Lake, problem: Problem, snapshot: int | None = None, training_hash: str | None = None
+) -> TrainingData:
     """Reads it at a snapshot, or at the newest one.
 
+    Args:
+        lake: Where it lies.
+        problem: Names its columns.
+        snapshot: Of the lake. Its number alone says little: another lake has the same numbers.
+        training_hash: That the content must have.
+
     Raises:
-        HindcastError: There is no lake yet, or it has no such snapshot.
+        HindcastError: There is no lake yet, it has no such snapshot, or the content there is another.
     """
     version = lake.snapshot() if snapshot is None else snapshot
     frame = training_set.read(problem, lake, version)
+    if training_hash is not None and training_set.content_hash(frame) != training_hash:
+        raise HindcastError(
+            f"{training_set.TABLE} at snapshot {version} isn't what the candidates were trained on: train again with "
+            "`hindcast run`."
+        )
     with lake.reading(version) as connection:
         windows = connection.execute("SELECT split, starts_at, ends_at FROM control.windows").fetchall()
         ((as_of,),) = connection.execute("SELECT i.at FROM control.instants i WHERE i.name = 'as_of'").fetchall()

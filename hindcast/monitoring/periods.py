@@ -7,18 +7,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import duckdb
 import polars as pl
 
-from hindcast.errors import HindcastError
 from hindcast.lake import Lake
 from hindcast.models.model import ServedModel
+from hindcast.models.reference import read_reference
 from hindcast.monitoring.logged import read_logged
 from hindcast.problem import Problem
 
 REQUESTS = "log.requests"
 LABELED = "monitor.labeled_requests"
-REFERENCE = "train.training_set"
 EMPTY = "empty"
 _TYPES = {"numeric": "DOUBLE", "categorical": "VARCHAR"}
 
@@ -118,19 +116,19 @@ def _differ(connection: Any, first: str, second: str) -> bool:
 
 
 def load(problem: Problem, lake: Lake, model: ServedModel, now: datetime) -> Periods:
-    """Reads the reference as the champion was trained on it, scores it, and reads the requests that may count.
+    """Reads the reference that the champion carries, scores it, and reads the requests that may count.
 
     Args:
         problem: Names columns, window and maturity.
-        lake: Holds the training set, and `monitor.labeled_requests` once something was served.
+        lake: Holds `monitor.labeled_requests` once something was served.
         model: The champion.
         now: The clock, UTC.
 
     Raises:
-        HindcastError: The training set that the champion was held against isn't in the lake.
+        HindcastError: The champion carries no reference.
     """
     features = {feature.name: str(feature.kind) for feature in model.signature.features}
-    reference = _reference(problem, lake, model, features)
+    reference = read_reference(model)
     values = reference.select(list(features)).to_dict(as_series=False)
     probability = model.predict(model.matrix(values))
     with lake.reading() as connection:
@@ -148,22 +146,6 @@ def load(problem: Problem, lake: Lake, model: ServedModel, now: datetime) -> Per
         other_versions=others,
         unreadable=unreadable,
     )
-
-
-def _reference(problem: Problem, lake: Lake, model: ServedModel, features: dict[str, str]) -> pl.DataFrame:
-    names = ", ".join(f'"{name}"::{_TYPES[kind]} AS "{name}"' for name, kind in features.items())
-    time, label = problem.prediction_time.column, problem.label.column
-    snapshot = model.metadata.get("snapshot")
-    with lake.reading(snapshot) as connection:
-        try:
-            return connection.execute(
-                f'SELECT "{time}" AS prediction_time, "{label}"::BIGINT AS label, {names} FROM {REFERENCE} '
-                f"WHERE split = 'test' ORDER BY prediction_time, \"{problem.entity.key}\""
-            ).pl()
-        except duckdb.Error as error:
-            raise HindcastError(
-                f"{REFERENCE} can't be read as {model.version} was trained on it (snapshot {snapshot}): {error}"
-            ) from error
 
 
 def _current(

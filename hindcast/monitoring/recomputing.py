@@ -18,8 +18,9 @@ from hindcast.errors import HindcastError
 from hindcast.features.asof import FeatureTable, instant, name, table_name
 from hindcast.features.definition import definition
 from hindcast.features.feature_service import find_service, open_store, service_features, service_views
+from hindcast.features.lake_source import feature_table
 from hindcast.features.on_demand import input_features
-from hindcast.features.retrieval import EVENT_TIMESTAMP, Retrieval, feature_table
+from hindcast.features.retrieval import EVENT_TIMESTAMP, Retrieval
 from hindcast.models.model import FEATURES, ServedModel
 from hindcast.monitoring.logged import Kind, read_logged
 from hindcast.monitoring.periods import REQUESTS

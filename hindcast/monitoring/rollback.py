@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from hindcast.errors import HindcastError
-from hindcast.features.definition import definition
-from hindcast.features.store import materialise
+from hindcast.features.store import fill_for
 from hindcast.lake import Lake
 from hindcast.models import champion
-from hindcast.models.model import FEATURES, ServedModel
+from hindcast.models.model import ServedModel
 from hindcast.monitoring.parity import SKEWED, measure_model
 from hindcast.settings import Settings
 
@@ -25,7 +24,7 @@ class Rollback:
         logged: Requests that it has ever answered.
         replayed: Of these, those that could be answered again, from the lake as it then was.
         max_difference: Largest difference between a probability of then and of now; None where nothing was replayed.
-        refilled: Whether the online store was filled by the model's own definitions, which are others than today's.
+        refilled: Whether the online store had to be filled for the model's own definitions of its features.
         code_version: Of the code that the model was made with.
     """
 
@@ -44,8 +43,7 @@ def roll_back(settings: Settings, lake: Lake, now: datetime) -> Rollback:
     """Puts the champion before the present one in use, after its logged requests were answered once more.
 
     Features are those of then, from the lake as it was known; whether it answers as it did is judged as in `parity`.
-    Where features have been defined otherwise since, the online store gets them by the model's definitions, which its
-    package holds, before the model is put in use.
+    Before the model is put in use, the online store gets its features by its own definitions, which its package holds.
 
     Raises:
         HindcastError: There is none before, its package is missing or damaged, or it answers otherwise than it did;
@@ -59,11 +57,7 @@ def roll_back(settings: Settings, lake: Lake, now: datetime) -> Rollback:
     replayed = measure_model(settings, lake, version, now)
     if replayed.status == SKEWED:
         raise HindcastError(f"{version} no longer answers as it did, so the champion stays: {replayed.summary}")
-    registry = model.folder / FEATURES
-    defined = model.metadata.get("feature_definition")
-    refilled = registry.exists() and defined != definition(settings, model.signature.feature_service)
-    if refilled:
-        materialise(settings, None, now, registry)
+    refilled = fill_for(settings, model.folder, now)
     entry = champion.roll_back(settings, now)
     predictions = replayed.predictions
     return Rollback(

@@ -27,7 +27,7 @@ from hindcast.files import exclusive, write_atomically
 from hindcast.fingerprint import fingerprint
 from hindcast.lake import Lake
 from hindcast.models.champion import champion_folder
-from hindcast.models.model import FEATURES, SIGNATURE, Signature
+from hindcast.models.model import CHECKSUMS, FEATURES, REFERENCE, SIGNATURE, Signature
 from hindcast.problem import Problem
 from hindcast.serving.answering import choose_example
 from hindcast.serving.server import FIELDS, MODEL_ALIAS, PACKAGE, bento_folder, built_bentos
@@ -259,12 +259,20 @@ def _build(tag: str, folder: str, package: str) -> None:
     from bentoml.models import BentoModel
 
     with bentoml.models.create(tag) as model:
-        shutil.copytree(package, model.path_of(PACKAGE))
+        _copy_package(Path(package), Path(model.path_of(PACKAGE)))
     os.chdir(folder)  # BentoML reads the files that a bentofile names from below the working directory alone
     bento = bentoml.bentos.build_bentofile(
         str(Path(folder, "bentofile.yaml")), version=tag.split(":")[1], build_ctx=folder
     )
     BentoModel(tag).resolve(Path(bento.path, "models"))  # whole by itself: an image can be built from its folder alone
+
+
+def _copy_package(package: Path, to: Path) -> None:
+    """Copies what a service needs of a package: not the rows that only monitoring reads."""
+    shutil.copytree(package, to, ignore=shutil.ignore_patterns(REFERENCE))
+    checksums = json.loads((package / CHECKSUMS).read_text())
+    checksums.pop(REFERENCE, None)
+    (to / CHECKSUMS).write_text(json.dumps(checksums, indent=2, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

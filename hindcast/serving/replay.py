@@ -22,6 +22,7 @@ from hindcast.lake import Lake
 from hindcast.problem import Problem
 from hindcast.serving.request_log import logged_ids
 from hindcast.settings import Settings
+from hindcast.tables.labels import entities_as_known
 
 _NAMESPACE = uuid.UUID("6f1c2b0e-6f0c-5c64-9a3b-0d1f7b8a5e21")
 _WORKERS = 4
@@ -137,7 +138,7 @@ def _entities(
     columns = ", ".join(f'"{name}"' for name in names)
     with lake.reading() as connection:
         rows = connection.execute(
-            f"SELECT {columns} FROM {problem.labeled_table} "
+            f"SELECT {columns} FROM {entities_as_known(connection, problem)} "
             f'WHERE "{moment}" >= ? AND "{moment}" < ? ORDER BY "{moment}", "{problem.entity.key}"',
             [starts_at.astimezone(UTC).replace(tzinfo=None), ends_at.astimezone(UTC).replace(tzinfo=None)],
         ).fetchall()

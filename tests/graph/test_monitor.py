@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from dagster import (
     AssetCheckSeverity,
@@ -25,18 +27,35 @@ from hindcast.clock import SimulatedClock
 from hindcast.features.store import materialise
 from hindcast.files import write_atomically
 from hindcast.lake import Lake
-from hindcast.models.model import Feature, ServedModel
+from hindcast.models.model import REFERENCE, Feature, ServedModel
+from hindcast.models.reference import reference_file
+from hindcast.problem import load_problem
 from hindcast.settings import Settings
 from tests.feature_world import ROOT, at
 from tests.served_rivers import Rivers
 
+FLIGHTS = ROOT / "problems" / "flight_delay.yaml"
 
-def model(_folder: object) -> Any:
-    """Stands for a package: it says a quarter of whatever is asked."""
+
+def model(folder: Path) -> Any:
+    """Stands for a package: it says a quarter of whatever is asked, and carries one row that it was held against."""
+    features = (Feature("height", "numeric"),)
+    frame = pl.DataFrame(
+        {
+            "flight_id": ["z"],
+            "prediction_time": [datetime(2013, 10, 5)],
+            "is_late": [0],
+            "split": ["test"],
+            "height": [2.0],
+        }
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / REFERENCE).write_bytes(reference_file(load_problem(FLIGHTS), frame, features))
     return SimpleNamespace(
         version="m1",
+        folder=folder,
         metadata={"snapshot": None},
-        signature=SimpleNamespace(features=(Feature("height", "numeric"),), threshold=0.5),
+        signature=SimpleNamespace(features=features, threshold=0.5),
         matrix=lambda values: np.zeros((len(values["height"]), 1), dtype=np.float32),
         predict=lambda matrix: np.full(len(matrix), 0.25),
     )
@@ -45,9 +64,9 @@ def model(_folder: object) -> Any:
 def test_a_young_service_is_reported_and_asks_for_nothing(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HINDCAST_HOME", str(settings.home))
     monkeypatch.setattr(ServedModel, "load", model)
-    write_atomically(settings.champion_file, json.dumps({"version": "m1", "path": str(settings.models / "m1")}))
+    write_atomically(settings.champion_file, json.dumps({"version": "m1"}))
     with Lake(settings).writing() as connection:
-        for schema in ("log", "labeled", "train", "control"):
+        for schema in ("log", "labeled", "control"):
             connection.execute(f"CREATE SCHEMA {schema}")
         connection.execute(
             "CREATE TABLE control.instants AS SELECT 'known_until' AS name, TIMESTAMP '2013-11-01' AS \"at\""
@@ -55,10 +74,6 @@ def test_a_young_service_is_reported_and_asks_for_nothing(settings: Settings, mo
         connection.execute(
             "CREATE TABLE labeled.flight_outcomes AS SELECT 'a' AS flight_id, 1 AS is_late, "
             "TIMESTAMP '2013-10-31 20:00:00' AS label_known_at"
-        )
-        connection.execute(
-            "CREATE TABLE train.training_set AS SELECT 'z' AS flight_id, TIMESTAMP '2013-10-05' AS prediction_time, "
-            "0 AS is_late, 'test' AS split, 2.0 AS height"
         )
         connection.execute(
             "CREATE TABLE log.requests AS SELECT 'r1' AS id, TIMESTAMP '2013-10-31 06:00:00' AS prediction_time, "

@@ -152,3 +152,30 @@ def test_estimate_where_one_label_is_certain() -> None:
     found = estimated_performance(np.zeros(3), 0.5)
     assert np.isnan(found["roc_auc"])
     assert found["log_loss"] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_blocks_reach_from_the_first_row_to_the_last() -> None:
+    parts = blocks(hours("2020-01-01T00", 10), hours("2020-02-01T00", 5), count=2, seed=1)
+    assert [rows.tolist() for rows in parts] == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
+
+
+def test_stretches_that_lie_a_day_apart_begin_at_the_current_periods_time_of_day() -> None:
+    parts = blocks(hours("2020-01-01T00", 36), hours("2020-02-01T06", 12), count=2, seed=1)
+    assert [rows.tolist() for rows in parts] == [list(range(6, 18))] * 2  # the second would end behind the reference
+
+
+def test_a_block_that_is_the_whole_reference_says_nothing_and_without_any_nothing_drifts() -> None:
+    numbers = np.array([0, 0, 1, 1])
+    for parts in ([], [np.arange(4)]):
+        found = distance("x", numbers, np.array([2, 2]), parts, 0.95)
+        assert (found.distance, found.threshold, found.drifted) == (1.0, 1.0, False)
+
+
+def test_a_score_is_in_standard_deviations() -> None:
+    assert standard_score(12.0, [0.0, 4.0, 8.0]) == 2.0
+    assert standard_score(0.9, [1.0, 1.0]) == -np.inf
+
+
+def test_a_probability_of_0_or_1_costs_nothing_for_certain() -> None:
+    assert estimated_performance(np.array([1.0, 1.0]), 0.5)["log_loss"] == pytest.approx(0.0, abs=1e-9)
+    assert estimated_performance(np.array([0.5, 0.4]), 0.5)["accuracy"] == pytest.approx((0.5 + 0.6) / 2)

@@ -1,5 +1,6 @@
 """The lake: what is said where it can't be opened, and that large joins spill to disk."""
 
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -88,3 +89,18 @@ def test_a_join_that_does_not_fit_in_memory_spills_and_gives_the_same(tmp_path: 
     assert spilled.num_rows == ROWS
     assert spilled.equals(joined("4GB"))
     assert np.asarray(spilled["f1"]).max() == ROWS - 1
+
+
+def test_a_lake_has_one_identity_that_its_copy_shares_and_no_other_has(tmp_path: Path) -> None:
+    one, other = (Lake(Settings(tmp_path, tmp_path / name)) for name in ("one", "other"))
+    found = one.identity()
+    snapshot = one.snapshot()
+    assert one.identity() == found
+    assert one.snapshot() == snapshot  # asking again writes nothing
+    assert other.identity() != found
+    assert other.snapshot() == snapshot
+    shutil.copytree(one.settings.lake_catalogue.parent, tmp_path / "copy" / "lake")
+    with sqlite3.connect(tmp_path / "copy" / "lake" / "catalogue.sqlite") as catalogue:  # it keeps where its files lie
+        moved = f"{tmp_path / 'copy' / 'lake' / 'data'}/"
+        catalogue.execute("UPDATE ducklake_metadata SET value = ? WHERE key = 'data_path'", [moved])
+    assert Lake(Settings(tmp_path, tmp_path / "copy")).identity() == found

@@ -14,7 +14,8 @@ import polars as pl
 import pytest
 
 from hindcast.lake import Lake
-from hindcast.models.model import Feature
+from hindcast.models.model import REFERENCE, Feature
+from hindcast.models.reference import reference_file
 from hindcast.monitoring.periods import LABELED, LabelCounts, Periods, label_requests, load
 from hindcast.monitoring.report import judge, performance_table, write
 from hindcast.problem import Monitoring, Problem, load_problem
@@ -183,22 +184,30 @@ def test_the_json_holds_finite_numbers_alone(problem: Problem, tmp_path: Path) -
     assert "| log_loss | " in performance_table(report)
 
 
-class ConstantModel:
-    """Says the same for every row."""
-
-    version = "m1"
-    signature = SimpleNamespace(
-        features=(Feature("height", "numeric"), Feature("colour", "categorical", ("red",))), threshold=0.5
+def constant_model(folder: Path) -> Any:
+    """A package that says the same for every row, and carries one row that it was held against."""
+    features = (Feature("height", "numeric"), Feature("colour", "categorical", ("red",)))
+    frame = pl.DataFrame(
+        {
+            "flight_id": ["z", "y"],
+            "prediction_time": [datetime(2020, 1, 5), datetime(2020, 1, 4)],
+            "is_late": [0, 1],
+            "split": ["test", "train"],
+            "height": [2, 3],
+            "colour": ["red", "red"],
+        }
     )
-
-    def __init__(self, snapshot: int | None) -> None:
-        self.metadata = {"snapshot": snapshot}
-
-    def matrix(self, values: dict[str, list[Any]]) -> np.ndarray:
-        return np.zeros((len(values["height"]), 2), dtype=np.float32)
-
-    def predict(self, matrix: np.ndarray) -> np.ndarray:
-        return np.full(len(matrix), 0.25)
+    flights = load_problem(Path(__file__).parents[2] / "problems" / "flight_delay.yaml")
+    folder.mkdir()
+    (folder / REFERENCE).write_bytes(reference_file(flights, frame, features))
+    return SimpleNamespace(
+        version="m1",
+        folder=folder,
+        metadata={"snapshot": 1},  # of a lake that may be another one
+        signature=SimpleNamespace(features=features, threshold=0.5),
+        matrix=lambda values: np.zeros((len(values["height"]), 2), dtype=np.float32),
+        predict=lambda matrix: np.full(len(matrix), 0.25),
+    )
 
 
 LOGGED = [
@@ -214,7 +223,7 @@ LOGGED = [
 def served(lake: Lake) -> Iterator[Any]:
     """A lake in which four requests were logged and the truth about one of two entities is known."""
     with lake.writing() as connection:
-        for schema in ("log", "labeled", "train", "control"):
+        for schema in ("log", "labeled", "control"):
             connection.execute(f"CREATE SCHEMA {schema}")
         connection.execute(
             "CREATE TABLE control.instants AS SELECT 'known_until' AS name, TIMESTAMP '2020-02-03' AS at"
@@ -222,11 +231,6 @@ def served(lake: Lake) -> Iterator[Any]:
         connection.execute(
             "CREATE TABLE labeled.flight_outcomes AS SELECT * FROM (VALUES ('a', 1, TIMESTAMP '2020-02-01 13:00:00'), "
             "('b', NULL, NULL)) AS t(flight_id, is_late, label_known_at)"
-        )
-        connection.execute(
-            "CREATE TABLE train.training_set AS SELECT 'z' AS flight_id, TIMESTAMP '2020-01-05' AS prediction_time, "
-            "0 AS is_late, 'test' AS split, 2::HUGEINT AS height, 'red' AS colour "
-            "UNION ALL SELECT 'y', TIMESTAMP '2020-01-04', 1, 'train', 3, 'red'"
         )
         connection.execute(
             "CREATE TABLE log.requests (id VARCHAR, prediction_time TIMESTAMP, flight_id VARCHAR, "
@@ -290,7 +294,7 @@ def test_a_key_of_another_type_than_the_tables_has_no_label_and_stops_nothing(
     ],
 )
 def test_a_request_that_cannot_be_read_is_left_out_and_counted(
-    problem: Problem, settings: Settings, column: str, value: str | None
+    problem: Problem, settings: Settings, tmp_path: Path, column: str, value: str | None
 ) -> None:
     with served(Lake(settings)) as lake:
         with lake.writing() as connection:
@@ -300,8 +304,7 @@ def test_a_request_that_cannot_be_read_is_left_out_and_counted(
             )
             connection.execute(f"UPDATE log.requests SET {column} = ? WHERE id = 'r2'", [value])
         label_requests(problem, lake)
-        model: Any = ConstantModel(lake.snapshot())
-        found = load(problem, lake, model, datetime(2020, 2, 3, tzinfo=UTC))
+        found = load(problem, lake, constant_model(tmp_path / "m1"), datetime(2020, 2, 3, tzinfo=UTC))
         assert found.current["height"].to_list() == [1.5]
         assert (found.unreadable, found.other_versions) == (1, 1)
         report = judge(problem, found)
@@ -314,13 +317,14 @@ def test_nothing_was_logged_yet(problem: Problem, settings: Settings) -> None:
     assert label_requests(problem, lake) == LabelCounts(0, 0, False, "empty")
 
 
-def test_periods_are_read_as_the_champion_was_trained(problem: Problem, settings: Settings) -> None:
+def test_the_reference_is_what_the_champion_carries_whatever_the_lake_holds(
+    problem: Problem, settings: Settings, tmp_path: Path
+) -> None:
     with served(Lake(settings)) as lake:
         label_requests(problem, lake)
-        model: Any = ConstantModel(lake.snapshot())
-        with lake.writing() as connection:
-            connection.execute("DELETE FROM train.training_set")  # another training since then
-        found = load(problem, lake, model, datetime(2020, 2, 3, tzinfo=UTC))
+        with lake.writing() as connection:  # another's training rows, at whatever snapshot
+            connection.execute("CREATE SCHEMA train; CREATE TABLE train.training_set AS SELECT 'x' AS flight_id")
+        found = load(problem, lake, constant_model(tmp_path / "m1"), datetime(2020, 2, 3, tzinfo=UTC))
     assert found.reference.to_dicts() == [
         {"prediction_time": datetime(2020, 1, 5), "label": 0, "height": 2.0, "colour": "red", "probability": 0.25}
     ]
@@ -333,10 +337,9 @@ def test_periods_are_read_as_the_champion_was_trained(problem: Problem, settings
     assert (found.model_version, found.threshold) == ("m1", 0.5)
 
 
-def test_periods_before_anything_was_served(problem: Problem, settings: Settings) -> None:
+def test_periods_before_anything_was_served(problem: Problem, settings: Settings, tmp_path: Path) -> None:
     with served(Lake(settings)) as lake:
-        model: Any = ConstantModel(None)
-        found = load(problem, lake, model, datetime(2020, 2, 3, tzinfo=UTC))
+        found = load(problem, lake, constant_model(tmp_path / "m1"), datetime(2020, 2, 3, tzinfo=UTC))
         assert judge(problem, found).status == "not enough data"
 
 

@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 
 from hindcast.errors import HindcastError
 from hindcast.features.asof import latest_rows
-from hindcast.features.lake_source import LakeSource, SavedDatasetLakeStorage
+from hindcast.features.lake_source import LakeSource, SavedDatasetLakeStorage, feature_table
 from hindcast.features.offline_store import LakeOfflineStore
-from hindcast.features.retrieval import Retrieval, feature_table, to_arrow
+from hindcast.features.retrieval import Retrieval, to_arrow
 from hindcast.features.store import open_store
 from hindcast.lake import Lake
 from hindcast.settings import Settings

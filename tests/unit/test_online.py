@@ -17,7 +17,6 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pytest
-from feast import FeatureView
 from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
@@ -26,7 +25,7 @@ from hindcast.errors import HindcastError
 from hindcast.features.feature_service import find_service, open_online_store, service_features, service_views
 from hindcast.features.on_demand import input_features
 from hindcast.features.online import FeatureReader, FeatureRows
-from hindcast.features.online_store import Row
+from hindcast.features.online_store import Filling, Row
 from hindcast.features.retrieval import Retrieval
 from hindcast.features.store import historical_features, materialise, open_store
 from hindcast.lake import Lake
@@ -348,14 +347,16 @@ def test_feasts_own_ways_in_and_out_find_the_same(make: MakeWorld, tmp_path: Pat
     assert {ref: answer[ref.split(":")[1]] for ref in wanted} == {ref: [expected[ref.split(":")[1]]] for ref in wanted}
 
 
-def numbered(settings: Settings, number: int) -> list[tuple[FeatureView, list[Row]]]:
-    """A row of levels and one of moon that hold the same number."""
+def numbered(settings: Settings, number: int) -> list[Filling]:
+    """A row of levels and one of moon that hold the same number; those of even numbers are filled afresh."""
     store, told = open_store(settings), at("05 00:00") + timedelta(seconds=number)
     gauge = EntityKey(join_keys=["gauge"], entity_values=[Value(string_val="A")])
+    afresh = number % 2 == 0
     world = EntityKey(join_keys=[DUMMY_ENTITY_ID], entity_values=[Value(string_val=DUMMY_ENTITY_VAL)])
     return [
-        (store.get_feature_view("levels"), [(gauge, {"level": Value(int32_val=number)}, told, None)]),
-        (store.get_feature_view("moon"), [(world, {"phase": Value(double_val=number)}, told, None)]),
+        Filling(store.get_feature_view("levels"), [(gauge, {"level": Value(int32_val=number)}, told, None)], afresh),
+        Filling(store.get_feature_view("moon"), [(world, {"phase": Value(double_val=number)}, told, None)], afresh),
+        Filling(store.get_feature_view("rivers"), [], afresh),
     ]
 
 
@@ -363,7 +364,7 @@ def test_a_reader_sees_all_of_a_filling_or_nothing_of_it(make: MakeWorld, tmp_pa
     settings = make(tmp_path)
     config, fillings = open_store(settings).config, [numbered(settings, number) for number in range(150)]
     fill = partial(open_online_store(config).fill, config)
-    fill(fillings[0], at("05 00:00"), 0, afresh=True)
+    fill(fillings[0], at("05 00:00"), 0)
     reader, done, seen = FeatureReader(settings, "floods"), threading.Event(), []
 
     def read_on() -> None:
@@ -375,7 +376,7 @@ def test_a_reader_sees_all_of_a_filling_or_nothing_of_it(make: MakeWorld, tmp_pa
     with ThreadPoolExecutor(2) as threads:
         readers = [threads.submit(read_on) for _ in range(2)]
         for number, rows in enumerate(fillings):
-            fill(rows, at("05 00:00") + timedelta(seconds=number), number, afresh=number % 2 == 0)
+            fill(rows, at("05 00:00") + timedelta(seconds=number), number)
         done.set()
         for each in readers:
             each.result()

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,9 +15,9 @@ import polars as pl
 import pytest
 
 from hindcast.errors import HindcastError
-from hindcast.models.evaluation import evaluate
+from hindcast.models.evaluation import evaluate, historic_rate
 from hindcast.models.explain import SCORE_LIMIT
-from hindcast.models.model import CARD, CHECKSUMS, EXPLAINER, METRICS, MODEL, ServedModel
+from hindcast.models.model import BASELINE, CARD, CHECKSUMS, EXPLAINER, METRICS, MODEL, REFERENCE, ServedModel
 from hindcast.models.package import (
     Package,
     build,
@@ -25,12 +26,15 @@ from hindcast.models.package import (
     export,
     measure_parity,
     name_version,
+    training_declaration,
 )
+from hindcast.models.reference import HistoricRates, read_reference
 from hindcast.models.training import Candidates, probabilities
 from hindcast.models.training_data import TrainingData, columns, split_rows
 from hindcast.problem import Problem
+from hindcast.serving.bento import _copy_package
 from hindcast.settings import Settings
-from tests.made_up_problem import trained_parcels
+from tests.made_up_problem import parcels_problem, trained_parcels
 
 Trained = tuple[Problem, TrainingData, Candidates]
 
@@ -43,7 +47,9 @@ def trained() -> Trained:
 def packaged(settings: Settings, trained: Trained) -> Package:
     problem, data, candidates = trained
     report = evaluate(problem, data.frame, candidates).report
-    return build(settings, problem, data, candidates, report, ["depot", "parcel_id"], ["weight"], "abcd")
+    return build(
+        settings, problem, data, candidates, report, ["depot", "parcel_id"], ["weight"], "abcd", lake="this lake"
+    )
 
 
 def test_every_graph_says_what_scikit_learn_says_gaps_and_unknowns_included(
@@ -83,7 +89,7 @@ def test_a_package_says_what_it_is(settings: Settings, trained: Trained) -> None
     assert model.signature.features[2].categories == ("bag", "box", "crate")
     assert (model.signature.join_keys, model.signature.request_fields) == (("depot", "parcel_id"), ("weight",))
     assert (model.metadata["snapshot"], model.metadata["as_of"]) == (7, "2024-04-10T00:00:00+00:00")
-    assert model.metadata["feature_definition"] == "abcd"
+    assert (model.metadata["feature_definition"], model.metadata["lake"]) == ("abcd", "this lake")
     assert model.version == built.version == built.folder.name
     assert model.version.startswith("parcels-20240410-")
     assert challenger_folder(settings) == built.folder
@@ -97,6 +103,7 @@ def test_a_package_says_what_it_is(settings: Settings, trained: Trained) -> None
         ".npz",
         ".json",
         ".md",
+        ".parquet",
     }  # nothing that runs code when it is read
 
 
@@ -163,3 +170,82 @@ def test_without_a_package_there_is_nothing_to_judge(settings: Settings) -> None
 
 def test_outside_of_a_checkout_the_code_version_is_the_librarys(tmp_path: Path) -> None:
     assert code_version(tmp_path)[0].isdigit()
+
+
+def test_a_package_carries_what_it_is_judged_by(tmp_path: Path, trained: Trained) -> None:
+    problem, data, _ = trained
+    root = Path(__file__).parents[2]
+    folders = [packaged(Settings(root, tmp_path / name), trained).folder for name in ("one", "other")]
+    model = ServedModel.load(folders[0])
+    reference = read_reference(model)
+    test = data.frame.filter(pl.col("split") == "test").sort("asked_at", "parcel_id")
+    assert reference.columns == ["prediction_time", "label", *model.signature.names]
+    assert reference["prediction_time"].to_list() == test["asked_at"].to_list()
+    assert reference["label"].to_list() == test["late"].to_list()
+    assert reference["distance"].to_list() == test["distance"].to_list()
+    assert reference["kind"].to_list() == test["kind"].to_list()
+    assert reference["fragile"].to_list() == [float(each) for each in test["fragile"]]
+    assert model.predict(model.matrix(reference.to_dict(as_series=False))).tolist() == pytest.approx(
+        model.predict(model.matrix(columns(test, model.signature.features))).tolist()
+    )
+    train = data.frame.filter(pl.col("split") == "train")
+    rates = HistoricRates.read(model)
+    assert rates.rate(test).tolist() == historic_rate(problem, train, test).tolist()
+    assert rates.overall == pytest.approx(train["late"].mean())
+    for name in (REFERENCE, BASELINE):
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+        assert name in json.loads((folders[0] / CHECKSUMS).read_text())
+
+
+def test_a_package_of_before_is_made_again_with_what_it_lacks(settings: Settings, trained: Trained) -> None:
+    built = packaged(settings, trained)
+    checksums = json.loads((built.folder / CHECKSUMS).read_text())
+    (built.folder / REFERENCE).unlink()
+    del checksums[REFERENCE]
+    (built.folder / CHECKSUMS).write_text(json.dumps(checksums))
+    with pytest.raises(HindcastError, match=rf"{built.version} has no reference.parquet: it was made before"):
+        read_reference(ServedModel.load(built.folder))
+    assert packaged(settings, trained).version == built.version
+    assert read_reference(ServedModel.load(built.folder)).height == 541
+
+
+def test_the_declaration_is_of_what_makes_a_model_and_not_of_what_was_drawn() -> None:
+    declared = training_declaration(parcels_problem())
+    assert training_declaration(parcels_problem(question="?", slices={"columns": []})) == declared
+    metrics = {"primary": "log_loss", "bars": {"roc_auc": {"min": 0.9}}, "tolerance": 1.0, "margin": 1.0}
+    assert training_declaration(parcels_problem(metrics=metrics)) == declared  # what is asked of it, not how it's made
+    fewer = [{"name": "linear", "model": "logistic_regression"}]
+    assert training_declaration(parcels_problem(candidates=fewer)) != declared
+    assert training_declaration(parcels_problem(feature_service="others")) != declared
+    assert training_declaration(parcels_problem(metrics=metrics | {"primary": "brier"})) != declared
+    budget = {"draws": 3, "folds": 2, "max_rows": 1000, "seed": 7}
+    assert training_declaration(parcels_problem(budget=budget)) != declared
+
+
+def test_the_code_that_makes_a_model_has_a_name_that_no_other_file_changes(tmp_path: Path, trained: Trained) -> None:
+    def made_by(root: Path) -> str:
+        folder = packaged(Settings(root, tmp_path / "home" / root.name), trained).folder
+        return str(ServedModel.load(folder).metadata["training_code"])
+
+    for root in (tmp_path / "one", tmp_path / "two"):
+        for name in ("hindcast/models/training.py", "hindcast/cli.py", "dbt_project/models/a.sql"):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(name)
+    first = made_by(tmp_path / "one")
+    (tmp_path / "two" / "hindcast" / "cli.py").write_text("another")
+    assert made_by(tmp_path / "two") == first
+    for name in ("hindcast/models/training.py", "dbt_project/models/a.sql"):
+        (tmp_path / "two" / name).write_text("another")
+        shutil.rmtree(tmp_path / "home" / "two")
+        assert made_by(tmp_path / "two") != first
+        (tmp_path / "two" / name).write_text(name)
+
+
+def test_a_bentos_copy_is_whole_without_the_rows_that_only_monitoring_reads(
+    settings: Settings, trained: Trained, tmp_path: Path
+) -> None:
+    folder = packaged(settings, trained).folder
+    _copy_package(folder, tmp_path / "copy")
+    assert ServedModel.load(tmp_path / "copy").smoke_test() < 1e-6
+    names = {path.name for path in folder.iterdir()}
+    assert {path.name for path in (tmp_path / "copy").iterdir()} == names - {REFERENCE}

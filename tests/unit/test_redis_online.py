@@ -105,7 +105,7 @@ def test_after_a_restart_of_the_server_the_reader_goes_on(tmp_path: Path) -> Non
     with pytest.raises(HindcastError, match="can't be used"):
         reader.read(ROWS, NOW)
     with redis_server(tmp_path, first.port):
-        with pytest.raises(HindcastError, match="holds nothing yet"):  # nothing is kept on disk here
+        with pytest.raises(HindcastError, match="holds nothing of levels"):  # nothing is kept on disk here
             reader.read(ROWS, NOW)
         materialise(settings, None, at("05 10:00"))
         assert reader.read(ROWS, NOW).values == expected

@@ -11,7 +11,8 @@ from hindcast.errors import HindcastError
 from hindcast.lake import Lake
 from hindcast.models import scoring
 from hindcast.models.metrics import measure
-from hindcast.models.model import ServedModel
+from hindcast.models.model import BASELINE, ServedModel
+from hindcast.models.reference import HistoricRates
 from hindcast.models.scoring import evaluate_period, score, score_period, scoring_period, write_batch
 from hindcast.settings import Settings
 from tests.made_up_problem import parcels_problem
@@ -37,7 +38,10 @@ def may(day: int) -> datetime:
 
 @pytest.fixture
 def model(settings: Settings) -> ServedModel:
-    return ServedModel.load(write_package(settings.models, "v1"))
+    """Trained on parcels of which those of the east came late, and that of the west didn't."""
+    trained = pl.DataFrame({"depot": ["east", "east", "west"], "late": [1, 1, 0]})
+    rates = HistoricRates.of(PROBLEM, trained).to_json().encode()
+    return ServedModel.load(write_package(settings.models, "v1", more={BASELINE: rates}))
 
 
 @pytest.fixture
@@ -45,11 +49,11 @@ def lake(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Lake:
     """A lake with labeled parcels; their features come from a dictionary instead of a feature store."""
     weights = {name: weight for name, _, _, weight in PARCELS}
 
-    def features(_: Any, __: Any, rows: pl.DataFrame, snapshot: int) -> pl.DataFrame:
+    def features(_: Any, __: Any, ___: Any, rows: pl.DataFrame, snapshot: int) -> pl.DataFrame:
         assert snapshot == Lake(settings).snapshot()
         return rows.with_columns(weight=rows["parcel"].replace_strict(weights), kind=pl.lit("box"))
 
-    monkeypatch.setattr(scoring, "_features", features)
+    monkeypatch.setattr(scoring, "own_features", features)
     labeled = pl.DataFrame(
         {
             "parcel": [name for name, *_ in PARCELS],
@@ -117,8 +121,7 @@ def test_scores_become_one_table_that_is_replaced(settings: Settings, lake: Lake
 
 
 def test_a_period_is_judged_by_the_labels_that_have_come(settings: Settings, lake: Lake, model: ServedModel) -> None:
-    trained = pl.DataFrame({"depot": ["east", "east", "west"], "late": [1, 1, 0]})
-    found = evaluate_period(settings, PROBLEM, lake, model, may(1), may(6), trained)
+    found = evaluate_period(settings, PROBLEM, lake, model, may(1), may(6))
     labels = np.array([1, 0, 1, 0, 1])
     said = np.array([probability(0, weight) for weight in (2, 1, -1, -2, 3)])
     expected = measure(labels, said)
@@ -137,11 +140,7 @@ def test_without_labels_there_is_nothing_to_judge(settings: Settings, lake: Lake
         )
 
 
-def test_the_baseline_learns_from_the_packages_own_training_window(
-    settings: Settings, lake: Lake, model: ServedModel
-) -> None:
-    model.metadata["snapshot"] = lake.snapshot()
-    with lake.writing() as connection:
-        connection.execute("DELETE FROM train.training_set")
-    found = evaluate_period(settings, PROBLEM, lake, model, may(1), may(6))
-    assert found["baseline_roc_auc"] == pytest.approx(3.5 / 6)
+def test_a_package_without_rates_is_not_judged_against_another_baseline(settings: Settings, lake: Lake) -> None:
+    old = ServedModel.load(write_package(settings.models, "v0"))
+    with pytest.raises(HindcastError, match=r"v0 has no baseline\.json: it was made before packages had one"):
+        evaluate_period(settings, PROBLEM, lake, old, may(1), may(6))
