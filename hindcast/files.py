@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -47,3 +48,19 @@ def exclusive(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator
                 on_wait()
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def try_lock(path: Path) -> TextIO | None:
+    """Takes a lock among processes if nobody holds it; it is held until the file is closed, or the process dies.
+
+    Returns:
+        The open file, or None where somebody else holds the lock.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file

@@ -10,9 +10,7 @@ _DAGSTER_YAML = """\
 # Written by Hindcast at each start; state is in this folder.
 telemetry: {enabled: false}
 nux: {enabled: false}
-concurrency:
-  pools: {default_limit: 1, granularity: op}
-run_monitoring: {enabled: true, free_slots_after_run_end_seconds: 10}
+run_monitoring: {enabled: true}
 """
 
 

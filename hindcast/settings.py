@@ -51,6 +51,11 @@ class Settings:
     def bentos(self) -> Path:
         return self.root / "bentos"
 
+    @property
+    def workspace_file(self) -> Path:
+        """Where the Dagster UI finds the graph."""
+        return self.root / "workspace.yaml"
+
     # What is kept
     @property
     def lake_catalogue(self) -> Path:
@@ -72,6 +77,21 @@ class Settings:
     @property
     def locks(self) -> Path:
         return self.home / "locks"
+
+    @property
+    def turn(self) -> Path:
+        """The lock of the run whose turn it is."""
+        return self.locks / "run"
+
+    @property
+    def turn_holder(self) -> Path:
+        """The name of that run, for who waits."""
+        return self.locks / "run.holder"
+
+    @property
+    def run_locks(self) -> Path:
+        """A lock per run, held while its process lives."""
+        return self.locks / "runs"
 
     @property
     def clock_file(self) -> Path:
