@@ -94,6 +94,11 @@ class Settings:
         return self.locks / "runs"
 
     @property
+    def home_file(self) -> Path:
+        """What the home remembers of itself: its problem."""
+        return self.home / "home.json"
+
+    @property
     def clock_file(self) -> Path:
         return self.home / "clock.json"
 

@@ -19,7 +19,19 @@ def current(settings: Settings) -> dict[str, Any] | None:
     `previous` version, and the `history` of all promotions and rollbacks, oldest first. None before the first one.
     """
     path = settings.champion_file
-    return json.loads(path.read_text()) if path.exists() else None
+    if not path.exists():
+        return None
+    champion: dict[str, Any] = json.loads(path.read_text())
+    history = [_with_paths(settings, entry) for entry in champion.get("history", ())]
+    return _with_paths(settings, champion) | {"history": history}
+
+
+def _with_paths(settings: Settings, entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry with its package and its verdict where they are now: the home may have been moved."""
+    paths = {"path": str(settings.models / entry["version"])}
+    if entry.get("verdict"):
+        paths["verdict"] = str(settings.verdicts / Path(entry["verdict"]).name)
+    return entry | paths
 
 
 def champion_folder(settings: Settings) -> Path:
