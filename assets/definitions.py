@@ -67,7 +67,9 @@ def build_definitions() -> Definitions:
     """The whole graph, made afresh (tests call it too)."""
     definitions = Definitions(
         assets=[
-            asset for name, module in STAGES.items() for asset in load_assets_from_modules([module], group_name=name)
+            asset
+            for name, module in STAGES.items()
+            for asset in load_assets_from_modules([module], group_name=name, include_specs=True)
         ],
         asset_checks=load_asset_checks_from_modules(STAGES.values()),
         jobs=JOBS,

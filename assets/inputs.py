@@ -23,7 +23,7 @@ CLOCK, SOURCE_FILES, DATA, TRAINING, MONITORING = (
 )
 
 specs = [
-    AssetSpec(key, group_name="inputs", description=description)
+    AssetSpec(key, description=description)
     for key, description in {
         CLOCK: "The instant (UTC) at which the clock stood when a run began.",
         SOURCE_FILES: "The sources file and the files that it names, by their content.",

@@ -7,10 +7,10 @@ from uuid import uuid4
 from dagster import DagsterInstance, Definitions
 
 # Dagster has no public way to give a run that isn't launched by its daemon the origin by which the UI finds runs:
-# `JobDefinition.execute_in_process` leaves it out. `tests/graph/test_launch.py` holds that this is enough.
+# `JobDefinition.execute_in_process` leaves it out. `tests/graph/test_turn.py` holds that this is enough.
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run
-from dagster._core.remote_origin import RemoteRepositoryOrigin
+from dagster._core.remote_origin import RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.workspace.load import location_origins_from_yaml_paths
 
 from assets.turn import mark_alive, mark_ended
@@ -38,14 +38,18 @@ def run_job(
         tags: Of the run.
         run_config: Of the run.
     """
-    (location,) = location_origins_from_yaml_paths([str(settings.workspace_file)])
-    origin = RemoteRepositoryOrigin(location, _REPOSITORY).get_job_origin(job)
     defined = definitions.resolve_job_def(job)
     run_id = str(uuid4())
     mark_alive(settings, run_id)  # before there is a record: what is recorded and not alive was killed
     run = instance.create_run_for_job(
-        defined, run_id=run_id, tags=tags, run_config=run_config, remote_job_origin=origin
+        defined, run_id=run_id, tags=tags, run_config=run_config, remote_job_origin=job_origin(settings, job)
     )
     result = execute_run(InMemoryJob(defined), run, instance)
     mark_ended(settings, run_id)
     return result
+
+
+def job_origin(settings: Settings, job: str) -> RemoteJobOrigin:
+    """The job as the UI knows it, which loads the checkout's `workspace.yaml`."""
+    (location,) = location_origins_from_yaml_paths([str(settings.workspace_file)])
+    return RemoteRepositoryOrigin(location, _REPOSITORY).get_job_origin(job)

@@ -11,9 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dagster import DagsterInstance, DagsterRunStatus, Definitions, RunsFilter, asset, define_asset_job
+from dagster import (
+    DagsterInstance,
+    DagsterRunStatus,
+    Definitions,
+    RunsFilter,
+    asset,
+    define_asset_job,
+    in_process_executor,
+)
 
-from assets.launch import run_job
+from assets.launch import job_origin, run_job
 from assets.resources import HindcastResource
 from assets.turn import end_dead_runs, mark_alive, turn
 from hindcast.errors import HindcastError
@@ -25,7 +33,7 @@ from tests.conftest import ROOT
 GRAPH = '''
 import json, os, sys, time
 from pathlib import Path
-from dagster import AssetExecutionContext, DagsterInstance, Definitions, asset, define_asset_job
+from dagster import AssetExecutionContext, DagsterInstance, Definitions, asset, define_asset_job, in_process_executor
 from assets.launch import run_job
 from assets.resources import HindcastResource
 from hindcast.settings import Settings
@@ -50,7 +58,12 @@ def second(hindcast: HindcastResource) -> None:
     note(f"second {os.getpid()}")
 
 
-definitions = Definitions([first, second], jobs=[define_asset_job("both")], resources={"hindcast": HindcastResource()})
+definitions = Definitions(
+    [first, second],
+    jobs=[define_asset_job("both")],
+    resources={"hindcast": HindcastResource()},
+    executor=in_process_executor,
+)
 with DagsterInstance.get() as instance:
     note(f"begins {os.getpid()}")
     run_job(settings, instance, definitions, "both", {}, {})
@@ -141,7 +154,7 @@ def test_a_killed_run_is_ended_by_the_next(home: Settings, tmp_path: Path, insta
     assert sorted(status.value for status in statuses(instance)) == ["FAILURE", "SUCCESS"]
     assert list(home.run_locks.iterdir()) == []
     (failed,) = instance.get_run_records(RunsFilter(statuses=[DagsterRunStatus.FAILURE]))
-    messages = [entry.user_message for entry in instance.all_logs(failed.dagster_run.run_id)]
+    messages = [entry.message for entry in instance.all_logs(failed.dagster_run.run_id)]
     assert any("was killed" in message for message in messages)
 
 
@@ -152,7 +165,8 @@ def test_a_run_that_is_being_launched_is_not_ended(home: Settings, instance: Dag
     job = Definitions([something], jobs=[define_asset_job("job")]).resolve_job_def("job")
     launched = instance.create_run_for_job(job, status=DagsterRunStatus.STARTING)
     alive = instance.create_run_for_job(job, status=DagsterRunStatus.STARTED)
-    queued = instance.create_run_for_job(job, status=DagsterRunStatus.QUEUED)
+    origin = job_origin(home, "job")
+    queued = instance.create_run_for_job(job, status=DagsterRunStatus.QUEUED, remote_job_origin=origin)
     mark_alive(home, alive.run_id)
     end_dead_runs(home, instance)
     found = [instance.get_run_by_id(run.run_id) for run in (launched, alive, queued)]
@@ -184,13 +198,12 @@ def test_the_ui_finds_a_run_by_its_job(home: Settings, instance: DagsterInstance
     """By the origin of the code location in `workspace.yaml`: the UI's own queries ask for it."""
     from dagster._core.workspace.context import WorkspaceProcessContext
     from dagster._core.workspace.load_target import WorkspaceFileTarget
-    from dagster_graphql.client.query import RUN_EVENTS_QUERY  # noqa: F401  (the UI's package is installed)
     from dagster_graphql.test.utils import execute_dagster_graphql
 
     @asset
     def something() -> None: ...
 
-    definitions = Definitions([something], jobs=[define_asset_job("ingest")])
+    definitions = Definitions([something], jobs=[define_asset_job("ingest")], executor=in_process_executor)
     result = run_job(home, instance, definitions, "ingest", {}, {})
     assert result.success
     query = """
