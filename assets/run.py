@@ -25,7 +25,7 @@ from hindcast.home import prepare
 from hindcast.lake import Lake
 from hindcast.problem import Problem, load_problem
 from hindcast.settings import Settings
-from hindcast.status import collect, keep_stage_seconds, render
+from hindcast.status import collect, keep_failure, keep_stage_seconds, render
 from hindcast.tables.control import HELD, INSTANTS, read_instants
 from hindcast.tables.sources import Sources, load_sources
 
@@ -209,6 +209,10 @@ def main() -> int:
                 until = SimulatedClock(settings.clock_file, problem.clock.start).now() + timedelta(days=arguments.days)
             try:
                 run_all(work, until, arguments.data_only)
+                keep_failure(settings, None)
+            except HindcastError as error:
+                keep_failure(settings, str(error))
+                raise
             finally:
                 keep_stage_seconds(settings, work.seconds)
             status = collect(settings, problem, Lake(settings))

@@ -162,6 +162,11 @@ class Settings:
         return self.home / "reports"
 
     @property
+    def failure_file(self) -> Path:
+        """Why the main job failed; absent once it has come to its end."""
+        return self.home / "failure.json"
+
+    @property
     def stage_seconds(self) -> Path:
         return self.home / "stage_seconds.json"
 
