@@ -47,7 +47,7 @@ def ran(output: str) -> list[str]:
 
 def test_a_home_goes_on_where_it_was_moved_to(world: World, finished: str) -> None:
     """To a path of spaces, quotes and other letters, in another time zone and with another umask."""
-    settings = copy_of(world, finished, "it's \"my\" ho#me 100% ä日本; $x")
+    settings = copy_of(world, finished, 'it\'s "my" ho#me 100% ä日本; $x')
     before = world.status(finished)
     os.environ["TZ"] = "Pacific/Auckland"
     umask = os.umask(0o077)

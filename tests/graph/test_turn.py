@@ -30,7 +30,7 @@ from hindcast.settings import Settings
 from tests.conftest import ROOT
 
 # A graph in which a step writes down when it begins and ends; with a slow one as long as a file is there.
-GRAPH = '''
+GRAPH = """
 import json, os, sys, time
 from pathlib import Path
 from dagster import AssetExecutionContext, DagsterInstance, Definitions, asset, define_asset_job, in_process_executor
@@ -67,7 +67,7 @@ definitions = Definitions(
 with DagsterInstance.get() as instance:
     note(f"begins {os.getpid()}")
     run_job(settings, instance, definitions, "both", {}, {})
-'''
+"""
 
 
 @pytest.fixture
@@ -235,7 +235,11 @@ def test_two_processes_can_not_execute_one_run(home: Settings, tmp_path: Path) -
     mark_alive(home, "r1")
     code = "from assets.turn import *; mark_alive(Settings.from_environment(), 'r1')"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
     )
     assert HindcastError.__name__ in done.stderr
 
