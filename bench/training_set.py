@@ -117,7 +117,7 @@ def exporting(home: str, folder: str) -> Work:
 
         from hindcast.features.feature_service import find_service, open_store, service_views
         from hindcast.features.retrieval import feature_table
-        from hindcast.lake import Lake, quoted
+        from hindcast.lake import Lake
 
         store = open_store(settings)
         service = find_service(store, SERVICE)
@@ -158,7 +158,7 @@ def ours(home: str, rows: int | None = None) -> Work:
     import pandas  # noqa: F401 - Feast has imported it anyway
 
     from hindcast.features.feature_service import find_service, open_store
-    from hindcast.lake import Lake, quoted
+    from hindcast.lake import Lake
 
     with Lake(settings).reading() as connection:
         entity_rows = connection.execute(homes.ENTITY_ROWS).to_arrow_table().slice(0, rows)
