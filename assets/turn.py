@@ -8,16 +8,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TextIO
 
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 
+from hindcast.clock import WallClock
 from hindcast.errors import HindcastError
 from hindcast.files import try_lock, write_atomically
 from hindcast.settings import Settings
 
 _POLL_SECONDS = 0.5
-_LAUNCH_SECONDS = 300.0
+_LAUNCH = timedelta(minutes=5)
 """How long a run may take from its record to its own lock: its process imports the graph first."""
 _NOT_TO_RUN = {DagsterRunStatus.CANCELING, DagsterRunStatus.CANCELED, DagsterRunStatus.FAILURE}
 
@@ -102,7 +104,7 @@ def end_dead_runs(settings: Settings, instance: DagsterInstance) -> None:
                 continue  # it lives
             (settings.run_locks / run_id).unlink(missing_ok=True)
             lock.close()
-        elif record and time.time() - record.update_timestamp.timestamp() < _LAUNCH_SECONDS:
+        elif record and WallClock().now() - record.update_timestamp < _LAUNCH:
             continue  # it is being launched, and holds nothing yet
         if record:
             instance.report_run_failed(record.dagster_run, "The process that ran this was killed.")

@@ -119,7 +119,7 @@ def test_other_content_goes_on_step_by_step(world: World) -> None:
 
 def test_a_month_that_was_left_out(world: World) -> None:
     world.deliver("f2")
-    world.make("months", months={name: MONTHS[1] for name in RANGE})
+    world.make("months", months=dict.fromkeys(RANGE, MONTHS[1]))
     assert world.stale() == {"months": "files is new"}
 
 
