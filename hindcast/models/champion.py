@@ -34,6 +34,12 @@ def _with_paths(settings: Settings, entry: dict[str, Any]) -> dict[str, Any]:
     return entry | paths
 
 
+def _without_paths(entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry as it is kept: by names, as the home may be moved."""
+    kept = {name: value for name, value in entry.items() if name not in ("path", "history")}
+    return kept | ({"verdict": Path(entry["verdict"]).name} if entry.get("verdict") else {})
+
+
 def champion_folder(settings: Settings) -> Path:
     """The package in use.
 
@@ -176,7 +182,8 @@ def _standing(champion: dict[str, Any] | None) -> list[dict[str, Any]]:
 def _put_in_use(settings: Settings, champion: dict[str, Any] | None, entry: dict[str, Any]) -> dict[str, Any]:
     # The history is in the same file, so that no kill can part the two.
     history = [*(champion["history"] if champion else []), entry]
-    write_atomically(settings.champion_file, json.dumps(entry | {"history": history}, indent=2) + "\n")
+    named = _without_paths(entry) | {"history": [_without_paths(each) for each in history]}
+    write_atomically(settings.champion_file, json.dumps(named, indent=2) + "\n")
     shadow = current_shadow(settings)
     if shadow and shadow["version"] == entry["version"]:
         settings.shadow_file.unlink()  # it isn't beside the champion any more
