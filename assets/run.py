@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -215,7 +215,8 @@ def main() -> int:
                 raise
             finally:
                 keep_stage_seconds(settings, work.seconds)
-            status = collect(settings, problem, Lake(settings))
+            # Within the turn, so that it is this pass's state: who is at work is no news.
+            status = replace(collect(settings, problem, Lake(settings)), running=None)
     except HindcastError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
