@@ -38,7 +38,6 @@ def _raw_tables() -> list[AssetKey]:
         AssetSpec(_INSTANTS, deps=_raw_tables(), description="Until when data is known, and what the split is as of."),
         AssetSpec(_WINDOWS, deps=_raw_tables(), description="The prediction times that each split admits."),
     ],
-    pool="lake",
 )
 def control(context: AssetExecutionContext, config: AsOf, hindcast: HindcastResource) -> Iterator[MaterializeResult]:  # type: ignore[type-arg]
     settings, problem, lake, now = hindcast.settings, hindcast.problem, hindcast.lake, hindcast.clock.now()

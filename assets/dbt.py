@@ -15,6 +15,7 @@ from dagster import (
     AssetKey,
     AssetsDefinition,
     AssetSpec,
+    DataVersion,
     Failure,
     MaterializeResult,
     MetadataValue,
@@ -25,7 +26,7 @@ from dagster import (
 from dagster_dbt import DagsterDbtTranslator, dbt_assets
 
 from assets.resources import HindcastResource
-from hindcast.lake import Lake
+from hindcast.lake import Lake, version_of
 from hindcast.settings import Settings
 from hindcast.tables.catch_up import catch_up
 from hindcast.tables.transform import NodeResult, build, manifest
@@ -54,7 +55,7 @@ class Translator(DagsterDbtTranslator):
 
 
 def dbt_stage(name: str, select: str) -> AssetsDefinition:
-    """All models that a dbt selector finds, as one step that takes the lake writer's turn.
+    """All models that a dbt selector finds, as one step.
 
     Args:
         name: Of the step.
@@ -62,7 +63,7 @@ def dbt_stage(name: str, select: str) -> AssetsDefinition:
     """
     described = manifest(Settings.from_environment())
 
-    @dbt_assets(manifest=described, select=select, name=name, dagster_dbt_translator=Translator(), pool="lake")
+    @dbt_assets(manifest=described, select=select, name=name, dagster_dbt_translator=Translator())
     def stage(context: AssetExecutionContext, hindcast: HindcastResource) -> Iterator[Any]:
         graph = context.assets_def
         models = {graph.get_asset_spec(key).metadata[_UNIQUE_ID]: key for key in context.selected_asset_keys}
@@ -77,7 +78,8 @@ def dbt_stage(name: str, select: str) -> AssetsDefinition:
         for result in results:
             if result.unique_id in models and not result.failed:
                 key, node = models[result.unique_id], described["nodes"][result.unique_id]
-                yield MaterializeResult(asset_key=key, metadata=_metadata(hindcast.lake, key, node, result))
+                metadata, version = _described(hindcast.lake, key, node, result)
+                yield MaterializeResult(asset_key=key, metadata=metadata, data_version=DataVersion(version))
             elif result.unique_id in checks and result.status != "skipped":
                 yield _check(checks[result.unique_id], result)
         # A failing check stops the run by itself; what has no check of its own must be told, but not that it was left
@@ -94,9 +96,11 @@ def dbt_stage(name: str, select: str) -> AssetsDefinition:
     return stage
 
 
-def _metadata(lake: Lake, key: AssetKey, node: Mapping[str, Any], result: NodeResult) -> dict[str, Any]:
+def _described(lake: Lake, key: AssetKey, node: Mapping[str, Any], result: NodeResult) -> tuple[dict[str, Any], str]:
+    """What is shown of a table, and a version of its content: what is made from it isn't stale if that is the same."""
     table = ".".join(f'"{part}"' for part in key.path)
     with lake.reading() as connection:
+        version = version_of(connection, f"FROM {table}")
         rows = connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0]
         shown = connection.execute(f"FROM {table}").pl() if node["config"]["meta"].get("show_rows") else None
     metadata: dict[str, Any] = {"dagster/row_count": rows, "seconds": round(result.seconds, 2)}
@@ -104,7 +108,7 @@ def _metadata(lake: Lake, key: AssetKey, node: Mapping[str, Any], result: NodeRe
         columns = [TableColumn(name) for name in shown.columns]
         records = [TableRecord(row) for row in shown.to_dicts()]
         metadata["rows"] = MetadataValue.table(records, TableSchema(columns))
-    return metadata
+    return metadata, version
 
 
 def _check(key: AssetCheckKey, result: NodeResult) -> AssetCheckResult:

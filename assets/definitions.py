@@ -27,6 +27,7 @@ from assets import (  # noqa: E402
     control,
     evaluate,
     features,
+    inputs,
     labeled,
     log,
     monitor,
@@ -44,6 +45,7 @@ from assets.progress import terse_logger  # noqa: E402
 from assets.resources import HindcastResource  # noqa: E402
 
 STAGES = {
+    "inputs": inputs,
     "raw": raw,
     "control": control,
     "cleaned": cleaned,
@@ -63,9 +65,11 @@ STAGES = {
 
 def build_definitions() -> Definitions:
     """The whole graph, made afresh (tests call it too)."""
-    return Definitions(
+    definitions = Definitions(
         assets=[
-            asset for name, module in STAGES.items() for asset in load_assets_from_modules([module], group_name=name)
+            asset
+            for name, module in STAGES.items()
+            for asset in load_assets_from_modules([module], group_name=name, include_specs=True)
         ],
         asset_checks=load_asset_checks_from_modules(STAGES.values()),
         jobs=JOBS,
@@ -75,6 +79,7 @@ def build_definitions() -> Definitions:
         executor=in_process_executor,
         loggers={"console": terse_logger},
     )
+    return definitions.map_asset_specs(func=inputs.with_inputs(Settings.from_environment()))
 
 
 definitions = build_definitions()

@@ -3,6 +3,8 @@
 What a feature is stands in `dbt_project/` and `feature_repo/`; the joins are `hindcast.features.retrieval`'s work.
 """
 
+from datetime import UTC
+
 from dagster import AssetCheckResult, AssetKey, DataVersion, MaterializeResult, asset, asset_check
 
 from assets.dbt import dbt_stage
@@ -10,11 +12,13 @@ from assets.resources import HindcastResource
 from hindcast.fingerprint import fingerprint
 from hindcast.problem import load_problem
 from hindcast.settings import Settings
+from hindcast.tables.control import INSTANTS, read_instants
 
 # Feast takes seconds to import: what needs it is imported where it is used.
 
 TRAINING_SET = AssetKey(["train", "training_set"])
 _SPLIT = AssetKey(load_problem(Settings.from_environment().problem_file).split_table.split("."))
+_INSTANTS = AssetKey(INSTANTS.split("."))
 
 feature_tables = dbt_stage("features", select="tag:features")
 
@@ -44,7 +48,23 @@ def online_store(hindcast: HindcastResource) -> MaterializeResult:  # type: igno
     )
 
 
-@asset(key=TRAINING_SET, deps=[_SPLIT, feature_views], pool="lake", kinds={"feast", "duckdb"})
+@asset(deps=[*sorted(feature_tables.keys), feature_views, _INSTANTS], kinds={"duckdb"})
+def feature_history(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
+    """What the feature tables held as of the as-of instant, by its content: all that a training set takes from them.
+
+    The tables grow as time goes by; only where their history is corrected, a training set is made from something else.
+    """
+    from hindcast.features.history import versions_as_of
+
+    as_of = read_instants(hindcast.lake)["as_of"].replace(tzinfo=UTC)
+    versions = versions_as_of(hindcast.settings, hindcast.lake, hindcast.problem.feature_service, as_of)
+    return MaterializeResult(
+        metadata={"as_of": as_of.isoformat(), **versions},
+        data_version=DataVersion(fingerprint(values=[as_of, *sorted(versions.items())])),
+    )
+
+
+@asset(key=TRAINING_SET, deps=[_SPLIT, feature_views, feature_history], kinds={"feast", "duckdb"})
 def training_set(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
     """One row per split entity, with the features of the problem's service as known at its prediction time."""
     from hindcast.models.training_set import build

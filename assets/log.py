@@ -8,13 +8,13 @@ from assets.resources import HindcastResource
 from hindcast.serving.request_log import REQUESTS, SHADOW, compact
 
 
-@asset(key=AssetKey(REQUESTS.split(".")), deps=["served_requests"], pool="lake", kinds={"duckdb"})
+@asset(key=AssetKey(REQUESTS.split(".")), deps=["served_requests"], kinds={"duckdb"})
 def log_requests(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
     """One row per answered request, with the features it was answered from: each record of the log exactly once."""
     return _compacted(hindcast, hindcast.settings.request_log, REQUESTS)
 
 
-@asset(key=AssetKey(SHADOW.split(".")), deps=["served_requests"], pool="lake", kinds={"duckdb"})
+@asset(key=AssetKey(SHADOW.split(".")), deps=["served_requests"], kinds={"duckdb"})
 def log_shadow(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
     """One row per request that a challenger was asked beside the champion; `hindcast shadow` compares the two."""
     return _compacted(hindcast, hindcast.settings.shadow_log, SHADOW)

@@ -30,7 +30,6 @@ LABELED_TABLE = load_problem(Settings.from_environment().problem_file).labeled_t
     key=["monitor", "labeled_requests"],
     deps=[AssetKey(["log", "requests"]), AssetKey(LABELED_TABLE.split("."))],
     description="One row per logged request, with its label and since when that is known; both null while unknown.",
-    pool="lake",
     kinds={"duckdb"},
 )
 def labeled_requests(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]

@@ -21,7 +21,6 @@ _TABLES.append(_PROBLEM.labeled_table)
 @asset(
     key=["profile", "columns"],
     deps=[AssetKey(table.split(".")) for table in _TABLES],
-    pool="lake",
     kinds={"duckdb", "matplotlib"},
 )
 def profile_columns(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]

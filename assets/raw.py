@@ -43,7 +43,6 @@ def _table_asset(sources: Sources, name: str, table: SourceTable) -> AssetsDefin
             AssetCheckSpec("rejected_share", asset=key, blocking=True, description="Rows that couldn't be read.")
         ],
         code_version=hashlib.sha256(table.model_dump_json().encode()).hexdigest()[:12],
-        pool="lake",
         kinds={"duckdb", table.format},
     )
     def ingest_table(context: AssetExecutionContext, hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]

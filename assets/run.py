@@ -1,83 +1,104 @@
 """The main job: which jobs run, in what order, at which instant of the clock, and which of them needn't.
 
 Started as a process of its own (`python -m assets.run`) by `hindcast run` and `hindcast replay`.
-A phase is left out when its latest successful run was made by the same code from the same inputs.
+A phase is left out when all of its assets are up to date, whoever made them (`up_to_date.py`).
 """
 
 import argparse
 import logging
+import os
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from dagster import AssetKey, DagsterInstance, DagsterRunStatus, RunsFilter
+from dagster import DagsterInstance, Definitions
 
+from assets.inputs import report
+from assets.launch import run_job
 from assets.progress import failures_of
-from hindcast.clock import SimulatedClock
+from assets.turn import turn
+from hindcast.clock import SimulatedClock, clock_of
 from hindcast.errors import HindcastError
-from hindcast.files import exclusive
-from hindcast.fingerprint import fingerprint
 from hindcast.home import prepare
 from hindcast.lake import Lake
 from hindcast.problem import Problem, load_problem
 from hindcast.settings import Settings
-from hindcast.status import collect, keep_stage_seconds, render
-from hindcast.tables.sources import load_sources
-
-PHASE, FINGERPRINT = "hindcast/phase", "hindcast/fingerprint"
+from hindcast.status import collect, keep_failure, keep_stage_seconds, render
+from hindcast.tables.control import HELD, INSTANTS, read_instants
+from hindcast.tables.sources import Sources, load_sources
 
 
 @dataclass
 class Pass:
-    """One pass through the graph for one problem in one home."""
+    """One pass through the graph for one problem in one home, which holds the home's turn.
+
+    Attributes:
+        force: Runs every phase, once.
+        now: The clock's instant (UTC) that the pass is about.
+    """
 
     settings: Settings
     problem: Problem
     instance: DagsterInstance
-    definitions: Any
+    definitions: Definitions
+    force: bool
+    now: datetime
     seconds: dict[str, float] = field(default_factory=dict)
     ran: int = 0
 
-    def phase(self, name: str, job: str, says: str, inputs: tuple[object, ...], **execution: Any) -> str:
-        """Runs a job unless its latest successful run had the same code and inputs; returns their fingerprint.
+    def __post_init__(self) -> None:
+        self.sources: Sources = load_sources(self.settings.sources_folder / f"{self.problem.sources}.yaml")
+        report(self.instance, self.settings, self.problem, self.now)
+
+    def move_clock(self, clock: SimulatedClock, instant: datetime) -> None:
+        """Lets simulated time go on to an instant."""
+        clock.move_to(instant)
+        self.now = instant
+        report(self.instance, self.settings, self.problem, self.now)
+
+    def phase(self, job: str, says: str, also: str | None = None, **execution: Any) -> None:
+        """Runs a job unless all of its assets are up to date.
+
+        Args:
+            job: Its name.
+            says: What it does, for who watches.
+            also: Another reason to run it; None if there is none.
+            execution: Configuration and tags of the run.
 
         Raises:
             HindcastError: The run failed; the message names the steps and checks.
         """
-        root = self.settings.root
-        code = [*root.glob("hindcast/**/*.py"), *root.glob("assets/**/*.py"), root / "requirements.lock"]
-        wanted = fingerprint(code, inputs)
-        if self._latest(name) == wanted:
+        reason = also or self._reason(job)
+        if reason is None:
             print(f"  = {says}: unchanged", flush=True)
-            return wanted
-        print(f"  ▸ {says}", flush=True)
+            return
+        print(f"  ▸ {says} ({reason})", flush=True)
         self.ran += 1
-        tags = {PHASE: name, FINGERPRINT: wanted} | execution.pop("tags", {})
         config = {"loggers": {"console": {}}} | execution.pop("run_config", {})
-        result = self.definitions.resolve_job_def(job).execute_in_process(
-            instance=self.instance, tags=tags, run_config=config, raise_on_error=False, **execution
-        )
+        tags = execution.pop("tags", {})
+        result = run_job(self.settings, self.instance, self.definitions, job, tags, config)
         self._count_seconds(result)
         if not result.success:
             failed = "\n".join(failures_of(result.all_events)) or f"{job} failed"
             raise HindcastError(f"{failed}\n`hindcast ui` shows run {result.run_id}.")
-        return wanted
 
-    def version_of(self, *key: str) -> str:
-        """Data version of an asset's latest materialisation: equal content, equal version."""
-        event = self.instance.get_latest_materialization_event(AssetKey(key))
-        tags = event.asset_materialization.tags if event and event.asset_materialization else None
-        return (tags or {}).get("dagster/data_version", "none")
+    def months(self) -> tuple[str, ...]:
+        """The partitions that hold what is known by now."""
+        return tuple(month.isoformat() for month in self.sources.months(self.now))
 
-    def _latest(self, phase: str) -> str | None:
-        if not self.settings.lake_catalogue.exists():
-            return None  # the lake was deleted: what the runs' records say is no longer so
-        records = self.instance.get_run_records(
-            RunsFilter(tags={PHASE: phase}, statuses=[DagsterRunStatus.SUCCESS]), limit=1
-        )
-        return records[0].dagster_run.tags.get(FINGERPRINT) if records else None
+    def _reason(self, job: str) -> str | None:
+        """Why a job has to run; None if it needn't."""
+        if self.force:
+            return "asked for"
+        from assets.up_to_date import Graph
+
+        assets = self.definitions.resolve_asset_graph()
+        stale = Graph(self.settings, self.problem, self.instance, assets, self.months()).stale()
+        selected = self.definitions.resolve_job_def(job).asset_layer.selected_asset_keys
+        first = next((key for key in assets.toposorted_asset_keys if key in selected and key in stale), None)
+        return f"{first.to_user_string()}: {stale[first]}" if first else None
 
     def _count_seconds(self, result: Any) -> None:
         graph = self.definitions.resolve_asset_graph()
@@ -102,77 +123,60 @@ def run_all(work: Pass, until: datetime | None, data_only: bool = False) -> None
     """
     settings, problem = work.settings, work.problem
     clock = SimulatedClock(settings.clock_file, problem.clock.start) if problem.clock else None
-    as_of = (
-        problem.clock.start if problem.clock else datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    )
-    declaration = settings.sources_folder / f"{problem.sources}.yaml"
-    sources = load_sources(declaration)
-    folder, _ = sources.origin(settings.root)
+    as_of = _as_of(work)
 
-    sql = sorted(path for path in settings.dbt_project.rglob("*.*") if path.suffix in {".sql", ".yml", ".csv"})
-    views = sorted(settings.feature_repo.glob("*.*"))
-    shape = problem.model_dump_json(
-        include={"entity", "label", "splits", "prediction_time", "feature_service", "leakage"}
-    )
-
-    def data(stage: str, instant: datetime, says: str) -> str:
-        months = {}
-        if sources.starts:
-            months = {
-                "dagster/asset_partition_range_start": sources.starts.isoformat(),
-                "dagster/asset_partition_range_end": sources.newest_month(instant).isoformat(),
-            }
-        files = fingerprint([declaration, *(path for t in sources.tables.values() for path in folder.glob(t.file))])
-        raw = work.phase(f"ingest {stage}", "ingest", f"bring in what is known {says}", (files, instant), tags=months)
+    def data() -> None:
+        months = work.months()
+        tags = {}
+        if months:
+            tags = {"dagster/asset_partition_range_start": months[0], "dagster/asset_partition_range_end": months[-1]}
+        says = f"by {work.now:%Y-%m-%d %H:%M} UTC"
+        work.phase("ingest", f"bring in what is known {says}", tags=tags)
         config = {"ops": {"control": {"config": {"as_of": as_of.isoformat()}}}}
-        inputs = (raw, fingerprint([*sql, *views]), shape)
-        return work.phase(
-            f"build {stage}", "build", f"clean, label, split, derive features {says}", inputs, run_config=config
-        )
+        split = read_instants(Lake(settings))
+        complete = min((at.replace(tzinfo=UTC) for name, at in split.items() if name.startswith("raw.")), default=as_of)
+        other = split and split["as_of"].replace(tzinfo=UTC) != min(as_of, complete)
+        also = f"{INSTANTS}: as of another instant" if other else None
+        work.phase("build", f"clean, label, split, derive features {says}", also, run_config=config)
 
     if data_only and until and clock:
-        clock.move_to(max(until, clock.now()))
-        data("later", clock.now(), f"by {clock.now():%Y-%m-%d %H:%M} UTC")
+        work.move_clock(clock, max(until, clock.now()))
+        data()
         return
-    built = data("as of", as_of, f"by {as_of:%Y-%m-%d %H:%M} UTC")
-    trained = work.phase(
-        "train",
-        "train",
-        "train, evaluate, package, decide",
-        (built, problem.model_dump_json(exclude={"monitoring", "clock"})),
-    )
-    bento = fingerprint(sorted(settings.bentos.glob("*.*")))
-    published = work.phase("publish", "publish", "fill the online store, build the bento", (trained, bento))
-
+    data()
+    work.phase("train", "train, evaluate, package, decide")
     if clock and problem.clock:
         target = max(until or problem.clock.demo_until, clock.now())
         if target > clock.now():
             print(f"  ▸ the clock goes on to {target:%Y-%m-%d %H:%M} UTC", flush=True)
-            clock.move_to(target)
-        built = data("later", target, f"by {target:%Y-%m-%d %H:%M} UTC")
-    served = work.phase("serve", "serve", "serve real requests, log them, score the period", (published, built))
-    work.phase(
-        "monitor",
-        "monitor",
-        "compute again what was served, join labels, report",
-        (served, problem.monitoring.model_dump_json()),
-    )
+            work.move_clock(clock, target)
+            data()
+    work.phase("publish", "build the bento, fill the online store")
+    work.phase("serve", "serve real requests, log them, score the period")
+    work.phase("monitor", "compute again what was served, join labels, report")
 
 
-def _clear_after_a_kill(instance: DagsterInstance) -> None:
-    """Ends the records of runs whose process is gone (we hold the pass's lock), and frees their pool slots."""
-    unfinished = [DagsterRunStatus.STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.NOT_STARTED]
-    for record in instance.get_run_records(RunsFilter(statuses=unfinished)):
-        run = record.dagster_run
-        if PHASE in run.tags:
-            instance.report_run_failed(run, "The process that ran this was killed.")
-            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+def _as_of(work: Pass) -> datetime:
+    """The instant (UTC) that the model is made as of: the problem's, or this day's midnight by a wall clock; and never
+    before the one that is in use, which a retraining may have set."""
+    start = work.problem.clock.start if work.problem.clock else None
+    start = start or work.now.replace(hour=0, minute=0, second=0, microsecond=0)
+    used = read_instants(Lake(work.settings)).get("as_of")
+    return max(start, used.replace(tzinfo=UTC)) if used else start
+
+
+def _forget_tables(lake: Lake) -> None:
+    """Lets the SQL make all of its tables afresh."""
+    if lake.exists(HELD):
+        with lake.writing() as connection:
+            connection.execute(f"DELETE FROM {HELD}")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m assets.run")
     parser.add_argument("--until", type=datetime.fromisoformat)
     parser.add_argument("--data-only", action="store_true", help="stop when the feature tables are made as of --until")
+    parser.add_argument("--force", action="store_true", help="run every phase, also where nothing has changed")
     parser.add_argument("--days", type=float, help="let the simulated clock go on by so many days")
     arguments = parser.parse_args()
     settings = Settings.from_environment()
@@ -184,22 +188,30 @@ def main() -> int:
         prepare(settings)
         print(f"\n{problem.name}: {problem.question}\nhome: {settings.home}\n", flush=True)
 
-        def waiting() -> None:
-            print("  another run is at work in this home; waiting for it", flush=True)
+        def say(text: str) -> None:
+            print(f"  {text}", flush=True)
 
-        with exclusive(settings.locks / "run", on_wait=waiting), DagsterInstance.get() as instance:
-            _clear_after_a_kill(instance)
+        name = f"`hindcast run` (process {os.getpid()})"
+        with DagsterInstance.get() as instance, turn(settings, instance, name, say):
             from assets.definitions import build_definitions  # reads the problem's files, in which mistakes may be
 
-            work = Pass(settings, problem, instance, build_definitions())
+            if arguments.force:
+                _forget_tables(Lake(settings))
+            now = clock_of(settings, problem).now()
+            work = Pass(settings, problem, instance, build_definitions(), arguments.force, now)
             until = arguments.until
             if arguments.days and problem.clock:
                 until = SimulatedClock(settings.clock_file, problem.clock.start).now() + timedelta(days=arguments.days)
             try:
                 run_all(work, until, arguments.data_only)
+                keep_failure(settings, None)
+            except HindcastError as error:
+                keep_failure(settings, str(error))
+                raise
             finally:
                 keep_stage_seconds(settings, work.seconds)
-            status = collect(settings, problem, Lake(settings))
+            # Within the turn, so that it is this pass's state: who is at work is no news.
+            status = replace(collect(settings, problem, Lake(settings)), running=None)
     except HindcastError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1

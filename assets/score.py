@@ -9,7 +9,7 @@ from hindcast.settings import Settings
 _LABELED = AssetKey(load_problem(Settings.from_environment().problem_file).labeled_table.split("."))
 
 
-@asset(key=["predictions", "batch"], deps=["champion", _LABELED], pool="lake", kinds={"duckdb", "onnx"})
+@asset(key=["predictions", "batch"], deps=["champion", _LABELED], kinds={"duckdb", "onnx"})
 def batch_predictions(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
     """One row per entity asked about since the test window began, scored by the champion on what was known then."""
     from hindcast.models.champion import champion_folder

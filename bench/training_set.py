@@ -181,7 +181,7 @@ def by_hand(home: str, views: list[View], in_one_query: bool) -> Work:
     import pandas  # noqa: F401 - DuckDB imports it when it is handed rows
     import pyarrow as pa
 
-    from hindcast.lake import Lake
+    from hindcast.lake import Lake, quoted
 
     with Lake(settings).reading() as connection:
         entity_rows = connection.execute(homes.ENTITY_ROWS).to_arrow_table()
@@ -189,9 +189,9 @@ def by_hand(home: str, views: list[View], in_one_query: bool) -> Work:
     def work() -> pa.Table:
         connection = duckdb.connect(config={"extension_directory": str(settings.duckdb_extensions)})
         connection.execute("LOAD sqlite; LOAD ducklake; SET asof_loop_join_threshold = 0")  # else it takes minutes
-        connection.execute(
-            f"ATTACH 'ducklake:sqlite:{settings.lake_catalogue}' AS lake (READ_ONLY, DATA_PATH '{settings.lake_data}/')"
-        )
+        catalogue, data = quoted(f"ducklake:sqlite:{settings.lake_catalogue}"), quoted(f"{settings.lake_data}/")
+        options = f"READ_ONLY, DATA_PATH {data}, OVERRIDE_DATA_PATH true"
+        connection.execute(f"ATTACH {catalogue} AS lake ({options})")
         connection.execute("USE lake; BEGIN")  # the catalogue is read once, and not for each query
         # Here and not by row_number(), which sorts.
         numbered = entity_rows.append_column("row", pa.array(np.arange(len(entity_rows))))

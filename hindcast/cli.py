@@ -35,15 +35,17 @@ def _tool(name: str) -> str:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="hindcast", message="%(prog)s %(version)s")
 def cli() -> None:
     """Machine learning over tables where everything is read as it was known then."""
 
 
 @cli.command()
-def run() -> None:
+@click.option("--force", is_flag=True, help="Do everything again, also where nothing has changed.")
+def run(force: bool) -> None:
     """Run the main job: whatever has changed, from raw tables to the monitoring report."""
     settings, _, _ = _start()
-    _become(settings, sys.executable, "-m", "assets.run")
+    _become(settings, sys.executable, "-m", "assets.run", *(["--force"] if force else []))
 
 
 @cli.command()

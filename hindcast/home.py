@@ -1,7 +1,9 @@
 """Makes a home ready: its folders, its instance of Dagster's settings, and the environment that child tools read."""
 
+import json
 import os
 
+from hindcast.errors import HindcastError
 from hindcast.files import write_atomically
 from hindcast.lake import Lake
 from hindcast.settings import Settings
@@ -10,14 +12,19 @@ _DAGSTER_YAML = """\
 # Written by Hindcast at each start; state is in this folder.
 telemetry: {enabled: false}
 nux: {enabled: false}
-concurrency:
-  pools: {default_limit: 1, granularity: op}
-run_monitoring: {enabled: true, free_slots_after_run_end_seconds: 10}
+run_monitoring: {enabled: true}
 """
 
 
 def prepare(settings: Settings) -> None:
-    """Creates what is missing under the home and exports `settings.environment()` to this process and its children."""
+    """Creates what is missing under the home and exports `settings.environment()` to this process and its children.
+
+    Raises:
+        HindcastError: The home is another problem's, or its path can't be written as the tools need it.
+    """
+    if found := [character for character in "?\\" if character in str(settings.home)]:
+        raise HindcastError(f"HINDCAST_HOME {settings.home} has a {found[0]} in it: choose a path without.")
+    _claim(settings)
     for folder in (
         settings.dagster_home,
         settings.scratch,
@@ -31,3 +38,15 @@ def prepare(settings: Settings) -> None:
         write_atomically(config, _DAGSTER_YAML)
     os.environ.update(settings.environment())
     Lake(settings).install_extensions()
+
+
+def _claim(settings: Settings) -> None:
+    """Has the home remember its problem. One that holds no tables yet may still be another's."""
+    of = json.loads(settings.home_file.read_text())["problem"] if settings.home_file.exists() else None
+    if of == settings.problem:
+        return
+    if of is not None and settings.lake_catalogue.exists():
+        raise HindcastError(
+            f"The home {settings.home} is that of {of}: for {settings.problem}, set HINDCAST_HOME to another folder."
+        )
+    write_atomically(settings.home_file, json.dumps({"problem": settings.problem}) + "\n")

@@ -15,6 +15,7 @@ import duckdb
 
 from hindcast.errors import HindcastError
 from hindcast.files import exclusive
+from hindcast.fingerprint import fingerprint
 from hindcast.settings import Settings
 
 _IDENTITY = "control.lake"
@@ -134,13 +135,15 @@ class Lake:
         )
         every = [
             *options,
-            f"DATA_PATH '{self.settings.lake_data}/'",
+            f"DATA_PATH {quoted(f'{self.settings.lake_data}/')}",
+            "OVERRIDE_DATA_PATH true",  # the catalogue remembers where the home was when it was made
             "META_JOURNAL_MODE 'WAL'",
             "META_BUSY_TIMEOUT 10000",
         ]
         connection.execute("LOAD sqlite; LOAD ducklake; LOAD icu; SET TimeZone = 'UTC'")
         try:
-            connection.execute(f"ATTACH 'ducklake:sqlite:{self.settings.lake_catalogue}' AS lake ({', '.join(every)})")
+            catalogue = quoted(f"ducklake:sqlite:{self.settings.lake_catalogue}")
+            connection.execute(f"ATTACH {catalogue} AS lake ({', '.join(every)})")
         except duckdb.Error as error:
             connection.close()
             raise HindcastError(_why_not(str(error), self.settings.lake_catalogue)) from error
@@ -152,6 +155,19 @@ def has_table(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
     """Whether `schema.table` is in the lake that a connection reads."""
     sql = "SELECT 1 FROM duckdb_tables() WHERE database_name = 'lake' AND schema_name = ? AND table_name = ?"
     return bool(connection.execute(sql, table.split(".")).fetchall())
+
+
+def quoted(text: str) -> str:
+    """A text as SQL's literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def version_of(connection: duckdb.DuckDBPyConnection, query: str) -> str:
+    """A version of the rows that a query gives, whatever their order: equal rows, equal version."""
+    rows, mixed, summed = connection.execute(
+        f"SELECT count(*), bit_xor(hash(content)), sum(hash(content)::HUGEINT) FROM ({query}) AS content"
+    ).fetchall()[0]
+    return fingerprint(values=[rows, mixed, summed])
 
 
 def _why_not(message: str, catalogue: Path) -> str:

@@ -63,6 +63,11 @@ class Settings:
             *sorted(self.dbt_project.glob("macros/**/*.sql")),
         ]
 
+    @property
+    def workspace_file(self) -> Path:
+        """Where the Dagster UI finds the graph."""
+        return self.root / "workspace.yaml"
+
     # What is kept
     @property
     def lake_catalogue(self) -> Path:
@@ -84,6 +89,26 @@ class Settings:
     @property
     def locks(self) -> Path:
         return self.home / "locks"
+
+    @property
+    def turn(self) -> Path:
+        """The lock of the run whose turn it is."""
+        return self.locks / "run"
+
+    @property
+    def turn_holder(self) -> Path:
+        """The name of that run, for who waits."""
+        return self.locks / "run.holder"
+
+    @property
+    def run_locks(self) -> Path:
+        """A lock per run, held while its process lives."""
+        return self.locks / "runs"
+
+    @property
+    def home_file(self) -> Path:
+        """What the home remembers of itself: its problem."""
+        return self.home / "home.json"
 
     @property
     def clock_file(self) -> Path:
@@ -147,6 +172,11 @@ class Settings:
     @property
     def reports(self) -> Path:
         return self.home / "reports"
+
+    @property
+    def failure_file(self) -> Path:
+        """Why the main job failed; absent once it has come to its end."""
+        return self.home / "failure.json"
 
     @property
     def stage_seconds(self) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hindcast.clock import clock_of
-from hindcast.files import write_atomically
+from hindcast.files import try_lock, write_atomically
 from hindcast.lake import Lake
 from hindcast.problem import Problem
 from hindcast.settings import Settings
@@ -35,6 +35,8 @@ class Status:
         parity: Whether what was served is what the lake says, and what staleness did.
         report: The monitoring report's summary, status and causes.
         stages: Seconds of each stage when it last ran.
+        running: Which run is at work.
+        stopped: What stopped the last run of the main job, or which run was killed.
     """
 
     problem: str
@@ -55,6 +57,8 @@ class Status:
     parity: dict[str, Any] | None
     report: dict[str, Any] | None
     stages: dict[str, float]
+    running: str | None
+    stopped: str | None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2, sort_keys=True, default=str)
@@ -66,6 +70,7 @@ def collect(settings: Settings, problem: Problem, lake: Lake) -> Status:
     evaluation = _json(settings.reports / "evaluation.json") or {}
     champion = _json(settings.champion_file)
     replay = _json(settings.replay_file) or {}
+    running, stopped = _runs(settings)
     known: dict[str, int] = {}
     split: dict[str, int] = {}
     rules: dict[str, int] = {}
@@ -122,7 +127,29 @@ def collect(settings: Settings, problem: Problem, lake: Lake) -> Status:
         parity=_json(settings.reports / "parity.json"),
         report=_json(settings.reports / "monitoring.json"),
         stages=_json(settings.stage_seconds) or {},
+        running=running,
+        stopped=stopped,
     )
+
+
+def _runs(settings: Settings) -> tuple[str | None, str | None]:
+    """Who has the home's turn; and what stopped the last run, where it didn't come to its end."""
+    holder = settings.turn_holder.read_text() if settings.turn_holder.exists() else None
+    lock = try_lock(settings.turn)
+    if lock is None:
+        return holder, None
+    lock.close()
+    if holder:
+        return None, f"{holder} was killed"
+    return None, (_json(settings.failure_file) or {}).get("message")
+
+
+def keep_failure(settings: Settings, message: str | None) -> None:
+    """Remembers what stopped the main job; None that nothing did."""
+    if message is None:
+        settings.failure_file.unlink(missing_ok=True)
+    else:
+        write_atomically(settings.failure_file, json.dumps({"message": message}) + "\n")
 
 
 def _table_rows(lake: Lake) -> dict[str, int]:
@@ -166,6 +193,7 @@ def render(status: Status, recomputed: int | None = None, seconds: float = 0.0) 
         seconds: How long the pass took.
     """
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from hindcast.models.gate import UNDECIDED
@@ -174,6 +202,14 @@ def render(status: Status, recomputed: int | None = None, seconds: float = 0.0) 
     console.print()
     console.rule(f"[bold]{status.problem}", align="left")
     console.print(status.question)
+    if status.running:
+        console.print(f"[bold]At work[/]   {escape(status.running)}")
+    if status.stopped:
+        console.print(f"[bold red]Stopped[/]   {escape(status.stopped)}")
+    if status.snapshot is None:
+        console.print("\nThis home is empty.\n\n[bold]Next[/]      make run     from raw tables to a served model")
+        console.rule()
+        return
     as_of, now = (instant[:16].replace("T", " ") if instant else "never" for instant in (status.as_of, status.now))
     console.print(f"As of {as_of} UTC; the clock stands at {now}; lake snapshot {status.snapshot}.\n")
 
@@ -231,6 +267,10 @@ def render(status: Status, recomputed: int | None = None, seconds: float = 0.0) 
         console.print(f"          this pass {seconds:.0f} s, {recomputed} phases ran")
     elif recomputed == 0:
         console.print(f"          this pass {seconds:.0f} s: nothing was computed again, no code or input has changed")
+    if status.stopped:
+        console.print("\n[bold]Next[/]      make run     goes on where it stopped")
+        console.rule()
+        return
     console.print("\n[bold]Next[/]      make ui      the graph, its runs, checks and plots")
     console.print("          make serve   ask the champion over HTTP")
     console.print("          make replay  let one more week go by")

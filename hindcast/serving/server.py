@@ -45,7 +45,7 @@ def running(settings: Settings, tag: str, ready_within: float = 600.0) -> Iterat
     Raises:
         HindcastError: It ended or wasn't ready in time; with the last lines of its log.
     """
-    port = _free_port()
+    port = free_port()
     settings.scratch.mkdir(parents=True, exist_ok=True)
     log = settings.scratch / f"service-{port}.log"
     with log.open("wb") as output:
@@ -134,7 +134,8 @@ def _environment(settings: Settings) -> dict[str, str]:
     return os.environ | settings.environment() | {"TMPDIR": str(settings.scratch), "PYTHONUNBUFFERED": "1"}
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback address that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

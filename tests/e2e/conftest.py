@@ -86,9 +86,9 @@ class World:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
 
-    def run(self, home: str) -> str:
+    def run(self, home: str, *arguments: str) -> str:
         """One pass of the main job; its output. Fails the test where the pass fails."""
-        process = self.start(home, "-m", "assets.run")
+        process = self.start(home, "-m", "assets.run", *arguments)
         output = output_of(process)
         assert process.returncode == 0, output[-4000:]
         return output

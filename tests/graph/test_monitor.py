@@ -93,7 +93,8 @@ def test_a_young_service_is_reported_and_asks_for_nothing(settings: Settings, mo
         assert written["summary"] == said["summary"].value
         assert written["cause_id"] == said["cause_id"].value
 
-        outcome = retrain_on_report(build_sensor_context(instance=instance, resources={"hindcast": hindcast}))
+        with build_sensor_context(instance=instance, resources={"hindcast": hindcast}) as context:
+            outcome = retrain_on_report(context)
         assert isinstance(outcome, SkipReason)
         assert outcome.skip_message == f"The monitoring report raises no alarm: {written['summary']}"
 

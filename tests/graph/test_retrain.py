@@ -58,12 +58,11 @@ class Sensor:
         self.instance, self.hindcast, self.cursor = instance, hindcast, None
 
     def __call__(self) -> Any:
-        context = build_sensor_context(
-            instance=self.instance, cursor=self.cursor, resources={"hindcast": self.hindcast}
-        )
-        outcome = retrain_on_report(context)
-        self.cursor = context.cursor
-        return outcome
+        resources = {"hindcast": self.hindcast}
+        with build_sensor_context(instance=self.instance, cursor=self.cursor, resources=resources) as context:
+            outcome = retrain_on_report(context)
+            self.cursor = context.cursor
+            return outcome
 
 
 def move(hindcast: HindcastResource, to: datetime) -> None:
@@ -138,10 +137,9 @@ def test_an_alarm_that_has_passed_asks_for_nothing(instance: DagsterInstance, hi
 
 
 def evaluate(hindcast: HindcastResource) -> Any:
-    context = build_schedule_context(
-        scheduled_execution_time=datetime(2030, 1, 2, tzinfo=UTC), resources={"hindcast": hindcast}
-    )
-    return ingest_next_month(context)
+    at, resources = datetime(2030, 1, 2, tzinfo=UTC), {"hindcast": hindcast}
+    with build_schedule_context(scheduled_execution_time=at, resources=resources) as context:
+        return ingest_next_month(context)
 
 
 def months(request: RunRequest) -> tuple[str, str]:
