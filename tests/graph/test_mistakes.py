@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 def checkout(tmp_path: Path) -> Path:
     root = tmp_path / "checkout"
     root.mkdir()
-    for name in ("assets", "hindcast", "feature_repo", "bentos", "requirements.lock"):
+    for name in ("assets", "hindcast", "feature_repo", "bentos", "requirements.lock", "workspace.yaml"):
         (root / name).symlink_to(ROOT / name)
     for name in ("problems", "dbt_project"):
         shutil.copytree(ROOT / name, root / name)
@@ -48,7 +48,7 @@ def test_a_model_that_does_not_exist_is_named(checkout: Path) -> None:
 def test_a_table_that_stops_because_of_rejected_rows_says_how_many_why_and_how_to_list_them(checkout: Path) -> None:
     """Of the airlines, no name is a number."""
     file = checkout / "problems" / "sources" / "nycflights13.yaml"
-    file.write_text(file.read_text().replace("name: VARCHAR}", "name: INTEGER}", 1))
+    file.write_text(file.read_text().replace("carrier: VARCHAR, name: VARCHAR}", "carrier: VARCHAR, name: INTEGER}", 1))
     assert "name: INTEGER" in file.read_text()
     said = run(checkout)
     told = (
