@@ -129,6 +129,7 @@ class Lake:
                 # They come from wheels that the lock names by their hashes; DuckDB would hash 80 MB every time.
                 "allow_unsigned_extensions": "true",
                 "autoinstall_known_extensions": "false",
+                "python_enable_replacements": "false",  # a Python variable is never taken for a table
                 "memory_limit": self.memory_limit,
                 "temp_directory": str(self.settings.scratch / "duckdb"),
             }

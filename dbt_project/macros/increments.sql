@@ -107,7 +107,8 @@
     {%- if result.node.resource_type == "test" and result.status in ("fail", "error") -%}
         {%- do faulty.append(result.node.unique_id) -%}
     {%- elif result.status in ("success", "pass") and (result.node.resource_type == "unit_test" or made_of_whole(result.node)) -%}
-        {%- do held.append(result.node.unique_id) -%}
+        {#- Until when isn't known where nothing was written to control yet. -#}
+        {%- if known_until_of(result.node.unique_id) -%}{%- do held.append(result.node.unique_id) -%}{%- endif -%}
         {%- do graph.whole.append(result.node.unique_id) -%}
     {%- endif -%}
 {%- endfor -%}
@@ -116,7 +117,7 @@
 {%- elif held %}
     insert into {{ control("held") }}
     values
-    {%- for node in held if known_until_of(node) %}
+    {%- for node in held %}
     ('{{ node }}', '{{ sql_version() }}', timestamp '{{ known_until_of(node) }}'){{ "," if not loop.last }}
     {%- endfor -%}
 {%- endif -%}

@@ -7,6 +7,7 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pytest
 
@@ -104,3 +105,12 @@ def test_a_lake_has_one_identity_that_its_copy_shares_and_no_other_has(tmp_path:
         moved = f"{tmp_path / 'copy' / 'lake' / 'data'}/"
         catalogue.execute("UPDATE ducklake_metadata SET value = ? WHERE key = 'data_path'", [moved])
     assert Lake(Settings(tmp_path, tmp_path / "copy")).identity() == found
+
+
+def test_a_python_variable_is_never_taken_for_a_table(settings: Settings) -> None:
+    readings = pl.DataFrame({"id": [1]})
+    with Lake(settings).writing() as connection:
+        with pytest.raises(duckdb.CatalogException, match="readings"):
+            connection.execute("FROM readings")
+        connection.register("given", readings.to_arrow())
+        assert connection.execute("FROM given").fetchall() == [(1,)]
