@@ -9,45 +9,37 @@
 #}
 {% macro get_incremental_history_sql(arguments) %}
     {%- set columns = arguments.dest_columns | map(attribute="name") | list -%}
+    {%- set keys = model.config.meta.get("entity_keys") -%}
     {%- set target, rows = arguments.target_relation, arguments.temp_relation -%}
     {%- set held, until = entry_that_counts(), known_until_of(model.unique_id) -%}
     {%- set corrections = corrections_since(model.unique_id) -%}
-    {%- set listed = columns | join(", ") %}
+    {%- set listed = quoted(columns) | join(", ") %}
     insert into {{ target }} ({{ listed }})
     select {{ listed }} from {{ rows }}
     where event_timestamp > timestamp '{{ held }}' and event_timestamp <= timestamp '{{ until }}'
     {%- if corrections %}
-    {%- if corrections | length > 1 %}
-        {{ exceptions.raise_compiler_error(model.name ~ " can't be updated past several corrections at once: materialise control.") }}
-    {%- endif %}
-    {%- set keys = model.config.meta.get("entity_keys") %}
-    {%- if not keys %}
-        {{ exceptions.raise_compiler_error(model.name ~ ": rows were corrected, and its description doesn't say which columns are its key: write config.meta.entity_keys.") }}
+    {%- if corrections | length > 1 or not keys %}
+        {{ exceptions.raise_compiler_error(model.name ~ " can't be updated past corrections by itself: hindcast.tables.catch_up does it, step by step.") }}
     {%- endif %}
     {%- set values = columns | reject("in", keys + ["event_timestamp"]) | list %}
-    {%- for value in values %}
-        {%- for constraint in model.columns.get(value, {}).get("constraints", []) if constraint.type == "not_null" %}
-            {{ exceptions.raise_compiler_error(model.name ~ "." ~ value ~ ": rows were withdrawn, and a key of which nothing is left gets NULLs: take its constraint not_null out.") }}
-        {%- endfor %}
-    {%- endfor %}
     {%- set same = [] %}
-    {%- for key in keys %}{% do same.append("before." ~ key ~ " is not distinct from now." ~ key) %}{% endfor %}
+    {%- for key in quoted(keys) %}{% do same.append("before." ~ key ~ " is not distinct from now." ~ key) %}{% endfor %}
 
     union all
 
     select
         {%- for column in columns %}
         {% if column == "event_timestamp" %}timestamp '{{ corrections[0] }}'
-        {%- elif column in keys %}coalesce(now.{{ column }}, before.{{ column }})
-        {%- else %}now.{{ column }}
-        {%- endif %} as {{ column }}{{ "," if not loop.last }}
+        {%- elif column in keys %}coalesce(now.{{ adapter.quote(column) }}, before.{{ adapter.quote(column) }})
+        {%- else %}now.{{ adapter.quote(column) }}
+        {%- endif %} as {{ adapter.quote(column) }}{{ "," if not loop.last }}
         {%- endfor %}
     from {{ last_rows(rows, keys, "event_timestamp <= timestamp '" ~ corrections[0] ~ "'") }} as now
     full outer join {{ last_rows(target, keys, "true") }} as before on {{ same | join(" and ") }}
     where
         coalesce(now.event_timestamp < timestamp '{{ corrections[0] }}', true)
         and (
-            {%- for value in values %}
+            {%- for value in quoted(values) %}
             now.{{ value }} is distinct from before.{{ value }}{{ " or" if not loop.last }}
             {%- endfor %}
             {%- if not values %} before.event_timestamp is null{% endif %}
@@ -59,10 +51,17 @@
 {% macro last_rows(relation, keys, condition) -%}
     (
         select * from (
-            select *, row_number() over (partition by {{ keys | join(", ") }} order by event_timestamp desc) as nth_last
+            select *, row_number() over (partition by {{ quoted(keys) | join(", ") }} order by event_timestamp desc) as nth_last
             from {{ relation }}
             where {{ condition }}
         ) as numbered
         where nth_last = 1
     )
 {%- endmacro %}
+
+{# Names as identifiers. #}
+{% macro quoted(names) %}
+    {%- set found = [] -%}
+    {%- for name in names -%}{%- do found.append(adapter.quote(name)) -%}{%- endfor -%}
+    {{ return(found) }}
+{% endmacro %}

@@ -64,7 +64,9 @@
     {%- if not superseded %}
     select * from {{ labeled }}
     {%- else %}
-    {%- set columns = adapter.get_columns_in_relation(labeled) | map(attribute="name") | list %}
+    {%- set columns = quoted(adapter.get_columns_in_relation(labeled) | map(attribute="name")) %}
+    {%- set of_label = quoted(labels + [prediction_time]) %}
+    {%- set key, asked = adapter.quote(key), adapter.quote(prediction_time) %}
     with versions as (
         select
             {{ columns | join(", ") }},
@@ -87,14 +89,14 @@
 
     select
         {%- for column in columns %}
-        {{ "labels" if column in labels + [prediction_time] else "attributes" }}.{{ column }}{{ "," if not loop.last }}
+        {{ "labels" if column in of_label else "attributes" }}.{{ column }}{{ "," if not loop.last }}
         {%- endfor %}
     from versions as labels
     inner join versions as attributes
         on
             labels.{{ key }} = attributes.{{ key }}
-            and labels.{{ prediction_time }} >= attributes.known_from
-            and labels.{{ prediction_time }} < attributes.known_to
+            and labels.{{ asked }} >= attributes.known_from
+            and labels.{{ asked }} < attributes.known_to
     where {{ as_of }} >= labels.known_from and {{ as_of }} < labels.known_to
     {%- endif %}
 {% endmacro %}

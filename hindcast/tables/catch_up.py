@@ -15,7 +15,7 @@ from hindcast.problem import Problem
 from hindcast.settings import Settings
 from hindcast.tables.control import CORRECTIONS, known_until, read_instants, set_cap
 from hindcast.tables.freshness import raw_tables
-from hindcast.tables.labels import forget_superseded, keep_former, note_superseded
+from hindcast.tables.labels import forget_superseded, keep_former, note_superseded, noted_corrections
 from hindcast.tables.transform import build, built_until, manifest
 
 _TABLES = ("model", "seed")
@@ -26,7 +26,7 @@ _INSTANT = timedelta(microseconds=1)  # the lake's instants are no finer
 def catch_up(settings: Settings, problem: Problem, on_progress: Callable[[str], None] = lambda text: None) -> int:
     """Brings histories and superseded labels past every correction up to the instants of `control`.
 
-    Whatever it builds then holds what is known at these instants, too. Killed at any point, it does the rest next time.
+    In the end all tables hold what is known at these instants. Killed at any point, it does the rest next time.
 
     Args:
         settings: Names the lake and the SQL.
@@ -47,34 +47,70 @@ def catch_up(settings: Settings, problem: Problem, on_progress: Callable[[str], 
     described = manifest(settings)
     nodes = {name: node for name, node in described["nodes"].items() if node["resource_type"] in _TABLES}
     instants, entries, made_from = read_instants(lake), built_until(settings), raw_tables(described)
-
-    def pending(unique_id: str) -> set[datetime]:
-        """The corrections, of what a table is made from, that it hasn't been built past."""
-        tables = made_from[unique_id]
-        until = known_until(tables, instants)
-        return {at for table, at in corrections if table in tables and entries.get(unique_id, _FIRST) < at <= until}
-
     labeled = next(name for name, node in nodes.items() if _table(node) == problem.labeled_table)
-    histories = {
-        name: pending(name) for name, node in nodes.items() if node["config"].get("incremental_strategy") == "history"
-    }
+    histories = [
+        name for name, node in nodes.items() if "features" in node["tags"] and node["resource_type"] == "model"
+    ]
     states = [node["name"] for name, node in nodes.items() if name not in histories and "split" not in node["tags"]]
-    of_labels = pending(labeled)
-    passed = sorted(of_labels.union(*histories.values()))
+
+    def corrections_of(unique_id: str) -> set[datetime]:
+        return {at for table, at in corrections if table in made_from[unique_id]}
+
+    pending: dict[str, set[datetime]] = {}  # per history the corrections that it hasn't been built past
+    lagging: dict[datetime, list[str]] = {}  # histories by the instant until which all of their tables are ingested
+    for name in histories:
+        until, entry = known_until(made_from[name], instants), entries.get(name, _FIRST)
+        pending[name] = {at for at in corrections_of(name) if entry < at <= until}
+        if entry < until and any(at > until for at in corrections_of(name)):
+            lagging.setdefault(until, []).append(nodes[name]["name"])
+        if corrections_of(name):
+            _check_history(nodes[name])
     if labeled not in entries:
         forget_superseded(lake, problem)  # it is built from nothing
+    of_labels = corrections_of(labeled) - noted_corrections(lake)
+    passed = sorted(of_labels.union(*pending.values()))
     for correction in passed:
-        names = [*states, *(nodes[name]["name"] for name, each in histories.items() if correction in each)]
+        names = [*states, *(nodes[name]["name"] for name, each in pending.items() if correction in each)]
         for instant in (correction - _INSTANT, correction):
             on_progress(f"building the tables as they were known at {instant} UTC, for a correction")
             set_cap(lake, instant)
             _build(settings, names)
             if correction in of_labels:
                 keep_former(lake, problem) if instant < correction else note_superseded(lake, problem, correction)
-    if passed:
+    for instant in sorted(lagging):
+        # Of one table more is known already, corrections among it; up to here, the others are as they were then.
+        on_progress(f"building the tables as they were known at {instant} UTC, until which all are ingested")
+        set_cap(lake, instant)
+        _build(settings, [*states, *lagging[instant]])
+    if passed or lagging:
         set_cap(lake, None)
         _build(settings, [*states, *(nodes[name]["name"] for name in histories)])
     return len(passed)
+
+
+def _check_history(node: dict[str, Any]) -> None:
+    """Raises:
+    HindcastError: Rows were corrected, and a table of features can't keep what was known before.
+    """
+    config, where = node["config"], f"dbt_project/{node['original_file_path']}"
+    if config.get("materialized") != "incremental" or config.get("incremental_strategy") != "history":
+        raise HindcastError(
+            f"{where}: rows that {node['name']} is made from were corrected, and a table that is rebuilt as a whole "
+            "forgets what was known before: leave its `materialized` out, or write incremental."
+        )
+    keys = (config.get("meta") or {}).get("entity_keys")
+    if not keys:
+        raise HindcastError(
+            f"{where}: rows that {node['name']} is made from were corrected: write in its description which columns "
+            "are its key, as `config: {meta: {entity_keys: [column]}}`."
+        )
+    for name, column in node["columns"].items():
+        never_null = any(constraint["type"] == "not_null" for constraint in column.get("constraints") or ())
+        if never_null and name not in (*keys, "event_timestamp"):
+            raise HindcastError(
+                f"{where}: a key of {node['name']} of which nothing is left after a correction gets a row of NULLs: "
+                f"take the constraint not_null of {name} out of its description."
+            )
 
 
 def _build(settings: Settings, names: list[str]) -> None:

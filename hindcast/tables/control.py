@@ -137,10 +137,11 @@ def write_control(
             "Choose an earlier instant, or ingest first."
         )
     first = first_known(lake)
-    if first is not None and as_of <= first:
+    if first is not None and as_of < first:
         raise HindcastError(
             f"As of {as_of.isoformat()} nothing was known: the first row of the raw tables became known at "
-            f"{first.isoformat()}. Choose a later instant."
+            f"{first.isoformat()}. Choose a later instant; or say in the sources file since when the rows were known "
+            "(known.at), if that was before they were ingested."
         )
     instants = [
         ("known_until", min(labels, default=_naive(known_until))),

@@ -340,17 +340,23 @@ def _update_rows(
     created = not has_table(connection, f"raw.{table}")
     if created:
         create(connection, table, declared)
+    elif "_row_known_at" not in dict(_columns(connection, name)):
+        raise HindcastError(f"{name} was made by an earlier version of Hindcast: work in a new HINDCAST_HOME.")
     elif _columns(connection, f"(SELECT * EXCLUDE (_row_known_at, _known_until) FROM {name})") != _columns(
         connection, "fresh"
     ):
         raise HindcastError(f"{name} was made with other columns than are declared now: work in a new HINDCAST_HOME.")
-    declaration = fingerprint(values=[declared.model_dump_json(include={"derived", "lookups", "known"})])
+    known = declared.known.model_dump_json(exclude={"corrections"})
+    declaration = fingerprint(values=[known, declared.model_dump_json(include={"key", "month", "derived", "lookups"})])
     ingested, declaration_before = read_ingested(connection, table) if not created else ({}, declaration)
-    redeclared = declaration_before != declaration
+    redeclared = declaration_before not in (None, declaration)
     if created or redeclared:
         show_known(connection, table, declared)
-    if not created and not connection.execute("SELECT 1 FROM placed WHERE NOT _faulty LIMIT 1").fetchall():
-        _keep_after_an_empty_delivery(connection, table)
+    if redeclared:  # all months are placed and dated anew
+        asked, within = sorted({*asked, *ingested}, key=str), "true"
+        connection.execute("DROP TABLE fresh")
+        _select_known(connection, declared, clock, within)
+    if _is_empty(connection, table, declared):
         return Changes()
     older = [month for month in asked if month in ingested and ingested[month] > clock]
     if declared.month and older:
@@ -360,15 +366,24 @@ def _update_rows(
     return changes
 
 
-def _keep_after_an_empty_delivery(connection: duckdb.DuckDBPyConnection, table: str) -> None:
-    """Refuses files without any row: they would withdraw all there is. If all were rejected, a check stops the run."""
-    name = f"raw.{identifier(table)}"
-    rows = connection.execute(f"SELECT count(*) FROM {name} WHERE _known_until IS NULL").fetchall()[0][0]
-    if rows and not connection.execute("SELECT 1 FROM rejects LIMIT 1").fetchall():
-        raise HindcastError(
-            f"raw.{table}: its files hold no row, and the delivery before had {rows:,}: nothing was changed. "
-            "Put the rows back, or delete the home's raw table if they are gone for good."
-        )
+def _is_empty(connection: duckdb.DuckDBPyConnection, table: str, declared: SourceTable) -> bool:
+    """Whether the files have no readable row, and would withdraw all there is; then nothing is changed.
+
+    Raises:
+        HindcastError: They have no row at all. Where all were rejected, a check stops the run.
+    """
+    if declared.delivery == "append":
+        return False
+    standing = f"SELECT count(*) FROM raw.{identifier(table)} WHERE _known_until IS NULL"
+    rows = connection.execute(standing).fetchall()[0][0]
+    if not rows or connection.execute("SELECT 1 FROM placed WHERE NOT _faulty LIMIT 1").fetchall():
+        return False
+    if connection.execute("SELECT 1 FROM rejects LIMIT 1").fetchall():
+        return True
+    raise HindcastError(
+        f"raw.{table}: its files hold no row, and the delivery before had {rows:,}: nothing was changed. Put the rows "
+        "back; or declare `delivery: append`, if the files hold only what is new."
+    )
 
 
 def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> list[tuple[str, str]]:

@@ -1,8 +1,8 @@
 """The labeled table's rows that corrections replaced, so that labels and entities can be read as they were known.
 
 They are kept beside it in `<labeled table>_superseded`: the columns as they were, `superseded_key` (the entity) and
-`superseded_at`, the instant (UTC) at which the row turned out otherwise. A row that wasn't there before a correction is
-kept as one of NULLs. The table exists once a correction has been met. The SQL of splits reads it by the macro
+`superseded_at`, the instant (UTC) at which the row turned out otherwise. A row of NULLs says that an entity wasn't there,
+which had been withdrawn and came again. The table exists once a correction has been met. The SQL of splits reads it by the macro
 `as_known_then`; Python by `entities_as_known`.
 """
 
@@ -17,12 +17,25 @@ from hindcast.tables.readers import identifier
 _FIRST, _LAST = "TIMESTAMP '0001-01-01'", "TIMESTAMP '9999-12-31'"
 
 
+NOTED = "control.noted_corrections"
+
+
+def noted_corrections(lake: Lake) -> set[datetime]:
+    """The corrections (UTC, without a zone) whose replaced rows are kept, also where there were none."""
+    if not lake.exists(NOTED):
+        return set()
+    with lake.reading() as connection:
+        return {instant for (instant,) in connection.execute(f'SELECT "at" FROM {NOTED}').fetchall()}
+
+
 def forget_superseded(lake: Lake, problem: Problem) -> None:
     """Before the labeled table is built from nothing, as known before its first correction."""
     with lake.writing() as connection:
         for ending in ("_superseded", "_former"):
             if has_table(connection, problem.labeled_table + ending):
                 connection.execute(f"DROP TABLE {_named(problem, ending)}")
+        if has_table(connection, NOTED):
+            connection.execute(f"DROP TABLE {NOTED}")
 
 
 def keep_former(lake: Lake, problem: Problem) -> None:
@@ -48,14 +61,19 @@ def note_superseded(lake: Lake, problem: Problem, correction: datetime) -> int:
             return 0
         columns = _columns(connection, problem)
         values = ", ".join(f"former.{column}" for column in columns)
+        there = has_table(connection, f"{problem.labeled_table}_superseded")
+        before = f"SELECT superseded_key FROM {superseded}" if there else "SELECT NULL WHERE false"
         same = " AND ".join(f"former.{column} IS NOT DISTINCT FROM now.{column}" for column in columns)
         changed = (
             f"SELECT {values}, coalesce(former.{key}, now.{key}) AS superseded_key, "
             f"TIMESTAMP '{correction}' AS superseded_at "
             f"FROM {former} AS former FULL JOIN {_named(problem)} AS now ON former.{key} = now.{key} "
-            f"WHERE NOT ({same})"
+            # An entity that is simply new was never otherwise: since when it may be used, its label says.
+            f"WHERE NOT ({same}) AND (former.{key} IS NOT NULL OR now.{key} IN ({before}))"
         )
-        if has_table(connection, f"{problem.labeled_table}_superseded"):
+        connection.execute(f'CREATE TABLE IF NOT EXISTS {NOTED} ("at" TIMESTAMP)')
+        connection.execute(f"INSERT INTO {NOTED} VALUES (TIMESTAMP '{correction}')")
+        if there:
             connection.execute(f"DELETE FROM {superseded} WHERE superseded_at = TIMESTAMP '{correction}'")
             connection.execute(f"INSERT INTO {superseded} BY NAME {changed}")
         else:

@@ -96,6 +96,8 @@ class SourceTable(Strict):
         for column in grouped:
             if column not in self.columns:
                 raise ValueError(f"known.later: {column} is not among the columns")
+        if "row" in self.known.later:
+            raise ValueError("known.later: call the group otherwise than row; ingestion adds a column _row_known_at")
         if len(set(grouped)) < len(grouped):
             raise ValueError("known.later: a column can be in one group only")
         for column in self.key:

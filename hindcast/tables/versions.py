@@ -11,6 +11,7 @@ from datetime import date, datetime
 
 import duckdb
 
+from hindcast.errors import HindcastError
 from hindcast.lake import has_table
 from hindcast.tables.control import BUILT_UNTIL, CAP, CORRECTIONS, INSTANTS
 from hindcast.tables.readers import identifier
@@ -145,22 +146,45 @@ def update(
         clock: The instant of the delivery (UTC, without a zone).
         within: SQL condition on `_month`: what the delivery is about.
         ingested: Per month (None for a table without months) the instant (UTC, without a zone) of the delivery before.
-        redeclared: Whether rows are declared to have become known otherwise than at the delivery before.
+        redeclared: Whether the table is declared otherwise than at the delivery before; then `within` is all of it.
+
+    Raises:
+        HindcastError: It is, and holds rows that were corrected.
     """
     name, columns = f"raw.{identifier(table)}", _Columns.of(declared)
-    differing = within if redeclared else _differing(connection, name, declared, columns, within)
+    if redeclared:
+        _begin_anew(connection, name)
+    history = declared.known.corrections == "declared"
+    differing = within if history else _differing(connection, name, declared, columns, within)
     if differing == "false":
         return Changes()
-    if declared.known.corrections == "declared":
+    if history:
         changes, earliest = _load_history(connection, name, declared, columns, clock, differing)
     else:
         changes, earliest = _deliver(connection, name, declared, columns, clock, differing, ingested)
-        if redeclared:
-            _move_instants(connection, name, columns)
-            earliest = datetime.min
+    if redeclared:
+        earliest = datetime.min
     if earliest is not None:
         _forget_what_was_built(connection, earliest)
     return changes
+
+
+def _begin_anew(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Empties a table whose declaration has changed: what its files hold is placed and dated anew.
+
+    Raises:
+        HindcastError: It holds what the files no longer do.
+    """
+    corrected = connection.execute(
+        f"SELECT count(*) FROM {CORRECTIONS} WHERE table_name = ?", [_plain(name)]
+    ).fetchall()[0][0]
+    if corrected:
+        raise HindcastError(
+            f"raw.{_plain(name)} is declared otherwise than before (key, month, lookups, derived or known), and holds rows that "
+            "were corrected, withdrawn or late: their history can't be made again from the files. Put the declaration "
+            "back, or work in a new HINDCAST_HOME."
+        )
+    connection.execute(f"DELETE FROM {name}")
 
 
 def _differing(
@@ -168,15 +192,13 @@ def _differing(
 ) -> str:
     """A condition for the months in which the delivery says something else than the lake; `false` where none does."""
     month = "_month" if declared.month else "NULL::DATE"
-    history = declared.known.corrections == "declared"
-    content = ", ".join([*columns.content, *(["_known_at"] if history else [])])
+    content = ", ".join(columns.content)
     summary = f"SELECT {month} AS month, count(*) AS n, sum(CAST(hash({content}) AS HUGEINT)) AS content"
-    there = "true" if history else "_known_until IS NULL"
     differing = connection.execute(
         f"""
         SELECT coalesce(new.month, old.month)
         FROM ({summary} FROM fresh GROUP BY ALL) AS new
-        FULL JOIN ({summary} FROM {name} WHERE {there} AND {within} GROUP BY ALL) AS old
+        FULL JOIN ({summary} FROM {name} WHERE _known_until IS NULL AND {within} GROUP BY ALL) AS old
             ON new.month IS NOT DISTINCT FROM old.month
         WHERE (new.n, new.content) IS DISTINCT FROM (old.n, old.content)
         """
@@ -220,6 +242,10 @@ def _deliver(
         f"CREATE OR REPLACE TEMP TABLE standing AS SELECT rowid AS _row, *, {nth} AS _nth, {differing} AS _asked "
         f"FROM {name} WHERE _known_until IS NULL AND ({differing}{elsewhere})"
     )
+    others = (
+        f"SELECT * FROM placed WHERE NOT _faulty AND NOT ({differing})" if declared.month else "FROM placed WHERE false"
+    )
+    moved = f"EXISTS (SELECT 1 FROM ({others}) AS other WHERE {columns.match('other', 'old')})"
     connection.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE compared AS
@@ -228,7 +254,8 @@ def _deliver(
             old._row,
             CASE
                 WHEN old._row IS NULL THEN 'new'
-                WHEN new._n IS NULL THEN CASE WHEN old._asked THEN 'missing' ELSE 'elsewhere' END
+                WHEN new._n IS NULL AND old._asked AND NOT {moved} THEN 'missing'
+                WHEN new._n IS NULL THEN 'elsewhere'
                 WHEN NOT ({columns.agree("new", "old")}) THEN 'corrected'
                 WHEN {columns.completes("new", "old")} THEN 'completed'
                 ELSE 'same'
@@ -246,6 +273,11 @@ def _deliver(
     rows = f"SELECT _row FROM compared WHERE what IN ({', '.join(map(repr, ended))})"
     connection.execute(f"DELETE FROM {name} WHERE _known_at = {now} AND rowid IN ({rows})")
     connection.execute(f"UPDATE {name} SET _known_until = {now} WHERE rowid IN ({rows})")
+    if declared.month:  # by a lookup that was corrected, say
+        connection.execute(
+            f"UPDATE {name} SET _month = d._month FROM compared c JOIN delivered d USING (_n) "
+            f"WHERE {name}.rowid = c._row AND c.what IN ('same', 'completed') AND {name}._month <> d._month"
+        )
     late = _complete(connection, name, columns, now, ingested, declared)
     returned = connection.execute("SELECT count(*), min(_ended) FROM arrivals WHERE _former IS NOT NULL").fetchall()[0]
     if returned[0]:
@@ -317,7 +349,9 @@ def _set_arrivals(
         returns = columns.agree("new", "old")
         replaces = "old._row IS NOT NULL"
     else:
-        mixed = f"EXISTS (FROM {name} other WHERE other._ingested_at = old._known_until)"
+        # What came with the delivery that withdrew it, and is gone again, may have stood in its place.
+        gone = "other._known_until IS NOT NULL OR other.rowid IN (SELECT _row FROM compared WHERE what = 'missing')"
+        mixed = f"EXISTS (SELECT 1 FROM {name} other WHERE other._ingested_at = old._known_until AND ({gone}))"
         returns = f"{columns.agree('new', 'old')} AND NOT {mixed}"
         early = f"new._known_at <= {_before(ingested, declared, 'new')}"
         replaces = f"old._row IS NOT NULL OR ({str(may_replace).lower()} AND {early})"
@@ -325,6 +359,12 @@ def _set_arrivals(
     row_known_at = (
         "new._known_at" if declared.known.at or not declared.key else "ifnull(old._row_known_at, new._known_at)"
     )
+    # A group that isn't corrected stays known since when it was.
+    kept = [
+        f"CASE WHEN old.{instant} IS NOT NULL AND {_equal(group, 'new', 'old')} AND new.{instant} IS NOT NULL "
+        f"THEN old.{instant} ELSE new.{instant} END AS {instant}"
+        for instant, group in columns.groups.items()
+    ]
     new = (
         f"SELECT d.* REPLACE (row_number() OVER (PARTITION BY {identity} ORDER BY d._nth) AS _nth) "
         "FROM delivered d JOIN compared c USING (_n) WHERE c.what = 'new'"
@@ -340,7 +380,7 @@ def _set_arrivals(
             CASE WHEN {returns} THEN old._known_until END AS _ended
         FROM ({new}) AS new LEFT JOIN former AS old ON {columns.match("new", "old")} AND new._nth = old._nth
         UNION ALL BY NAME
-        SELECT new.* REPLACE ({now} AS _known_at), {row_known_at} AS _row_known_at,
+        SELECT new.* REPLACE ({", ".join([f"{now} AS _known_at", *kept])}), {row_known_at} AS _row_known_at,
             false AS _first, NULL AS _former, NULL AS _ended
         FROM delivered AS new JOIN compared c USING (_n) JOIN standing AS old USING (_row) WHERE c.what = 'corrected'
         """
@@ -416,6 +456,12 @@ def _load_history(
     if declared.delivery == "whole":
         withdrawn = connection.execute(f"SELECT count(*) FROM {name} WHERE {gone}").fetchall()[0][0]
         connection.execute(f"UPDATE {name} SET _known_until = {now} WHERE {gone}")
+    returned = connection.execute(
+        f"SELECT count(*) FROM {name} AS old WHERE _known_until IS NOT NULL "
+        f"AND ({identity}) IN (SELECT ({identity}) FROM fresh) AND NOT EXISTS "
+        f"(SELECT 1 FROM {name} AS next WHERE {columns.match('next', 'old')} AND next._known_at > old._known_at)"
+    ).fetchall()[0][0]
+    ended = connection.execute(f"SELECT min(_known_until) FROM {name}").fetchall()[0][0] if returned else None
     seen = f"({identity}) IN (SELECT ({identity}) FROM {name})"
     added, corrected, earliest = connection.execute(
         f"SELECT count(*) FILTER (NOT {seen}), count(*) FILTER ({seen}), min(_known_at) FROM compared"
@@ -430,7 +476,7 @@ def _load_history(
         f"""
         CREATE OR REPLACE TEMP TABLE following AS
         SELECT rowid AS _row, lead(_known_at) OVER (PARTITION BY {identity} ORDER BY _known_at) AS _until
-        FROM {name} WHERE ({identity}) IN (SELECT ({identity}) FROM compared)
+        FROM {name} WHERE ({identity}) IN (SELECT ({identity}) FROM fresh)
         """
     )
     connection.execute(
@@ -439,24 +485,8 @@ def _load_history(
     )
     if withdrawn:
         connection.execute(f"INSERT INTO {CORRECTIONS} VALUES (?, {now})", [_plain(name)])
-        earliest = min(filter(None, (earliest, clock)))
-    return Changes(added=added, corrected=corrected, withdrawn=withdrawn), earliest
-
-
-def _move_instants(connection: duckdb.DuckDBPyConnection, name: str, columns: _Columns) -> None:
-    """Gives versions that were known since a declared instant the one that is declared now."""
-    instants = ["_known_at", *columns.groups]
-    connection.execute(
-        f"""
-        CREATE OR REPLACE TEMP TABLE moved AS
-        SELECT c._row, {", ".join(f"d.{instant}" for instant in instants)}
-        FROM compared c JOIN delivered d USING (_n) JOIN standing old ON old._row = c._row
-        WHERE c.what IN ('same', 'completed')
-            AND old._known_at NOT IN (SELECT _known_until FROM {name} WHERE _known_until IS NOT NULL)
-        """
-    )
-    assigned = ", ".join(["_row_known_at = moved._known_at", *(f"{instant} = moved.{instant}" for instant in instants)])
-    connection.execute(f"UPDATE {name} SET {assigned} FROM moved WHERE {name}.rowid = moved._row")
+    changes = Changes(added=added, corrected=corrected, withdrawn=withdrawn, returned=returned)
+    return changes, min(filter(None, (earliest, ended, clock if withdrawn else None)), default=None)
 
 
 def _forget_what_was_built(connection: duckdb.DuckDBPyConnection, earliest: datetime) -> None:

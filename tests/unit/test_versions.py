@@ -235,13 +235,84 @@ def test_history_is_loaded_as_declared(folder: Path) -> None:
     assert not world.deliver(70, (1, 10, "2024-01-05"), (1, 11, "2024-01-10"), (1, 13, "2024-01-20")).changed
 
 
-def test_another_declaration_moves_the_instants_that_were_declared(folder: Path) -> None:
+def test_another_declaration_dates_all_rows_anew(folder: Path) -> None:
+    """Also those of months that the delivery isn't about; and a key that comes later doubles nothing."""
+    seen = {"columns": COLUMNS | {"seen": "TIMESTAMP"}, "known": {"at": "seen"}, "month": "seen"}
+    world = World(folder, **seen)
+    rows = [(1, 10, "2024-01-05"), (2, 20, "2024-02-06")]
+    world.deliver(100, *rows)
+    world.declared |= {"known": {"at": "seen + INTERVAL 2 DAY"}, "key": ["id"]}
+    world.deliver(110, *rows, months=[date(2024, 2, 1)])
+    assert world.versions() == [(1, 10, 7, None), (2, 20, 39, None)]
+    assert not world.deliver(120, *rows).changed
+
+
+def test_another_declaration_of_rows_that_were_corrected_is_refused(folder: Path) -> None:
     world = World(folder, key=["id"], columns=COLUMNS | {"seen": "TIMESTAMP"}, known={"at": "seen"})
-    world.deliver(40, (1, 10, "2024-01-05"), (2, 20, "2024-01-06"))
-    world.deliver(50, (1, 11, "2024-01-05"), (2, 20, "2024-01-06"))
+    world.deliver(40, (1, 10, "2024-01-05"))
+    world.deliver(50, (1, 11, "2024-01-05"))
+    before = world.versions()
     world.declared["known"] = {"at": "seen + INTERVAL 2 DAY"}
-    world.deliver(60, (1, 11, "2024-01-05"), (2, 20, "2024-01-06"))
-    assert world.versions() == [(1, 10, 5, 50), (1, 11, 50, None), (2, 20, 8, None)]
+    with pytest.raises(HindcastError, match=r"raw\.t is declared otherwise .* new HINDCAST_HOME"):
+        world.deliver(60, (1, 11, "2024-01-05"))
+    assert world.versions() == before
+    world.declared["known"] = {"at": "seen", "corrections": "declared"}  # how corrections are dated may change
+    world.deliver(70, (1, 12, "2024-02-20"))
+    assert world.versions() == [(1, 10, 5, 50), (1, 11, 50, 51), (1, 12, 51, None)]
+
+
+def test_a_withdrawn_row_of_a_history_returns(folder: Path) -> None:
+    known = {"at": "seen", "corrections": "declared"}
+    world = World(folder, key=["id"], columns=COLUMNS | {"seen": "TIMESTAMP"}, known=known)
+    rows = [(1, 10, "2024-01-05"), (2, 20, "2024-01-06")]
+    world.deliver(40, *rows)
+    assert world.deliver(50, rows[0]).changes == Changes(withdrawn=1)
+    assert world.deliver(60, *rows).changes == Changes(returned=1)
+    assert world.versions() == [(1, 10, 5, None), (2, 20, 6, None)]
+
+
+def test_a_group_that_came_late_stays_late_when_the_row_is_corrected(folder: Path) -> None:
+    world = World(folder, key=["id"], **LATER)
+    world.deliver(40, (1, 10, "2024-01-05", None, None))
+    world.deliver(50, (1, 10, "2024-01-05", "2024-02-09", "good"))
+    world.deliver(60, (1, 11, "2024-01-05", "2024-02-09", "good"))
+    assert world.versions(SINCE) == [("good", 50, 5, 60), ("good", 50, 60, None)]
+
+
+def test_a_short_delivery_with_a_new_row_then_the_whole_one(folder: Path) -> None:
+    """The new row is still there when the old one comes back: it didn't stand in its place."""
+    world = World(folder)
+    world.deliver(32, (1, 10), (2, 20))
+    world.deliver(40, (2, 20), (3, 30))
+    assert world.deliver(50, (1, 10), (2, 20), (3, 30)).changes == Changes(returned=1)
+    assert world.versions() == [(1, 10, 32, None), (2, 20, 32, None), (3, 30, 40, None)]
+
+
+def test_a_month_that_a_lookup_moved_withdraws_nothing(folder: Path) -> None:
+    world = World(folder, key=["id"], columns=COLUMNS | {"seen": "TIMESTAMP"}, known={"at": "seen"}, month="seen")
+    world.deliver(100, (1, 10, "2024-01-31"))
+    with world.lake.writing() as connection:
+        connection.execute("UPDATE raw.t SET _month = DATE '2024-02-01'")  # as by another zone
+    world.deliver(110, (1, 10, "2024-01-31"), months=[date(2024, 2, 1)])
+    assert world.versions() == [(1, 10, 31, None)]
+    world.deliver(120, (1, 10, "2024-01-31"))
+    assert world.query("SELECT id, _month FROM raw.t") == [(1, date(2024, 1, 1))]
+
+
+def test_an_empty_delta_is_a_delivery(folder: Path) -> None:
+    world = World(folder, key=["id"], delivery="append")
+    world.deliver(40, (1, 10))
+    assert not world.deliver(50).changed
+    assert world.query("SELECT ingested_until FROM control.ingested") == [(day(50),)]
+
+
+def test_a_home_of_before_is_named(folder: Path) -> None:
+    world = World(folder)
+    world.deliver(40, (1, 10))
+    with world.lake.writing() as connection:
+        connection.execute("CREATE OR REPLACE TABLE raw.t AS SELECT * EXCLUDE (_row_known_at, _known_until) FROM raw.t")
+    with pytest.raises(HindcastError, match="earlier version of Hindcast: work in a new HINDCAST_HOME"):
+        world.deliver(50, (1, 10))
 
 
 def test_a_key_names_one_row(folder: Path) -> None:
