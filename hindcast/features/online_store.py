@@ -145,6 +145,8 @@ class NewestSqliteOnlineStore(NewestOnlineStore, SqliteOnlineStore):
         afresh: bool,
     ) -> None:
         """See `NewestOnlineStore.fill`: one transaction."""
+        if afresh:  # whoever deletes the file deletes the tables that were made when the views were registered
+            self.update(config, [], [view for view, _ in rows], [], [], partial=True)
         with self._transaction(config, "BEGIN IMMEDIATE") as connection:
             connection.execute("CREATE TABLE IF NOT EXISTS filled (known_until INTEGER, snapshot INTEGER)")
             if afresh:
