@@ -11,7 +11,6 @@ from typing import Any
 from dagster import AssetKey, AssetMaterialization, AssetSpec, DagsterInstance
 
 from hindcast.fingerprint import fingerprint
-from hindcast.models.champion import current
 from hindcast.problem import Problem
 from hindcast.settings import Settings
 from hindcast.tables.sources import load_sources
@@ -97,7 +96,7 @@ def report(instance: DagsterInstance, settings: Settings, problem: Problem, now:
     shape = {"entity", "label", "splits", "prediction_time", "feature_service", "leakage"}
     versions = {
         CLOCK: now.isoformat(),
-        SOURCE_FILES: fingerprint([declaration, *files]),
+        SOURCE_FILES: fingerprint(files, [fingerprint([declaration])]),
         DATA: fingerprint(values=[problem.model_dump_json(include=shape)]),
         TRAINING: fingerprint(values=[problem.model_dump_json(exclude={"monitoring", "clock"})]),
         MONITORING: fingerprint(values=[problem.monitoring.model_dump_json()]),
@@ -111,6 +110,8 @@ def report(instance: DagsterInstance, settings: Settings, problem: Problem, now:
 
 def _report_champion(instance: DagsterInstance, settings: Settings, recorded: dict[str, str]) -> None:
     """Records which package is in use where a command (`hindcast rollback`) has changed it since the graph did."""
+    from hindcast.models.champion import current  # with NumPy, which must find the home's environment when it is loaded
+
     champion = current(settings)
     if champion and recorded and recorded[DATA_VERSION] != champion["version"]:
         tags = recorded | {DATA_VERSION: champion["version"]}

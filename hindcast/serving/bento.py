@@ -77,7 +77,9 @@ def build_bento(settings: Settings, problem: Problem, lake: Lake) -> Built:
     config["docker"]["base_image"] = image  # the packages are those of this Python
     files = _sources(settings)
     types = _column_types(problem, lake)
-    wanted = fingerprint([*files.values(), *package.iterdir()], [package.name, config, packages, types, *files])
+    # Each by itself: files are taken in the order of their paths, and the home may lie anywhere.
+    of_package = fingerprint(package.iterdir())
+    wanted = fingerprint(files.values(), [of_package, package.name, config, packages, types, *files])
     # A server may be running from the folder of an earlier build: other content, other tag, other folder.
     tag = f"{problem.name}:{package.name}-{wanted[:8]}".lower()
     path = bento_folder(settings, tag)

@@ -1,10 +1,13 @@
 """The graph as a whole: it loads, nothing hangs in the air, and data flows one way."""
 
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
 from assets import inputs
 from assets.definitions import STAGES, build_definitions
+from tests.conftest import ROOT
 
 SNAPSHOT = Path(__file__).parent / "graph.txt"
 
@@ -80,3 +83,9 @@ def test_every_job_sensor_and_schedule_is_there() -> None:
     assert {"ingest", "build", "train", "publish", "serve", "monitor", "retrain"} <= jobs
     assert {sensor.name for sensor in definitions.sensors or ()} == {"retrain_on_report"}
     assert {schedule.name for schedule in definitions.schedules or ()} == {"ingest_next_month"}
+
+
+def test_numpy_is_loaded_in_the_homes_environment() -> None:
+    """It reads there how many threads it may use: the main job's sums must be the same as those of the UI's runs."""
+    code = "import sys, assets.run; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

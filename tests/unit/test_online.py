@@ -314,6 +314,15 @@ def test_filling_afresh_forgets_what_became_known_later(make: MakeWorld, tmp_pat
     assert (values["level"], values["phase"], found.as_of) == (10, 0.25, at("05 07:00"))
 
 
+def test_a_store_whose_file_is_gone_is_filled_afresh(tmp_path: Path) -> None:
+    settings = register(make_world(tmp_path))
+    materialise(settings, None, at("05 10:00"))
+    before = read_one(settings, at("05 10:00"))[0]
+    settings.online_store.unlink()
+    materialise(settings, None, at("05 10:00"))
+    assert read_one(settings, at("05 10:00"))[0] == before
+
+
 def test_what_is_read_says_until_when_it_was_known_and_from_which_snapshot(make: MakeWorld, tmp_path: Path) -> None:
     settings = make(tmp_path)
 
