@@ -1,9 +1,9 @@
 """The labeled table's rows that corrections replaced, so that labels and entities can be read as they were known.
 
 They are kept beside it in `<labeled table>_superseded`: the columns as they were, `superseded_key` (the entity) and
-`superseded_at`, the instant (UTC) at which the row turned out otherwise. A row of NULLs says that an entity wasn't there,
-which had been withdrawn and came again. The table exists once a correction has been met. The SQL of splits reads it by the macro
-`as_known_then`; Python by `entities_as_known`.
+`superseded_at`, the instant (UTC) at which the row turned out otherwise. A row of NULLs stands for an entity that had
+been withdrawn and came again: it wasn't there. The table exists once a correction has been met. The SQL of splits reads
+it by the macro `as_known_then`; Python by `entities_as_known`.
 """
 
 from datetime import datetime

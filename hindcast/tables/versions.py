@@ -180,9 +180,9 @@ def _begin_anew(connection: duckdb.DuckDBPyConnection, name: str) -> None:
     ).fetchall()[0][0]
     if corrected:
         raise HindcastError(
-            f"raw.{_plain(name)} is declared otherwise than before (key, month, lookups, derived or known), and holds rows that "
-            "were corrected, withdrawn or late: their history can't be made again from the files. Put the declaration "
-            "back, or work in a new HINDCAST_HOME."
+            f"raw.{_plain(name)} is declared otherwise than before (key, month, lookups, derived or known), and holds "
+            "rows that were corrected, withdrawn or late: their history can't be made again from the files. Put the "
+            "declaration back, or work in a new HINDCAST_HOME."
         )
     connection.execute(f"DELETE FROM {name}")
 
