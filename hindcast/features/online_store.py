@@ -189,8 +189,6 @@ class NewestSqliteOnlineStore(NewestOnlineStore, SqliteOnlineStore):
         snapshot: int,
     ) -> None:
         """See `NewestOnlineStore.fill`: one transaction."""
-        if afresh:  # whoever deletes the file deletes the tables that were made when the views were registered
-            self.update(config, [], [view for view, _ in rows], [], [], partial=True)
         with self._transaction(config, "BEGIN IMMEDIATE") as connection:
             for view, rows, afresh in fillings:
                 name = online_name(config, view)

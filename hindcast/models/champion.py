@@ -26,25 +26,7 @@ def current(settings: Settings) -> dict[str, Any] | None:
     An entry has `because` and `by` where a person decided, and `rolled_back` where it is a rollback.
     """
     path = settings.champion_file
-    if not path.exists():
-        return None
-    champion: dict[str, Any] = json.loads(path.read_text())
-    history = [_with_paths(settings, entry) for entry in champion.get("history", ())]
-    return _with_paths(settings, champion) | {"history": history}
-
-
-def _with_paths(settings: Settings, entry: dict[str, Any]) -> dict[str, Any]:
-    """An entry with its package and its verdict where they are now: the home may have been moved."""
-    paths = {"path": str(settings.models / entry["version"])}
-    if entry.get("verdict"):
-        paths["verdict"] = str(settings.verdicts / Path(entry["verdict"]).name)
-    return entry | paths
-
-
-def _without_paths(entry: dict[str, Any]) -> dict[str, Any]:
-    """An entry as it is kept: by names, as the home may be moved."""
-    kept = {name: value for name, value in entry.items() if name not in ("path", "history")}
-    return kept | ({"verdict": Path(entry["verdict"]).name} if entry.get("verdict") else {})
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def champion_folder(settings: Settings) -> Path:
@@ -221,8 +203,7 @@ def _put_in_use(
         prepare(settings.models / entry["version"])
     # The history is in the same file, so that no kill can part the two.
     history = [*(champion["history"] if champion else []), entry]
-    named = _without_paths(entry) | {"history": [_without_paths(each) for each in history]}
-    write_atomically(settings.champion_file, json.dumps(named, indent=2) + "\n")
+    write_atomically(settings.champion_file, json.dumps(entry | {"history": history}, indent=2) + "\n")
     shadow = current_shadow(settings)
     if shadow and shadow["version"] == entry["version"]:
         settings.shadow_file.unlink()  # it isn't beside the champion any more

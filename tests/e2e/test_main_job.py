@@ -222,14 +222,13 @@ def test_status_of_an_empty_home_is_an_answer_too(world: World) -> None:
     assert status["champion"] is None
 
 
-def test_the_services_example_is_known_although_the_store_went_on_since_the_bento_was_built(
+def test_the_services_example_is_known_at_the_instant_until_which_the_store_is_filled(
     world: World, finished: str
 ) -> None:
-    """Built as of 1 March; the store has been filled on for a day and a half since."""
     settings = Settings(world.root, world.folder / finished)
     problem, folder = load_problem(settings.problem_file), champion_folder(settings)
     built = json.loads((bento_folder(settings, champion_tag(settings)) / "src" / FIELDS).read_text())
-    assert built["example"]["prediction_time"] == "2013-03-01T00:00:00+00:00"
+    assert built["example"]["prediction_time"] == "2013-03-02T12:00:00+00:00"
     reader = FeatureReader(settings, problem.feature_service, folder / FEATURES)
     example = choose_example(built["candidates"], reader)
     assert example["prediction_time"] == "2013-03-02T12:00:00+00:00"
