@@ -28,21 +28,16 @@ def current(settings: Settings) -> dict[str, Any] | None:
     path = settings.champion_file
     if not path.exists():
         return None
-    champion: dict[str, Any] = json.loads(path.read_text())
-    history = [_with_paths(settings, entry) for entry in champion.get("history", ())]
-    return _with_paths(settings, champion) | {"history": history}
+    return _by_names(json.loads(path.read_text()))
 
 
-def _with_paths(settings: Settings, entry: dict[str, Any]) -> dict[str, Any]:
-    """An entry with its package and its verdict where they are now: the home may have been moved."""
-    paths = {"path": str(settings.models / entry["version"])}
-    if entry.get("verdict"):
-        paths["verdict"] = str(settings.verdicts / Path(entry["verdict"]).name)
-    return entry | paths
+def _by_names(kept: dict[str, Any]) -> dict[str, Any]:
+    """The file's content, its history too, by names."""
+    return _without_paths(kept) | {"history": [_without_paths(entry) for entry in kept.get("history", ())]}
 
 
 def _without_paths(entry: dict[str, Any]) -> dict[str, Any]:
-    """An entry as it is kept: by names, as the home may be moved."""
+    """An entry by names, as the home may be moved; files of before held paths."""
     kept = {name: value for name, value in entry.items() if name not in ("path", "history")}
     return kept | ({"verdict": Path(entry["verdict"]).name} if entry.get("verdict") else {})
 
@@ -221,9 +216,9 @@ def _put_in_use(
         prepare(settings.models / entry["version"])
     # The history is in the same file, so that no kill can part the two.
     history = [*(champion["history"] if champion else []), entry]
-    named = _without_paths(entry) | {"history": [_without_paths(each) for each in history]}
-    write_atomically(settings.champion_file, json.dumps(named, indent=2) + "\n")
+    champion = _by_names(entry | {"history": history})
+    write_atomically(settings.champion_file, json.dumps(champion, indent=2) + "\n")
     shadow = current_shadow(settings)
     if shadow and shadow["version"] == entry["version"]:
         settings.shadow_file.unlink()  # it isn't beside the champion any more
-    return entry | {"history": history}
+    return champion
