@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 COSMIC_RAY = "cosmic-ray==8.7.0"
 BAR = 0.85
 MODULES = {
-    "asof": ("hindcast/features/asof.py", "tests/unit/test_offline_store.py", "tests/unit/test_features.py"),
+    "asof": ("hindcast/features/asof.py", "tests/unit/test_asof.py", "tests/unit/test_offline_store.py"),
     "versions": ("hindcast/tables/versions.py", "tests/unit/test_versions.py"),
     "control": ("hindcast/tables/control.py", "tests/unit/test_control.py"),
     "gate": ("hindcast/models/gate.py", "tests/unit/test_gate.py"),
