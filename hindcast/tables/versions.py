@@ -171,18 +171,25 @@ def _differing(
     history = declared.known.corrections == "declared"
     content = ", ".join([*columns.content, *(["_known_at"] if history else [])])
     summary = f"SELECT {month} AS month, count(*) AS n, sum(CAST(hash({content}) AS HUGEINT)) AS content"
-    there = "true" if history else "_known_until IS NULL"
+    # Of declared history all versions count, save those that ended as their row was withdrawn: it may return.
+    there = f"_known_until IS NOT DISTINCT FROM {_next(columns)}" if history else "_known_until IS NULL"
+    versions = f"(SELECT *, {there} AS _there FROM {name}) WHERE _there AND {within}"
     differing = connection.execute(
         f"""
         SELECT coalesce(new.month, old.month)
         FROM ({summary} FROM fresh GROUP BY ALL) AS new
-        FULL JOIN ({summary} FROM {name} WHERE {there} AND {within} GROUP BY ALL) AS old
+        FULL JOIN ({summary} FROM {versions} GROUP BY ALL) AS old
             ON new.month IS NOT DISTINCT FROM old.month
         WHERE (new.n, new.content) IS DISTINCT FROM (old.n, old.content)
         """
     ).fetchall()
     months = [month for (month,) in differing]
     return "true" if None in months else month_condition(months)
+
+
+def _next(columns: _Columns) -> str:
+    """SQL: when the next version of a row became known; NULL of the last one."""
+    return f"lead(_known_at) OVER (PARTITION BY {', '.join(columns.identity)} ORDER BY _known_at)"
 
 
 def month_condition(months: Sequence[date | None] | None) -> str:
@@ -411,6 +418,16 @@ def _load_history(
         WHERE old.rowid IS NULL OR NOT ({columns.agree("new", "old")}) OR {columns.completes("new", "old")}
         """
     )
+    connection.execute(
+        f"""
+        CREATE OR REPLACE TEMP TABLE returned AS
+        SELECT {identity}, _known_until AS _ended
+        FROM (SELECT *, {_next(columns)} AS _next FROM {name})
+        WHERE _next IS NULL AND _known_until IS NOT NULL
+            AND ({identity}) IN (SELECT ({identity}) FROM fresh WHERE {differing})
+            AND ({identity}) NOT IN (SELECT ({identity}) FROM compared)
+        """
+    )
     gone = f"_known_until IS NULL AND {differing} AND ({identity}) NOT IN (SELECT ({identity}) FROM fresh)"
     withdrawn = 0
     if declared.delivery == "whole":
@@ -429,8 +446,8 @@ def _load_history(
     connection.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE following AS
-        SELECT rowid AS _row, lead(_known_at) OVER (PARTITION BY {identity} ORDER BY _known_at) AS _until
-        FROM {name} WHERE ({identity}) IN (SELECT ({identity}) FROM compared)
+        SELECT rowid AS _row, {_next(columns)} AS _until
+        FROM {name} WHERE ({identity}) IN (SELECT ({identity}) FROM compared UNION SELECT ({identity}) FROM returned)
         """
     )
     connection.execute(
@@ -439,8 +456,9 @@ def _load_history(
     )
     if withdrawn:
         connection.execute(f"INSERT INTO {CORRECTIONS} VALUES (?, {now})", [_plain(name)])
-        earliest = min(filter(None, (earliest, clock)))
-    return Changes(added=added, corrected=corrected, withdrawn=withdrawn), earliest
+    returned, ended = connection.execute("SELECT count(*), min(_ended) FROM returned").fetchall()[0]
+    earliest = min(filter(None, (earliest, ended, clock if withdrawn else None)), default=None)
+    return Changes(added=added, corrected=corrected, withdrawn=withdrawn, returned=returned), earliest
 
 
 def _move_instants(connection: duckdb.DuckDBPyConnection, name: str, columns: _Columns) -> None:

@@ -351,3 +351,15 @@ def test_as_of_an_instant_is_what_control_says(folder: Path) -> None:
     assert world.query("SELECT v FROM known.t") == [(10,)]
     write_control(world.lake, problem, day(60).replace(tzinfo=UTC), day(45).replace(tzinfo=UTC))
     assert world.query("SELECT v FROM known.t") == [(11,)]
+
+
+def test_a_withdrawn_row_of_declared_history_returns(folder: Path) -> None:
+    known = {"at": "seen", "corrections": "declared"}
+    world = World(folder, key=["id"], columns=COLUMNS | {"seen": "TIMESTAMP"}, known=known)
+    whole = [(1, 10, "2024-01-05"), (1, 11, "2024-01-10"), (2, 20, "2024-01-06")]
+    world.deliver(40, *whole)
+    assert world.deliver(50, whole[2]).changes == Changes(withdrawn=1)
+    assert world.versions() == [(1, 10, 5, 10), (1, 11, 10, 50), (2, 20, 6, None)]
+    assert world.deliver(60, *whole).changes == Changes(returned=1)
+    assert world.versions() == [(1, 10, 5, 10), (1, 11, 10, None), (2, 20, 6, None)]
+    assert not world.deliver(70, *whole).changed
