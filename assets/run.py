@@ -26,7 +26,7 @@ from hindcast.lake import Lake
 from hindcast.problem import Problem, load_problem
 from hindcast.settings import Settings
 from hindcast.status import collect, keep_failure, keep_stage_seconds, render
-from hindcast.tables.control import HELD, INSTANTS, read_instants
+from hindcast.tables.control import BUILT_UNTIL, INSTANTS, read_instants
 from hindcast.tables.sources import Sources, load_sources
 
 
@@ -167,9 +167,9 @@ def _as_of(work: Pass) -> datetime:
 
 def _forget_tables(lake: Lake) -> None:
     """Lets the SQL make all of its tables afresh."""
-    if lake.exists(HELD):
+    if lake.exists(BUILT_UNTIL):
         with lake.writing() as connection:
-            connection.execute(f"DELETE FROM {HELD}")
+            connection.execute(f"DELETE FROM {BUILT_UNTIL}")
 
 
 def main() -> int:

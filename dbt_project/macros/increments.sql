@@ -9,11 +9,11 @@
   from its arrival. So a history is built in steps, each of which ends just before or at a correction
   (hindcast/tables/catch_up.py).
 
-  control.held says until when each table holds everything, and each test held for its rows, and by which version of
+  control.built_until says until when each table holds everything, and each test held for its rows, and by which version of
   this SQL. An entry goes before its table is touched and comes back when all is well, so a kill leaves none. What has
   no entry that counts is rebuilt, and tested as a whole: it is new, the SQL has changed, the clock was set back, what it
   is made from didn't hold as much, a test failed, or ingestion took the entry out because something is known since
-  earlier. What is up to date is not run at all: hindcast/tables/held.py.
+  earlier. What is up to date is not run at all: hindcast/tables/freshness.py.
 #}
 
 {# A condition: the instant is newer than what the table holds, less some days. Any instant is where all is computed. #}
@@ -40,7 +40,7 @@
 
 {# A condition: the row is newer than those for which this test of a table has held. Any row is where it was rebuilt. #}
 {% macro since_passed(instant) -%}
-    {%- if entry_that_counts() and model.attached_node in graph.held_until and not corrections_since(model.unique_id) -%}
+    {%- if entry_that_counts() and model.attached_node in graph.built_until and not corrections_since(model.unique_id) -%}
     ({{ instant }} > timestamp '{{ entry_that_counts() }}' or {{ instant }} is null)
     {%- else -%}
     true
@@ -49,12 +49,12 @@
 
 {# The instant of this model's or test's own entry; none where it has none. #}
 {% macro entry_that_counts() %}
-    {{ return(graph.get("held_until", {}).get(model.unique_id)) }}
+    {{ return(graph.get("built_until", {}).get(model.unique_id)) }}
 {% endmacro %}
 
 {# The instants of corrections since a node's entry, of what it is made from; all of them where it has no entry. #}
 {% macro corrections_since(unique_id) %}
-    {%- set held, found = graph.get("held_until", {}).get(unique_id), [] -%}
+    {%- set held, found = graph.get("built_until", {}).get(unique_id), [] -%}
     {%- for table, instant in graph.get("corrections", []) if table in raw_tables_of(unique_id) -%}
         {%- if (held is none or instant > held) and instant <= known_until_of(unique_id) -%}{%- do found.append(instant) -%}{%- endif -%}
     {%- endfor -%}
@@ -76,7 +76,7 @@
 {%- if execute -%}
     {%- if env_var("HINDCAST_THREADS", "") -%}{%- do run_query("set threads = " ~ env_var("HINDCAST_THREADS")) -%}{%- endif -%}
     {%- do run_query(
-        "create table if not exists " ~ control("held") ~ " (node varchar, sql_version varchar, known_until timestamp)"
+        "create table if not exists " ~ control("built_until") ~ " (node varchar, sql_version varchar, known_until timestamp)"
     ) -%}
     {%- set instants, held, whole = {}, {}, [] -%}
     {%- for row in run_query("select name, \"at\" from " ~ control("instants")).rows -%}
@@ -85,15 +85,15 @@
     {%- set corrections = run_query("select table_name, \"at\" from " ~ control("corrections")).rows -%}
     {%- do graph.update({"instants": instants, "corrections": corrections | map("list") | list}) -%}
     {%- set entries = run_query(
-        "select node, max(known_until) from " ~ control("held") ~ " where sql_version = '" ~ sql_version() ~ "' "
+        "select node, max(known_until) from " ~ control("built_until") ~ " where sql_version = '" ~ sql_version() ~ "' "
         ~ "and sql_version <> '' group by node"
     ) -%}
     {%- for entry in entries.rows if known_until_of(entry[0]) and entry[1] <= known_until_of(entry[0]) -%}
         {%- do held.update({entry[0]: entry[1]}) -%}
         {%- if entry[1] == known_until_of(entry[0]) and entry[0] not in selected_resources -%}{%- do whole.append(entry[0]) -%}{%- endif -%}
     {%- endfor -%}
-    {%- do graph.update({"held_until": held, "whole": whole}) -%}
-    delete from {{ control("held") }} where node in ('{{ selected_resources | join("', '") }}')
+    {%- do graph.update({"built_until": held, "whole": whole}) -%}
+    delete from {{ control("built_until") }} where node in ('{{ selected_resources | join("', '") }}')
 {%- endif -%}
 {% endmacro %}
 
@@ -113,9 +113,9 @@
     {%- endif -%}
 {%- endfor -%}
 {%- if faulty %}
-    delete from {{ control("held") }}
+    delete from {{ control("built_until") }}
 {%- elif held %}
-    insert into {{ control("held") }}
+    insert into {{ control("built_until") }}
     values
     {%- for node in held %}
     ('{{ node }}', '{{ sql_version() }}', timestamp '{{ known_until_of(node) }}'){{ "," if not loop.last }}

@@ -14,7 +14,7 @@ from hindcast.lake import Lake
 from hindcast.problem import Problem
 from hindcast.settings import Settings
 from hindcast.tables.control import CORRECTIONS, known_until, read_instants, set_cap
-from hindcast.tables.held import raw_tables
+from hindcast.tables.freshness import raw_tables
 from hindcast.tables.labels import forget_superseded, keep_former, note_superseded
 from hindcast.tables.transform import build, built_until, manifest
 

@@ -23,7 +23,7 @@ WINDOWS = "control.windows"
 INGESTED = "control.ingested"
 CORRECTIONS = "control.corrections"
 CAP = "cap"
-HELD = "control.held"  # kept by dbt: dbt_project/macros/increments.sql
+BUILT_UNTIL = "control.built_until"  # kept by dbt: dbt_project/macros/increments.sql
 _TABLES = {
     INSTANTS: 'name VARCHAR, "at" TIMESTAMP',
     WINDOWS: "split VARCHAR, starts_at TIMESTAMP, ends_at TIMESTAMP",

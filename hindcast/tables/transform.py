@@ -22,9 +22,9 @@ from hindcast.files import exclusive, write_atomically
 from hindcast.fingerprint import fingerprint
 from hindcast.lake import Lake
 from hindcast.settings import Settings
-from hindcast.tables.control import HELD
+from hindcast.tables.control import BUILT_UNTIL
 from hindcast.tables.failures import explain_failure
-from hindcast.tables.held import raw_tables, take_stock
+from hindcast.tables.freshness import find_up_to_date, raw_tables
 
 _ROW_GROUP = 122_880  # rows: of what DuckDB gives a thread, the least
 
@@ -58,7 +58,7 @@ def build(settings: Settings, names: Collection[str]) -> list[NodeResult]:
     """Builds seeds and models and runs tests, in the order that they depend on each other, in the lake writer's turn.
 
     A model whose tests fail stops what is built from it; that is in the results, and not raised. What nothing new has
-    come to is left as it is, and has taken no time (`hindcast.tables.held`); how a table is brought on instead of
+    come to is left as it is, and has taken no time (`hindcast.tables.freshness`); how a table is brought on instead of
     made afresh is said in `dbt_project/macros/increments.sql`.
 
     Args:
@@ -83,19 +83,19 @@ def build(settings: Settings, names: Collection[str]) -> list[NodeResult]:
             raise HindcastError(f"{settings.dbt_project} has {many} named {name}: a test's name must be its own.")
     asked = {by_name[name][0]["unique_id"]: by_name[name][0] for name in sorted(names)}
     lake = Lake(settings)
-    stock = take_stock(lake, described, _version_of_the_sql(settings.dbt_project), asked)
+    up_to_date = find_up_to_date(lake, described, _version_of_the_sql(settings.dbt_project), asked)
     results = [
         NodeResult(node["unique_id"], kind, "pass" if "test" in kind else "success", 0.0, 0, "nothing new")
         for node in asked.values()
-        if node["unique_id"] in stock.left and (kind := node["resource_type"])
+        if node["unique_id"] in up_to_date.skipped and (kind := node["resource_type"])
     ]
-    select = [node["name"] for node in asked.values() if node["unique_id"] not in stock.left]
+    select = [node["name"] for node in asked.values() if node["unique_id"] not in up_to_date.skipped]
     if not select:
         return _in_order(results, described)
     # Nothing reads the files that dbt would write about the run.
     options = ["--indirect-selection", "empty", "--no-write-json"]
     # So little is done hardly sooner by several threads, which cost more in sum: the other cores are for who serves.
-    os.environ["HINDCAST_THREADS"] = "1" if stock.news is not None and stock.news < _ROW_GROUP else ""
+    os.environ["HINDCAST_THREADS"] = "1" if up_to_date.news is not None and up_to_date.news < _ROW_GROUP else ""
     with lake.turn():
         parsed = pickle.loads(_parsed(settings).with_suffix(".pickle").read_bytes())
         done = _dbt(settings, settings.dbt_target, parsed, "build", "--select", *select, *options)
@@ -119,11 +119,11 @@ def build(settings: Settings, names: Collection[str]) -> list[NodeResult]:
 def built_until(settings: Settings) -> dict[str, datetime]:
     """Per node, by unique id, until when (UTC, without a zone) its table holds all that is known, by today's SQL."""
     lake = Lake(settings)
-    if not lake.exists(HELD):
+    if not lake.exists(BUILT_UNTIL):
         return {}
     with lake.reading() as connection:
         rows = connection.execute(
-            f"SELECT node, max(known_until) FROM {HELD} WHERE sql_version = ? GROUP BY node",
+            f"SELECT node, max(known_until) FROM {BUILT_UNTIL} WHERE sql_version = ? GROUP BY node",
             [_version_of_the_sql(settings.dbt_project)],
         ).fetchall()
     return dict(rows)

@@ -12,7 +12,7 @@ from datetime import date, datetime
 import duckdb
 
 from hindcast.lake import has_table
-from hindcast.tables.control import CAP, CORRECTIONS, HELD, INSTANTS
+from hindcast.tables.control import BUILT_UNTIL, CAP, CORRECTIONS, INSTANTS
 from hindcast.tables.readers import identifier
 from hindcast.tables.sources import SourceTable
 
@@ -482,8 +482,8 @@ def _forget_what_was_built(connection: duckdb.DuckDBPyConnection, earliest: date
 
     Without an entry a table is made afresh: `dbt_project/macros/increments.sql`.
     """
-    if has_table(connection, HELD):
-        connection.execute(f"DELETE FROM {HELD} WHERE known_until >= ?", [earliest])
+    if has_table(connection, BUILT_UNTIL):
+        connection.execute(f"DELETE FROM {BUILT_UNTIL} WHERE known_until >= ?", [earliest])
 
 
 def _before(ingested: dict[date | None, datetime], declared: SourceTable, row: str) -> str:

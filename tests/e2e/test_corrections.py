@@ -274,7 +274,7 @@ def test_a_rebuild_passes_the_same_corrections(world: World) -> None:
     ]
     before = {name: world.read(f"FROM {name} ORDER BY ALL") for name in tables}
     with world.lake.writing() as connection:
-        connection.execute("DROP TABLE control.held")
+        connection.execute("DROP TABLE control.built_until")
     world.build(now, now)
     for name in tables:
         assert world.read(f"FROM {name} ORDER BY ALL").equals(before[name]), name

@@ -116,7 +116,7 @@ class World:
         with self.lake.writing() as connection:
             for schema in ("cleaned", "labeled", "features"):
                 connection.execute(f"DROP SCHEMA {schema} CASCADE")
-            connection.execute("DROP TABLE control.held")
+            connection.execute("DROP TABLE control.built_until")
         build(self.settings, self.all("seed"))
         self.build()
         return self.tables()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hindcast.errors import HindcastError
 from hindcast.lake import Lake
 from hindcast.settings import Settings
-from hindcast.tables.control import HELD, write_control
+from hindcast.tables.control import BUILT_UNTIL, write_control
 from hindcast.tables.ingest import IngestResult, ingest
 from hindcast.tables.sources import Sources
 from hindcast.tables.versions import Changes
@@ -301,11 +301,10 @@ def test_what_was_built_from_rows_of_the_past_is_forgotten(folder: Path) -> None
     world = World(folder, key=["id"], columns=COLUMNS | {"seen": "TIMESTAMP"}, known={"at": "seen"})
     world.deliver(40, (1, 10, "2024-01-05"), (2, 20, "2024-01-06"))
     with world.lake.writing() as connection:
-        connection.execute(f"CREATE TABLE {HELD} (node VARCHAR, sql_version VARCHAR, known_until TIMESTAMP)")
-        connection.execute(
-            f"INSERT INTO {HELD} SELECT 'day ' || d, '', TIMESTAMP '2023-12-31' + to_days(d) FROM range(1, 46) r(d)"
-        )
-    held = f"SELECT max(dayofyear(known_until)) FROM {HELD}"
+        connection.execute(f"CREATE TABLE {BUILT_UNTIL} (node VARCHAR, sql_version VARCHAR, known_until TIMESTAMP)")
+        days = "SELECT 'day ' || d, '', TIMESTAMP '2023-12-31' + to_days(d) FROM range(1, 46) r(d)"
+        connection.execute(f"INSERT INTO {BUILT_UNTIL} {days}")
+    held = f"SELECT max(dayofyear(known_until)) FROM {BUILT_UNTIL}"
     world.deliver(50, (1, 11, "2024-01-05"), (2, 20, "2024-01-06"))
     assert world.query(held) == [(45,)]
     world.deliver(60, (1, 11, "2024-01-05"), (2, 20, "2024-01-06"), (3, 30, "2024-02-20"))  # the 51st day

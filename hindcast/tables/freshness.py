@@ -13,26 +13,26 @@ from typing import Any
 import duckdb
 
 from hindcast.lake import Lake, has_table
-from hindcast.tables.control import HELD, INSTANTS, known_until
+from hindcast.tables.control import BUILT_UNTIL, INSTANTS, known_until
 from hindcast.tables.readers import identifier
 
 _TABLES = {"model", "seed", "snapshot"}
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How much there is to do.
+class UpToDate:
+    """What is up to date, and how much there is to do.
 
     Attributes:
-        left: Unique ids of the asked seeds, models and tests to which nothing new has come.
-        news: Rows that have become known since the others were built; None where a table must be made afresh.
+        skipped: Unique ids of the asked seeds, models and tests that are up to date.
+        news: Rows that have become known since the others were built; None where a table must be rebuilt.
     """
 
-    left: set[str]
+    skipped: set[str]
     news: int | None
 
 
-def take_stock(lake: Lake, described: dict[str, Any], sql_version: str, asked: Collection[str]) -> Standing:
+def find_up_to_date(lake: Lake, described: dict[str, Any], sql_version: str, asked: Collection[str]) -> UpToDate:
     """Finds what needn't be run, and lets its entries say that it holds until now.
 
     Args:
@@ -42,11 +42,11 @@ def take_stock(lake: Lake, described: dict[str, Any], sql_version: str, asked: C
         asked: Unique ids of what is to be run.
     """
     with lake.writing() as connection:
-        if not has_table(connection, HELD):
-            return Standing(set(), None)
+        if not has_table(connection, BUILT_UNTIL):
+            return UpToDate(set(), None)
         entries: dict[str, datetime] = dict(
             connection.execute(
-                f"SELECT node, max(known_until) FROM {HELD} WHERE sql_version = ? GROUP BY node", [sql_version]
+                f"SELECT node, max(known_until) FROM {BUILT_UNTIL} WHERE sql_version = ? GROUP BY node", [sql_version]
             ).fetchall()
         )
         _forget_missing_tables(connection, described["nodes"], entries)
@@ -88,13 +88,13 @@ def take_stock(lake: Lake, described: dict[str, Any], sql_version: str, asked: C
         older = {unique_id: now(unique_id) for unique_id in sorted(same) if entries[unique_id] < now(unique_id)}
         for instant in sorted(set(older.values())):
             connection.execute(
-                f"UPDATE {HELD} SET known_until = ? WHERE node IN (SELECT unnest(?))",
+                f"UPDATE {BUILT_UNTIL} SET known_until = ? WHERE node IN (SELECT unnest(?))",
                 [instant, [unique_id for unique_id, until in older.items() if until == instant]],
             )
         updated = [name for name in asked if name not in same and _materialized(described, name) == "incremental"]
         rebuilt = any(name not in entries or entries[name] > now(name) for name in updated)
         news = None if rebuilt or not updated else newest.count_since(min(entries[name] for name in updated))
-    return Standing(same.intersection(asked), news)
+    return UpToDate(same.intersection(asked), news)
 
 
 def raw_tables(described: dict[str, Any]) -> dict[str, set[str]]:
@@ -183,6 +183,6 @@ def _forget_missing_tables(
         if unique_id in entries and node["resource_type"] in _TABLES and (node["schema"], node["alias"]) not in there
     ]
     if missing:
-        connection.execute(f"DELETE FROM {HELD} WHERE node IN (SELECT unnest(?))", [missing])
+        connection.execute(f"DELETE FROM {BUILT_UNTIL} WHERE node IN (SELECT unnest(?))", [missing])
         for unique_id in missing:
             del entries[unique_id]
