@@ -368,16 +368,16 @@ SEEN = {"columns": COLUMNS | {"seen": "TIMESTAMP"}, "known": {"at": "seen"}}
 
 
 def build_all(world: World) -> None:
-    """Pretends that tables hold what was known at the noon before each of the first hundred days."""
+    """Pretends that tables hold what was known at the beginning of each of the first hundred days."""
     with world.lake.writing() as connection:
-        connection.execute(f"CREATE OR REPLACE TABLE {HELD} (node VARCHAR, sql_version VARCHAR, known_until TIMESTAMP)")
         connection.execute(
-            f"INSERT INTO {HELD} SELECT 'day ' || d, '', TIMESTAMP '2023-12-31' + to_days(d) FROM range(1, 101) r(d)"
+            f"CREATE OR REPLACE TABLE {BUILT_UNTIL} AS SELECT 'day ' || d AS node, '' AS sql_version, "
+            "TIMESTAMP '2023-12-31' + to_days(d::INTEGER) AS known_until FROM range(1, 101) r(d)"
         )
 
 
 def built_until(world: World) -> int:
-    return world.query(f"SELECT max(dayofyear(known_until)) FROM {HELD}")[0][0]
+    return world.query(f"SELECT max(dayofyear(known_until)) FROM {BUILT_UNTIL}")[0][0]
 
 
 @pytest.mark.parametrize("key", [[], ["id"]])
