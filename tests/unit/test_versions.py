@@ -500,6 +500,14 @@ def test_without_a_key_each_month_has_its_delivery_before(folder: Path) -> None:
     assert world.versions()[2:] == [(2, 20, 36, 80), (3, 30, 39, None)]
 
 
+def test_a_month_that_was_never_delivered_corrects_none(folder: Path) -> None:
+    world = World(folder, month="seen", **SEEN)
+    world.deliver(40, (1, 10, "2024-01-05"), months=[date(2024, 1, 1)])
+    rows = [(1, 11, "2024-01-06"), (2, 20, "2024-02-05")]
+    world.deliver(70, *rows, months=[date(2024, 1, 1), date(2024, 2, 1)])
+    assert world.versions() == [(1, 10, 5, 70), (1, 11, 70, None), (2, 20, 36, None)]
+
+
 def test_a_row_returns_to_its_last_version_or_to_none(folder: Path) -> None:
     world = World(folder, key=["id"])
     for number, rows in ((10, [(1, 10)]), (20, [(1, 11)]), (30, [(2, 20)]), (40, [(1, 10), (2, 20)])):
