@@ -5,7 +5,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint ui serve docs replay bench lock
+.PHONY: help setup run test mutants lint ui serve docs replay bench lock
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */\1\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -20,6 +20,9 @@ test: setup ## unit, graph, end-to-end and (where Chromium is installed) browser
 	@$(BIN)/python -m pytest
 	@if command -v chromium >/dev/null; then $(BIN)/python -m pytest tests/browser -n 0; \
 	else echo "No Chromium here: tests/browser (the service's page) was not run; .ci/run installs it."; fi
+
+mutants: setup ## which small faults in the code the tests find; one module by ONLY=name, more faults by SAMPLE=n
+	@$(BIN)/python tools/mutants.py $(ONLY) $(if $(SAMPLE),--sample $(SAMPLE))
 
 lint: setup ## formatting, rules, types, SQL
 	@$(BIN)/ruff format --check .

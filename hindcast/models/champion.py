@@ -26,7 +26,20 @@ def current(settings: Settings) -> dict[str, Any] | None:
     An entry has `because` and `by` where a person decided, and `rolled_back` where it is a rollback.
     """
     path = settings.champion_file
-    return json.loads(path.read_text()) if path.exists() else None
+    if not path.exists():
+        return None
+    return _by_names(json.loads(path.read_text()))
+
+
+def _by_names(kept: dict[str, Any]) -> dict[str, Any]:
+    """The file's content, its history too, by names."""
+    return _without_paths(kept) | {"history": [_without_paths(entry) for entry in kept.get("history", ())]}
+
+
+def _without_paths(entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry by names, as the home may be moved; files of before held paths."""
+    kept = {name: value for name, value in entry.items() if name not in ("path", "history")}
+    return kept | ({"verdict": Path(entry["verdict"]).name} if entry.get("verdict") else {})
 
 
 def champion_folder(settings: Settings) -> Path:
@@ -203,8 +216,9 @@ def _put_in_use(
         prepare(settings.models / entry["version"])
     # The history is in the same file, so that no kill can part the two.
     history = [*(champion["history"] if champion else []), entry]
-    write_atomically(settings.champion_file, json.dumps(entry | {"history": history}, indent=2) + "\n")
+    champion = _by_names(entry | {"history": history})
+    write_atomically(settings.champion_file, json.dumps(champion, indent=2) + "\n")
     shadow = current_shadow(settings)
     if shadow and shadow["version"] == entry["version"]:
         settings.shadow_file.unlink()  # it isn't beside the champion any more
-    return entry | {"history": history}
+    return champion

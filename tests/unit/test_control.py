@@ -1,6 +1,6 @@
 """Windows by calendar arithmetic, and the two control tables that are written only when they change."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
 
@@ -11,10 +11,14 @@ from hindcast.settings import Settings
 from hindcast.tables.control import (
     complete_until,
     create_tables,
+    first_known,
     ingested_until,
     instant_as_of,
+    known_until,
     note_ingested,
+    read_ingested,
     read_instants,
+    set_cap,
     shift,
     tables_until,
     windows_as_of,
@@ -33,6 +37,7 @@ NOVEMBER = datetime(2013, 11, 1, tzinfo=UTC)
         ("2013-03-31T06:00:00+00:00", "-1 months", "2013-02-28T06:00:00+00:00"),
         ("2013-03-01T00:00:00+00:00", "-8 weeks", "2013-01-04T00:00:00+00:00"),
         ("2013-03-01T00:00:00+00:00", "-36 hours", "2013-02-27T12:00:00+00:00"),
+        ("2013-03-01T00:00:00+00:00", "-3 days", "2013-02-26T00:00:00+00:00"),
         ("2013-03-01T00:00:00+00:00", "0 months", "2013-03-01T00:00:00+00:00"),
     ],
 )
@@ -67,9 +72,11 @@ def test_as_of_stays_where_it_is_until_it_is_moved(settings: Settings) -> None:
     assert instant_as_of(lake, "2013-12-01T00:00:00Z", later) == later
 
 
-@pytest.mark.parametrize("asked", ["tomorrow", "2013-11-01T00:00:00"])
-def test_what_is_no_instant_is_refused(settings: Settings, asked: str) -> None:
-    with pytest.raises(HindcastError, match="as_of: "):
+@pytest.mark.parametrize(
+    ("asked", "why"), [("tomorrow", "'tomorrow' is no instant"), ("2013-11-01T00:00:00", "has no time zone")]
+)
+def test_what_is_no_instant_is_refused(settings: Settings, asked: str, why: str) -> None:
+    with pytest.raises(HindcastError, match=f"as_of: .*{why}"):
         instant_as_of(Lake(settings), asked, NOVEMBER)
 
 
@@ -152,3 +159,92 @@ def test_before_the_first_row_nothing_can_be_as_of(settings: Settings) -> None:
     with pytest.raises(HindcastError, match=r"nothing was known: the first row .* 2013-01-02"):
         write_control(lake, problem, NOVEMBER, datetime(2013, 1, 2, tzinfo=UTC))
     write_control(lake, problem, NOVEMBER, datetime(2013, 1, 3, tzinfo=UTC))
+
+
+def test_windows_and_instants_are_written_in_utc(settings: Settings) -> None:
+    problem, lake = load_problem(settings.problem_file), Lake(settings)
+    ingest_notes(lake, ("flights", None, "2013-10-30 09:00"), ("weather", None, "2013-11-03 12:00"))
+    east = timezone(timedelta(hours=2))
+    as_of = datetime(2013, 10, 1, 2, tzinfo=east)
+    for _ in range(2):  # the second time beside what is there
+        write_control(lake, problem, NOVEMBER.astimezone(east), as_of)
+        assert read_instants(lake) == {
+            "known_until": datetime(2013, 10, 30, 9),
+            "as_of": datetime(2013, 10, 1),
+            "raw.flights": datetime(2013, 10, 30, 9),
+            "raw.weather": datetime(2013, 11, 1),
+        }
+        with lake.reading() as connection:
+            windows = connection.execute("FROM control.windows ORDER BY starts_at").fetchall()
+        assert windows == [
+            ("train", datetime(2012, 12, 1), datetime(2013, 8, 1)),
+            ("validation", datetime(2013, 8, 1), datetime(2013, 9, 1)),
+            ("test", datetime(2013, 9, 1), datetime(2013, 10, 1)),
+        ]
+        as_of = datetime(2013, 10, 1, tzinfo=UTC)
+
+
+def test_the_cap_is_an_instant_beside_the_others(settings: Settings) -> None:
+    problem, lake = load_problem(settings.problem_file), Lake(settings)
+    assert read_instants(lake) == {}
+    set_cap(lake, None)
+    assert read_instants(lake) == {}
+    write_control(lake, problem, NOVEMBER, NOVEMBER)
+    others = {"known_until": datetime(2013, 11, 1), "as_of": datetime(2013, 11, 1)}
+    for cap in (datetime(2013, 9, 1), datetime(2013, 10, 1)):
+        set_cap(lake, cap)
+        assert read_instants(lake) == others | {"cap": cap}
+    snapshot = lake.snapshot()
+    set_cap(lake, datetime(2013, 10, 1))
+    assert lake.snapshot() == snapshot
+    set_cap(lake, None)
+    assert read_instants(lake) == others
+
+
+def test_what_tables_are_made_from_is_known_until_the_first_of_them() -> None:
+    instants = {name: datetime(2013, 10, day) for name, day in (("raw.a", 9), ("raw.b", 8), ("known_until", 7))}
+    assert known_until(["a"], instants) == datetime(2013, 10, 9)
+    assert known_until(["a", "b"], instants) == datetime(2013, 10, 8)
+    assert known_until(["c", "a"], instants) == datetime(2013, 10, 9)
+    assert known_until(["a"], instants | {"cap": datetime(2013, 10, 1)}) == datetime(2013, 10, 1)
+    assert known_until([], instants) == datetime(2013, 10, 7)
+    assert known_until([], {}) == datetime.min
+
+
+def test_a_delivery_is_noted_per_month_and_a_declaration_per_table(settings: Settings) -> None:
+    lake = Lake(settings)
+    january, february = date(2013, 1, 1), date(2013, 2, 1)
+    first, second = datetime(2013, 3, 1), datetime(2013, 4, 1)
+    with lake.writing() as connection:
+        create_tables(connection)
+        assert read_ingested(connection, "a") == ({}, None)
+        for table in ("a", "b"):
+            note_ingested(connection, table, [january, february], first, "one")
+        note_ingested(connection, "c", [None], first, "one")
+        note_ingested(connection, "a", [february], second, "one")
+        note_ingested(connection, "c", [None], second, "one")
+        assert read_ingested(connection, "a") == ({january: first, february: second}, "one")
+        assert read_ingested(connection, "b") == ({january: first, february: first}, "one")
+        assert read_ingested(connection, "c") == ({None: second}, "one")
+        note_ingested(connection, "a", [january], second, "two")
+        rows = connection.execute("SELECT * EXCLUDE table_name FROM control.ingested WHERE table_name = 'a'").fetchall()
+        assert sorted(rows) == [(january, second, "two"), (february, second, "two")]
+        assert read_ingested(connection, "b") == ({january: first, february: first}, "one")
+    snapshot = lake.snapshot()
+    with lake.writing() as connection:
+        note_ingested(connection, "a", [january, february], second, "two")
+        note_ingested(connection, "c", [None], second, "one")
+    assert lake.snapshot() == snapshot
+
+
+def test_the_first_row_of_any_raw_table_is_the_first_that_is_known(settings: Settings) -> None:
+    lake = Lake(settings)
+    assert first_known(lake) is None
+    ingest_notes(lake, *((table, None, "2013-10-30 09:00") for table in ("a", "b", "empty", "missing")))
+    assert first_known(lake) is None
+    with lake.writing() as connection:
+        connection.execute("CREATE SCHEMA raw; CREATE TABLE raw.empty (_known_at TIMESTAMP)")
+        for table, day in (("a", 5), ("b", 3)):
+            connection.execute(f"CREATE TABLE raw.{table} (_known_at TIMESTAMP)")
+            connection.execute(f"INSERT INTO raw.{table} VALUES ('2013-01-0{day}'), ('2013-01-09')")
+    assert first_known(lake) == datetime(2013, 1, 3, tzinfo=UTC)

@@ -55,6 +55,12 @@ def test_many_values_fall_into_tenths() -> None:
     assert np.bincount(numbers).tolist() == [100] * 10
 
 
+def test_ten_values_keep_a_bin_each() -> None:
+    column = np.append(np.zeros(91), np.arange(1.0, 10.0))
+    numbers, _ = bin_numbers(column, column)
+    assert np.bincount(numbers).tolist() == [91, *[1] * 9]
+
+
 def test_a_column_without_any_value_is_one_bin() -> None:
     reference, current = bin_numbers(np.array([np.nan, np.nan]), np.array([np.nan, 7.0]))
     assert reference.tolist() == [1, 1]
@@ -162,6 +168,11 @@ def test_blocks_reach_from_the_first_row_to_the_last() -> None:
 def test_stretches_that_lie_a_day_apart_begin_at_the_current_periods_time_of_day() -> None:
     parts = blocks(hours("2020-01-01T00", 36), hours("2020-02-01T06", 12), count=2, seed=1)
     assert [rows.tolist() for rows in parts] == [list(range(6, 18))] * 2  # the second would end behind the reference
+
+
+def test_a_stretch_may_end_with_the_references_last_row() -> None:
+    parts = blocks(hours("2020-01-01T00", 42), hours("2020-02-01T06", 12), count=2, seed=1)
+    assert [rows.tolist() for rows in parts] == [list(range(6, 18)), list(range(30, 42))]
 
 
 def test_a_block_that_is_the_whole_reference_says_nothing_and_without_any_nothing_drifts() -> None:

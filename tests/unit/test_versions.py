@@ -421,3 +421,187 @@ def test_as_of_an_instant_is_what_control_says(folder: Path) -> None:
     assert world.query("SELECT v FROM known.t") == [(10,)]
     write_control(world.lake, problem, day(60).replace(tzinfo=UTC), day(45).replace(tzinfo=UTC))
     assert world.query("SELECT v FROM known.t") == [(11,)]
+
+
+def test_a_withdrawn_row_of_declared_history_returns(folder: Path) -> None:
+    known = {"at": "seen", "corrections": "declared"}
+    world = World(folder, key=["id"], columns=COLUMNS | {"seen": "TIMESTAMP"}, known=known)
+    whole = [(1, 10, "2024-01-05"), (1, 11, "2024-01-10"), (2, 20, "2024-01-06")]
+    world.deliver(40, *whole)
+    assert world.deliver(50, whole[2]).changes == Changes(withdrawn=1)
+    assert world.versions() == [(1, 10, 5, 10), (1, 11, 10, 50), (2, 20, 6, None)]
+    assert world.deliver(60, *whole).changes == Changes(returned=1)
+    assert world.versions() == [(1, 10, 5, 10), (1, 11, 10, None), (2, 20, 6, None)]
+    assert not world.deliver(70, *whole).changed
+
+
+SEEN = {"columns": COLUMNS | {"seen": "TIMESTAMP"}, "known": {"at": "seen"}}
+
+
+def build_all(world: World) -> None:
+    """Pretends that tables hold what was known at the beginning of each of the first hundred days."""
+    with world.lake.writing() as connection:
+        connection.execute(
+            f"CREATE OR REPLACE TABLE {BUILT_UNTIL} AS SELECT 'day ' || d AS node, '' AS sql_version, "
+            "TIMESTAMP '2023-12-31' + to_days(d::INTEGER) AS known_until FROM range(1, 101) r(d)"
+        )
+
+
+def built_until(world: World) -> int:
+    return world.query(f"SELECT max(dayofyear(known_until)) FROM {BUILT_UNTIL}")[0][0]
+
+
+@pytest.mark.parametrize("key", [[], ["id"]])
+def test_what_was_built_is_forgotten_from_the_first_instant_of_which_something_else_is_known(
+    folder: Path, key: list[str]
+) -> None:
+    world = World(folder, key=key, **LATER)
+    one, two = (1, 10, "2024-01-05", None, None), (2, 20, "2024-01-06", None, None)
+    world.deliver(40, one, two)
+    for number, rows, until in (
+        (50, [one, two], 100),
+        (52, [one], 51),  # withdrawn from then
+        (60, [one, two], 51),  # returned: it was known all the time
+        (62, [one, (*two[:3], "2024-03-01", "good")], 60),  # the 61st day: it couldn't have come before
+        (64, [(*one[:3], "2024-02-20", "bad"), (*two[:3], "2024-03-01", "good")], 63),  # it could: known from now
+        (66, [(*one[:3], "2024-02-20", "bad"), (*two[:3], "2024-03-01", "fine")], 65),  # corrected
+        (70, [(*one[:3], "2024-02-20", "bad"), (*two[:3], "2024-03-01", "fine"), (3, 30, "2024-01-09", None, None)], 8),
+    ):
+        build_all(world)
+        world.deliver(number, *rows)
+        assert (number, built_until(world)) == (number, until)
+
+
+def test_a_row_that_comes_with_a_group_known_before_it_counts_from_the_first_of_both(folder: Path) -> None:
+    world = World(folder, key=["id"], **LATER)
+    world.deliver(40, (1, 10, "2024-01-05", None, None))
+    build_all(world)
+    world.deliver(50, (1, 10, "2024-01-05", None, None), (2, 20, "2024-01-20", "2024-01-12", "early"))
+    assert built_until(world) == 11
+
+
+def test_another_declaration_has_everything_built_afresh(folder: Path) -> None:
+    world = World(folder, key=["id"], **SEEN)
+    world.deliver(40, (1, 10, "2024-01-05"))
+    build_all(world)
+    world.declared["known"] = {"at": "seen + INTERVAL 2 DAY"}
+    world.deliver(60, (1, 10, "2024-01-05"))
+    assert built_until(world) is None
+
+
+def test_declared_history_has_built_afresh_from_its_first_new_instant(folder: Path) -> None:
+    world = World(folder, key=["id"], **SEEN | {"known": {"at": "seen", "corrections": "declared"}})
+    one, two = (1, 10, "2024-01-05"), (2, 20, "2024-01-06")
+    world.deliver(40, one, two)
+    for number, rows, until in (
+        (50, [one], 49),  # withdrawn from then
+        (60, [one, two], 49),  # returned
+        (70, [one, two, (1, 11, "2024-01-20")], 19),
+        (80, [one, two, (1, 12, "2024-01-20"), (3, 30, "2024-02-20")], 19),
+        (90, [two, (3, 30, "2024-02-20"), (4, 40, "2024-01-09")], 8),
+    ):
+        build_all(world)
+        world.deliver(number, *rows)
+        assert (number, built_until(world)) == (number, until)
+    assert world.query('SELECT "at" FROM control.corrections ORDER BY 1') == [(day(50),), (day(90),)]
+    assert world.versions("id, v, dayofyear(_row_known_at)") == [
+        (1, 10, 5, 5, 20),
+        (1, 12, 20, 20, 90),
+        (2, 20, 6, 6, None),
+        (3, 30, 51, 51, None),
+        (4, 40, 9, 9, None),
+    ]
+
+
+def test_the_view_shows_what_is_known_at_the_first_of_the_tables_instant_and_the_cap(folder: Path) -> None:
+    world = World(folder, key=["id"], **LATER)
+    world.deliver(40, (1, 10, "2024-01-05", "2024-01-30", "good"))
+    world.deliver(50, (1, 11, "2024-01-05", "2024-01-30", "good"))
+    with world.lake.writing() as connection:
+        connection.execute("DELETE FROM control.instants")
+    assert world.query("SELECT v, result FROM known.t") == [(11, "good")]  # without any instant, all that is known
+    for table, cap, expected in (
+        (60, 45, (10, "good")),
+        (45, 60, (10, "good")),
+        (60, 29, (10, None)),
+        (60, 50, (11, "good")),
+    ):
+        with world.lake.writing() as connection:
+            connection.execute("DELETE FROM control.instants")
+            connection.executemany(
+                "INSERT INTO control.instants VALUES (?, ?)",
+                [("raw.t", day(table)), ("cap", day(cap)), ("raw.u", day(1)), ("as_of", day(1))],
+            )
+        assert world.query("SELECT v, result FROM known.t") == [expected]
+
+
+def test_two_corrections_at_one_instant_are_noted_once(folder: Path) -> None:
+    world = World(folder, key=["id"])
+    world.deliver(40, (1, 10), (2, 20))
+    world.deliver(50, (1, 11), (2, 20))
+    world.deliver(50, (1, 12), (2, 20))
+    assert world.versions() == [(1, 10, 40, 50), (1, 12, 50, None), (2, 20, 40, None)]
+    assert world.query('SELECT table_name, "at" FROM control.corrections') == [("t", day(50))]
+    world.deliver(60, (1, 12), (2, 21))
+    assert world.query('SELECT "at" FROM control.corrections ORDER BY 1') == [(day(50),), (day(60),)]
+
+
+@pytest.mark.parametrize(("key", "corrections"), [([], "arrival"), (["id"], "arrival"), (["id"], "declared")])
+def test_a_month_without_any_row_left_is_withdrawn(folder: Path, key: list[str], corrections: str) -> None:
+    declared = SEEN | {"known": {"at": "seen", "corrections": corrections}}
+    world = World(folder, key=key, month="seen", **declared)
+    months = [date(2024, 1, 1), date(2024, 2, 1), date(2024, 3, 1)]
+    rows = [(1, 10, "2024-01-05"), (2, 20, "2024-02-05"), (3, 30, "2024-03-05")]
+    world.deliver(100, *rows, months=months)
+    assert world.deliver(105, *rows, months=months).changes == Changes()
+    assert world.deliver(110, rows[0], rows[2], months=months).changes == Changes(withdrawn=1)
+    assert world.deliver(120, rows[0], months=months[:2]).changes == Changes()  # March wasn't asked for
+    assert world.versions() == [(1, 10, 5, None), (2, 20, 36, 110), (3, 30, 65, None)]
+
+
+def test_without_a_key_each_month_has_its_delivery_before(folder: Path) -> None:
+    """A row may be another one, corrected, where it could have come with its own month's delivery before."""
+    world = World(folder, month="seen", **SEEN)
+    january, february = [date(2024, 1, 1)], [date(2024, 2, 1)]
+    world.deliver(40, (1, 10, "2024-01-05"), months=january)
+    world.deliver(37, (2, 20, "2024-02-05"), months=february)
+    world.deliver(70, (1, 11, "2024-01-06"), months=january)
+    assert world.versions() == [(1, 10, 5, 70), (1, 11, 70, None), (2, 20, 36, None)]
+    world.deliver(80, (3, 30, "2024-02-08"), months=february)  # the 39th day, after February's delivery before
+    assert world.versions()[2:] == [(2, 20, 36, 80), (3, 30, 39, None)]
+
+
+def test_a_month_that_was_never_delivered_corrects_none(folder: Path) -> None:
+    world = World(folder, month="seen", **SEEN)
+    world.deliver(40, (1, 10, "2024-01-05"), months=[date(2024, 1, 1)])
+    rows = [(1, 11, "2024-01-06"), (2, 20, "2024-02-05")]
+    world.deliver(70, *rows, months=[date(2024, 1, 1), date(2024, 2, 1)])
+    assert world.versions() == [(1, 10, 5, 70), (1, 11, 70, None), (2, 20, 36, None)]
+
+
+def test_a_row_returns_to_its_last_version_or_to_none(folder: Path) -> None:
+    world = World(folder, key=["id"])
+    for number, rows in ((10, [(1, 10)]), (20, [(1, 11)]), (30, [(2, 20)]), (40, [(1, 10), (2, 20)])):
+        world.deliver(number, *rows)
+    assert world.versions() == [(1, 10, 10, 20), (1, 10, 40, None), (1, 11, 20, 30), (2, 20, 30, None)]
+    assert world.query("SELECT dayofyear(_row_known_at) FROM raw.t WHERE id = 1") == [(10,)] * 3
+
+
+def test_without_a_key_the_version_that_ended_last_returns(folder: Path) -> None:
+    world = World(folder)
+    world.deliver(10, (1, 10), (1, 10), (9, 9))
+    world.deliver(20, (1, 10), (9, 9))
+    world.deliver(30, (9, 9))
+    assert world.versions() == [(1, 10, 10, 20), (1, 10, 10, 30), (9, 9, 10, None)]
+    assert world.deliver(40, (1, 10), (9, 9)).changes == Changes(returned=1)
+    assert world.versions() == [(1, 10, 10, 20), (1, 10, 10, None), (9, 9, 10, None)]
+
+
+def test_a_group_that_a_returning_row_brings_is_filled_in(folder: Path) -> None:
+    world = World(folder, key=["id"], **LATER)
+    one = (1, 10, "2024-01-05", None, None)
+    world.deliver(40, one, (2, 20, "2024-01-06", None, None))
+    world.deliver(50, one)
+    changes = world.deliver(60, one, (2, 20, "2024-01-06", "2024-02-25", "good")).changes
+    assert changes == Changes(returned=1)
+    assert world.versions(f"id, {SINCE}") == [(1, None, None, 5, None), (2, "good", 56, 6, None)]
