@@ -16,10 +16,10 @@ from dagster import (
 )
 
 from assets.resources import HindcastResource
+from hindcast.tables.control import read_instants
 from hindcast.tables.sources import load_sources
 
 REPORT = AssetKey("monitoring_report")
-INSTANTS = "control.instants"
 FIRST_PARTITION, LAST_PARTITION = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 CAUSE, TRIGGER, SUMMARY = "hindcast/cause", "hindcast/trigger", "hindcast/summary"
 
@@ -93,12 +93,9 @@ def ingest_next_month(context: ScheduleEvaluationContext, hindcast: HindcastReso
 
 
 def _known_until(hindcast: HindcastResource) -> datetime | None:
-    """The clock when data was last brought in; None before the first time."""
-    if not hindcast.lake.exists(INSTANTS):
-        return None
-    with hindcast.lake.reading() as connection:
-        found = connection.execute(f"SELECT \"at\" FROM {INSTANTS} WHERE name = 'known_until'").fetchall()
-    return found[0][0].replace(tzinfo=UTC) if found else None
+    """Until when all tables have been ingested; None before the first time."""
+    instants = [instant for name, instant in read_instants(hindcast.lake).items() if name != "as_of"]
+    return min(instants).replace(tzinfo=UTC) if instants else None
 
 
 def _month(instant: date) -> date:

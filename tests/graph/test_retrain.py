@@ -171,6 +171,31 @@ def test_the_next_month_comes_with_the_rest_of_the_one_before(settings: Settings
     assert request.tags["hindcast/trigger"] == "the clock has reached 2013-12-02 00:00 UTC"
 
 
+@pytest.mark.parametrize(
+    ("ingested", "first"),
+    [
+        ("2013-11-01 14:59", "2013-10-01"),  # labels of the last evening of October may still be open
+        ("2013-11-01 15:00", "2013-11-01"),  # they mature within 15 hours
+        ("2013-10-31 23:00", "2013-10-01"),
+        ("2013-01-01 03:00", "2013-01-01"),  # the sources' first month
+    ],
+)
+def test_the_next_ingestion_goes_back_to_the_oldest_open_label(
+    settings: Settings, hindcast: HindcastResource, ingested: str, first: str
+) -> None:
+    known_until(settings, ingested)
+    move(hindcast, datetime(2013, 12, 2, tzinfo=UTC))
+    assert months(evaluate(hindcast)) == (first, "2014-01-01")
+
+
+def test_the_next_ingestion_goes_back_to_the_slowest_table(settings: Settings, hindcast: HindcastResource) -> None:
+    known_until(settings, "2013-11-20")
+    with Lake(settings).writing() as connection:
+        connection.execute("INSERT INTO control.instants VALUES ('raw.weather', '2013-10-10'), ('as_of', '2013-03-01')")
+    move(hindcast, datetime(2013, 12, 2, tzinfo=UTC))
+    assert months(evaluate(hindcast)) == ("2013-10-01", "2014-01-01")
+
+
 def test_nothing_is_new_while_the_clock_stands(settings: Settings, hindcast: HindcastResource) -> None:
     known_until(settings, "2013-11-01")
     outcome = evaluate(hindcast)
