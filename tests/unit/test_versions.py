@@ -160,6 +160,13 @@ def test_without_a_key_what_comes_as_others_go_may_be_a_correction(folder: Path)
     assert result.changes == Changes(added=1, corrected=1, withdrawn=1)
 
 
+def test_a_row_that_is_known_since_the_very_delivery_before_could_have_come_with_it(folder: Path) -> None:
+    world = World(folder, columns=COLUMNS | {"seen": "TIMESTAMP"}, known={"at": "seen"})
+    world.deliver(40, (1, 10, "2024-01-05"))
+    world.deliver(50, (2, 20, "2024-02-09 00:00:00"), (3, 30, "2024-02-09 00:00:01"))  # the 40th day
+    assert world.versions() == [(1, 10, 5, 50), (2, 20, 50, None), (3, 30, 40, None)]
+
+
 def test_equal_rows_without_a_key_are_counted(folder: Path) -> None:
     world = World(folder)
     world.deliver(40, (1, 10), (1, 10), (1, 10))
