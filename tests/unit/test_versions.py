@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hindcast.errors import HindcastError
 from hindcast.lake import Lake
 from hindcast.settings import Settings
+from hindcast.tables import versions
 from hindcast.tables.control import BUILT_UNTIL, write_control
 from hindcast.tables.ingest import IngestResult, ingest
 from hindcast.tables.sources import Sources
@@ -513,6 +514,31 @@ def test_a_month_that_was_never_delivered_corrects_none(folder: Path) -> None:
     rows = [(1, 11, "2024-01-06"), (2, 20, "2024-02-05")]
     world.deliver(70, *rows, months=[date(2024, 1, 1), date(2024, 2, 1)])
     assert world.versions() == [(1, 10, 5, 70), (1, 11, 70, None), (2, 20, 36, None)]
+
+
+@pytest.mark.parametrize("corrections", ["arrival", "declared"])
+def test_only_months_that_differ_are_compared_row_by_row(
+    folder: Path, corrections: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    for how in ("_deliver", "_load_history"):
+        real = getattr(versions, how)
+
+        def spy(*arguments: Any, real: Any = real) -> Any:
+            asked.append(arguments[5])
+            return real(*arguments)
+
+        monkeypatch.setattr(versions, how, spy)
+    world = World(folder, key=["id"], month="seen", **SEEN | {"known": {"at": "seen", "corrections": corrections}})
+    january, february = (1, 10, "2024-01-05"), (2, 20, "2024-02-05")
+    world.deliver(70, january, february)
+    asked.clear()
+    world.deliver(80, january, february)
+    assert asked == []
+    world.deliver(90, january, (2, 21, "2024-02-06"))
+    world.deliver(95, january, (2, 21, "2024-02-06"))
+    assert asked[:1] == ["(_month = DATE '2024-02-01')"]
+    assert corrections == "declared" or len(asked) == 1
 
 
 def test_a_row_returns_to_its_last_version_or_to_none(folder: Path) -> None:
