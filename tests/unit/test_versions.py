@@ -214,6 +214,18 @@ def test_what_could_have_come_before_is_known_from_its_arrival(folder: Path, key
     assert not world.deliver(60, (1, 10, "2024-01-05", "2024-02-09", "good")).changed
 
 
+def test_a_group_that_was_known_stays_as_it_was_when_another_one_comes(folder: Path) -> None:
+    later = {"a": {"at": "a_at", "columns": ["a_at", "a"]}, "b": {"at": "b_at", "columns": ["b_at", "b"]}}
+    columns = {"id": "INTEGER", "seen": "TIMESTAMP", "a_at": "TIMESTAMP", "a": "INTEGER"}
+    columns |= {"b_at": "TIMESTAMP", "b": "INTEGER"}
+    world = World(folder, key=["id"], columns=columns, known={"at": "seen", "later": later})
+    world.deliver(40, (1, "2024-01-05", None, None, None, None))
+    world.deliver(50, (1, "2024-01-05", "2024-02-07", 7, None, None))  # the 38th day: known from the 50th
+    assert world.deliver(60, (1, "2024-01-05", "2024-02-07", 7, "2024-02-24", 8)).changes == Changes(completed=1)
+    since = "a, dayofyear(_a_known_at), b, dayofyear(_b_known_at)"
+    assert world.versions(since) == [(7, 50, 8, 55, 5, None)]
+
+
 @pytest.mark.parametrize("key", [[], ["id"]])
 @pytest.mark.parametrize("new", [("2024-02-05", "bad"), (None, None), ("2024-02-06", "good")])
 def test_a_group_that_was_known_is_corrected(folder: Path, key: list[str], new: tuple) -> None:
