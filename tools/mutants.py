@@ -95,17 +95,16 @@ def main() -> int:
         copy = Path(folder) / "checkout"
         shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "__pycache__"))
         for name in asked.modules or MODULES:
-            found, survivors = try_module(copy, name, asked.sample, asked.seed)
-            share = 1 - len(survivors) / found if found else 1.0
+            tried, survivors = try_module(copy, name, asked.sample, asked.seed)
+            share = 1 - survivors / tried
             verdict = "holds" if share >= BAR else "FAILS"
-            lines.append(f"{name:9} {found:7} {found - len(survivors):6} {share:6.0%} {BAR:5.0%}  {verdict}")
-            print("\n".join(survivors), flush=True)
+            lines.append(f"{name:9} {tried:7} {tried - survivors:6} {share:6.0%} {BAR:5.0%}  {verdict}")
     print("\n".join([f"{'module':9} mutants killed  share   bar", *lines]))
     return int(any(line.endswith("FAILS") for line in lines))
 
 
-def try_module(copy: Path, name: str, size: int, seed: int) -> tuple[int, list[str]]:
-    """How many faults were tried in a module, and each that no test found: where, and the lines before and after."""
+def try_module(copy: Path, name: str, size: int, seed: int) -> tuple[int, int]:
+    """How many faults were tried in a module, and how many no test found; of these it prints the lines as well."""
     module, *tests = MODULES[name]
     path = copy / module
     source = path.read_text()
@@ -114,15 +113,17 @@ def try_module(copy: Path, name: str, size: int, seed: int) -> tuple[int, list[s
         sys.exit(f"mutants: the tests of {module} fail without any fault: {' '.join(tests)}.")
     limit = 30 + 5 * (time.monotonic() - start)
     mutants = sample([*python_mutants(copy, module), *sql_mutants(source)], size, seed)
-    survivors = []
+    survivors = 0
     for number, mutant in enumerate(mutants, 1):
         text = mutant.text()
         write(path, text)
         survived = run_tests(copy, tests, limit)
         write(path, source)
-        print(f"{name} {number}/{len(mutants)} {'SURVIVED' if survived else 'killed'} {mutant.change}", flush=True)
+        shown = f"{number}/{len(mutants)} {module}:{mutant.place[0]}: {mutant.change}"
+        print(f"{'SURVIVED' if survived else 'killed'} {shown}", flush=True)
         if survived:
-            survivors.append(f"{module}:{mutant.place[0]}: {mutant.change}\n{difference(source, text)}")
+            survivors += 1
+            print(difference(source, text), flush=True)
     return len(mutants), survivors
 
 

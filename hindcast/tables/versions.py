@@ -444,8 +444,7 @@ def _load_history(
     connection.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE compared AS
-        SELECT old.rowid AS _row, {", ".join(f"new.{column}" for column in columns.identity)}, new._known_at,
-            old.rowid IS NOT NULL AS _replaces
+        SELECT old.rowid AS _row, {", ".join(f"new.{column}" for column in columns.identity)}, new._known_at
         FROM (FROM fresh WHERE {differing}) AS new
         LEFT JOIN {name} AS old ON {columns.match("new", "old")} AND new._known_at = old._known_at
         WHERE old.rowid IS NULL OR NOT ({columns.agree("new", "old")}) OR {columns.completes("new", "old")}

@@ -32,6 +32,7 @@ from hindcast.models.gate import (
     keep_decision,
     parity_check,
     shown_checks,
+    smoke_check,
     verdict_file,
 )
 from hindcast.models.leakage import Check
@@ -39,6 +40,7 @@ from hindcast.models.metrics import log_loss, roc_auc
 from hindcast.models.model import ServedModel
 from hindcast.models.package import build
 from hindcast.settings import Settings
+from tests.feature_world import REPOSITORY
 from tests.made_up_problem import parcels_data, parcels_problem, trained_parcels
 from tests.served_rivers import LESS, SMALLER, Rivers, batch_problem, package, redeclare, trained
 from tests.tiny_model import write_package
@@ -78,6 +80,10 @@ def test_bars_hold_at_the_limit_and_the_gain_is_against_the_historic_rate() -> N
 def test_parity_has_one_limit() -> None:
     assert parity_check({"rows": 3, "max_difference": 1e-5}).holds
     assert not parity_check({"rows": 3, "max_difference": 1.1e-5}).holds
+
+
+def test_the_smoke_test_holds_at_the_same_limit() -> None:
+    assert [smoke_check(difference).holds for difference in (0.0, 1e-5, 1.1e-5)] == [True, True, False]
 
 
 def ten_days(rows_per_day: int = 50) -> tuple[Any, Any, Any]:
@@ -422,6 +428,27 @@ def test_the_gate_compares_each_model_on_its_own_features(rivers: Rivers) -> Non
     assert check.detail.endswith("5 days, 5 rows")
     rivers.write("UPDATE features.levels SET level = 1000")  # the snapshot of the training set counts
     assert against_champion(settings, batch_problem(), data, m2, "own")[2].value == check.value
+
+
+def test_features_of_the_same_names_are_the_champions_as_it_defines_them(rivers: Rivers) -> None:
+    """The level counts for an hour alone now: at 09:00 that of 06:00 is known to the champion only."""
+    settings = rivers.settings
+    package(rivers, "own", bias=-1.0)
+    rivers.write("DELETE FROM split.days; DELETE FROM features.levels")
+    for day in (5, 6):
+        six = f"'2020-01-0{day} 06:00'"
+        rivers.write(f"INSERT INTO features.levels VALUES ('A', {six}, {six}, 3, NULL)")
+        rivers.write(
+            f"INSERT INTO split.days VALUES ('d{day}', 'A', 1, 4, TIMESTAMP '2020-01-0{day} 09:00', 1, "
+            f"TIMESTAMP '2020-01-0{day} 10:00', 'test')"
+        )
+    redeclare(rivers, REPOSITORY.replace("ttl=timedelta(hours=6)", "ttl=timedelta(hours=1)"))
+    m2 = ServedModel.load(package(rivers, "m2", bias=-1.0))
+    data = trained(rivers)
+    assert data.frame["level"].to_list() == [None] * 2 and "state" in data.frame.columns
+    _, changed, check = against_champion(settings, batch_problem(), data, m2, "own")
+    # -log(sigmoid(-1)) is 1.313262, -log(sigmoid(2)) is 0.126928.
+    assert (changed, check.value) == (("features",), pytest.approx(1.313262 - 0.126928, abs=1e-5))
 
 
 def test_rows_that_the_champion_cannot_have_are_left_out_and_none_at_all_is_left_to_a_person(rivers: Rivers) -> None:

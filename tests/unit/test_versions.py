@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hindcast.errors import HindcastError
 from hindcast.lake import Lake
 from hindcast.settings import Settings
+from hindcast.tables import versions
 from hindcast.tables.control import BUILT_UNTIL, write_control
 from hindcast.tables.ingest import IngestResult, ingest
 from hindcast.tables.sources import Sources
@@ -160,6 +161,13 @@ def test_without_a_key_what_comes_as_others_go_may_be_a_correction(folder: Path)
     assert result.changes == Changes(added=1, corrected=1, withdrawn=1)
 
 
+def test_a_row_that_is_known_since_the_very_delivery_before_could_have_come_with_it(folder: Path) -> None:
+    world = World(folder, columns=COLUMNS | {"seen": "TIMESTAMP"}, known={"at": "seen"})
+    world.deliver(40, (1, 10, "2024-01-05"))
+    world.deliver(50, (2, 20, "2024-02-09 00:00:00"), (3, 30, "2024-02-09 00:00:01"))  # the 40th day
+    assert world.versions() == [(1, 10, 5, 50), (2, 20, 50, None), (3, 30, 40, None)]
+
+
 def test_equal_rows_without_a_key_are_counted(folder: Path) -> None:
     world = World(folder)
     world.deliver(40, (1, 10), (1, 10), (1, 10))
@@ -204,6 +212,18 @@ def test_what_could_have_come_before_is_known_from_its_arrival(folder: Path, key
     assert world.versions(SINCE) == [("good", 50, 5, None)]
     assert world.query('SELECT "at" FROM control.corrections') == [(day(50),)]
     assert not world.deliver(60, (1, 10, "2024-01-05", "2024-02-09", "good")).changed
+
+
+def test_a_group_that_was_known_stays_as_it_was_when_another_one_comes(folder: Path) -> None:
+    later = {"a": {"at": "a_at", "columns": ["a_at", "a"]}, "b": {"at": "b_at", "columns": ["b_at", "b"]}}
+    columns = {"id": "INTEGER", "seen": "TIMESTAMP", "a_at": "TIMESTAMP", "a": "INTEGER"}
+    columns |= {"b_at": "TIMESTAMP", "b": "INTEGER"}
+    world = World(folder, key=["id"], columns=columns, known={"at": "seen", "later": later})
+    world.deliver(40, (1, "2024-01-05", None, None, None, None))
+    world.deliver(50, (1, "2024-01-05", "2024-02-07", 7, None, None))  # the 38th day: known from the 50th
+    assert world.deliver(60, (1, "2024-01-05", "2024-02-07", 7, "2024-02-24", 8)).changes == Changes(completed=1)
+    since = "a, dayofyear(_a_known_at), b, dayofyear(_b_known_at)"
+    assert world.versions(since) == [(7, 50, 8, 55, 5, None)]
 
 
 @pytest.mark.parametrize("key", [[], ["id"]])
@@ -577,6 +597,31 @@ def test_a_month_that_was_never_delivered_corrects_none(folder: Path) -> None:
     rows = [(1, 11, "2024-01-06"), (2, 20, "2024-02-05")]
     world.deliver(70, *rows, months=[date(2024, 1, 1), date(2024, 2, 1)])
     assert world.versions() == [(1, 10, 5, 70), (1, 11, 70, None), (2, 20, 36, None)]
+
+
+@pytest.mark.parametrize("corrections", ["arrival", "declared"])
+def test_only_months_that_differ_are_compared_row_by_row(
+    folder: Path, corrections: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    for how in ("_deliver", "_load_history"):
+        real = getattr(versions, how)
+
+        def spy(*arguments: Any, real: Any = real) -> Any:
+            asked.append(arguments[5])
+            return real(*arguments)
+
+        monkeypatch.setattr(versions, how, spy)
+    world = World(folder, key=["id"], month="seen", **SEEN | {"known": {"at": "seen", "corrections": corrections}})
+    january, february = (1, 10, "2024-01-05"), (2, 20, "2024-02-05")
+    world.deliver(70, january, february)
+    asked.clear()
+    world.deliver(80, january, february)
+    assert asked == []
+    world.deliver(90, january, (2, 21, "2024-02-06"))
+    world.deliver(95, january, (2, 21, "2024-02-06"))
+    assert asked[:1] == ["(_month = DATE '2024-02-01')"]
+    assert corrections == "declared" or len(asked) == 1
 
 
 def test_a_row_returns_to_its_last_version_or_to_none(folder: Path) -> None:
