@@ -281,16 +281,6 @@ def test_another_declaration_of_rows_that_were_corrected_is_refused(folder: Path
     assert world.versions() == [(1, 10, 5, 50), (1, 11, 50, 51), (1, 12, 51, None)]
 
 
-def test_a_withdrawn_row_of_a_history_returns(folder: Path) -> None:
-    known = {"at": "seen", "corrections": "declared"}
-    world = World(folder, key=["id"], columns=COLUMNS | {"seen": "TIMESTAMP"}, known=known)
-    rows = [(1, 10, "2024-01-05"), (2, 20, "2024-01-06")]
-    world.deliver(40, *rows)
-    assert world.deliver(50, rows[0]).changes == Changes(withdrawn=1)
-    assert world.deliver(60, *rows).changes == Changes(returned=1)
-    assert world.versions() == [(1, 10, 5, None), (2, 20, 6, None)]
-
-
 def test_a_group_that_came_late_stays_late_when_the_row_is_corrected(folder: Path) -> None:
     world = World(folder, key=["id"], **LATER)
     world.deliver(40, (1, 10, "2024-01-05", None, None))
@@ -599,20 +589,17 @@ def test_a_month_that_was_never_delivered_corrects_none(folder: Path) -> None:
     assert world.versions() == [(1, 10, 5, 70), (1, 11, 70, None), (2, 20, 36, None)]
 
 
-@pytest.mark.parametrize("corrections", ["arrival", "declared"])
-def test_only_months_that_differ_are_compared_row_by_row(
-    folder: Path, corrections: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_months_that_differ_are_compared_row_by_row(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of deliveries whose corrections arrive; a declared history is compared as a whole."""
     asked: list[str] = []
-    for how in ("_deliver", "_load_history"):
-        real = getattr(versions, how)
+    real = versions._deliver
 
-        def spy(*arguments: Any, real: Any = real) -> Any:
-            asked.append(arguments[5])
-            return real(*arguments)
+    def spy(*arguments: Any) -> Any:
+        asked.append(arguments[5])
+        return real(*arguments)
 
-        monkeypatch.setattr(versions, how, spy)
-    world = World(folder, key=["id"], month="seen", **SEEN | {"known": {"at": "seen", "corrections": corrections}})
+    monkeypatch.setattr(versions, "_deliver", spy)
+    world = World(folder, key=["id"], month="seen", **SEEN)
     january, february = (1, 10, "2024-01-05"), (2, 20, "2024-02-05")
     world.deliver(70, january, february)
     asked.clear()
@@ -620,8 +607,7 @@ def test_only_months_that_differ_are_compared_row_by_row(
     assert asked == []
     world.deliver(90, january, (2, 21, "2024-02-06"))
     world.deliver(95, january, (2, 21, "2024-02-06"))
-    assert asked[:1] == ["(_month = DATE '2024-02-01')"]
-    assert corrections == "declared" or len(asked) == 1
+    assert asked == ["(_month = DATE '2024-02-01')"]
 
 
 def test_a_row_returns_to_its_last_version_or_to_none(folder: Path) -> None:
