@@ -49,7 +49,7 @@ def find_up_to_date(lake: Lake, described: dict[str, Any], sql_version: str, ask
                 f"SELECT node, max(known_until) FROM {BUILT_UNTIL} WHERE sql_version = ? GROUP BY node", [sql_version]
             ).fetchall()
         )
-        _forget_missing_tables(connection, described["nodes"], entries)
+        forget_missing_tables(connection, described["nodes"], entries)
         instants: dict[str, datetime] = dict(connection.execute(f'SELECT name, "at" FROM {INSTANTS}').fetchall())
         made_from_raw = raw_tables(described)
 
@@ -167,7 +167,7 @@ def _materialized(described: dict[str, Any], unique_id: str) -> str | None:
     return materialized
 
 
-def _forget_missing_tables(
+def forget_missing_tables(
     connection: duckdb.DuckDBPyConnection, nodes: dict[str, Any], entries: dict[str, datetime]
 ) -> None:
     """A table that is gone holds nothing: its entry goes."""

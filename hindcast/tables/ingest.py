@@ -360,6 +360,7 @@ def _update_rows(
         return Changes()
     older = [month for month in asked if month in ingested and ingested[month] > clock]
     if declared.month and older:
+        connection.execute(f"DELETE FROM fresh WHERE {month_condition(older)}")
         within = f"{within} AND NOT {month_condition(older)}"
     changes = Changes() if older == [None] else update(connection, table, declared, clock, within, ingested, redeclared)
     note_ingested(connection, table, [month for month in asked if month not in older], clock, declaration)

@@ -24,7 +24,7 @@ from hindcast.lake import Lake
 from hindcast.settings import Settings
 from hindcast.tables.control import BUILT_UNTIL
 from hindcast.tables.failures import explain_failure
-from hindcast.tables.freshness import find_up_to_date, raw_tables
+from hindcast.tables.freshness import find_up_to_date, forget_missing_tables, raw_tables
 
 _ROW_GROUP = 122_880  # rows: of what DuckDB gives a thread, the least
 
@@ -117,16 +117,22 @@ def build(settings: Settings, names: Collection[str]) -> list[NodeResult]:
 
 
 def built_until(settings: Settings) -> dict[str, datetime]:
-    """Per node, by unique id, until when (UTC, without a zone) its table holds all that is known, by today's SQL."""
+    """Per node, by unique id, until when (UTC, without a zone) its table holds all that is known, by today's SQL.
+
+    A table that is gone isn't among them.
+    """
     lake = Lake(settings)
     if not lake.exists(BUILT_UNTIL):
         return {}
-    with lake.reading() as connection:
-        rows = connection.execute(
-            f"SELECT node, max(known_until) FROM {BUILT_UNTIL} WHERE sql_version = ? GROUP BY node",
-            [_version_of_the_sql(settings.dbt_project)],
-        ).fetchall()
-    return dict(rows)
+    with lake.writing() as connection:
+        entries: dict[str, datetime] = dict(
+            connection.execute(
+                f"SELECT node, max(known_until) FROM {BUILT_UNTIL} WHERE sql_version = ? GROUP BY node",
+                [_version_of_the_sql(settings.dbt_project)],
+            ).fetchall()
+        )
+        forget_missing_tables(connection, manifest(settings)["nodes"], entries)
+    return entries
 
 
 def tables_of_labels(settings: Settings, labeled_table: str) -> set[str]:

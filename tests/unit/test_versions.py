@@ -365,6 +365,15 @@ def test_an_older_delivery_changes_nothing(folder: Path) -> None:
     assert world.versions() == [(1, 11, 40, None)]
 
 
+def test_an_older_delivery_of_months_changes_nothing(folder: Path) -> None:
+    world = World(folder, key=["id"], columns=COLUMNS | {"seen": "TIMESTAMP"}, known={"at": "seen"}, month="seen")
+    rows = [(1, 10, "2024-01-05"), (2, 20, "2024-02-09")]
+    world.deliver(50, *rows)
+    assert not world.deliver(39, *rows).changed
+    assert world.versions() == [(1, 10, 5, None), (2, 20, 40, None)]
+    assert world.query("SELECT count(*) FROM control.corrections") == [(0,)]
+
+
 def test_a_delivery_of_some_months_leaves_the_others(folder: Path) -> None:
     world = World(folder, key=["id"], columns=COLUMNS | {"seen": "TIMESTAMP"}, known={"at": "seen"}, month="seen")
     world.deliver(100, (1, 10, "2024-01-05"), (2, 20, "2024-02-05"))
