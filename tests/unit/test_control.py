@@ -157,8 +157,8 @@ def test_before_the_first_row_nothing_can_be_as_of(settings: Settings) -> None:
     with lake.writing() as connection:
         connection.execute("CREATE SCHEMA raw; CREATE TABLE raw.flights AS SELECT TIMESTAMP '2013-01-02' AS _known_at")
     with pytest.raises(HindcastError, match=r"nothing was known: the first row .* 2013-01-02"):
-        write_control(lake, problem, NOVEMBER, datetime(2013, 1, 2, tzinfo=UTC))
-    write_control(lake, problem, NOVEMBER, datetime(2013, 1, 3, tzinfo=UTC))
+        write_control(lake, problem, NOVEMBER, datetime(2013, 1, 1, 23, 59, tzinfo=UTC))
+    write_control(lake, problem, NOVEMBER, datetime(2013, 1, 2, tzinfo=UTC))
 
 
 def test_windows_and_instants_are_written_in_utc(settings: Settings) -> None:
