@@ -1,7 +1,7 @@
 """The main job: which jobs run, in what order, at which instant of the clock, and which of them needn't.
 
 Started as a process of its own (`python -m assets.run`) by `hindcast run` and `hindcast replay`.
-A phase is left out when all of its assets are up to date, whoever made them (`up_to_date.py`).
+A phase is skipped when all of its assets are up to date (`up_to_date.py`).
 """
 
 import argparse
@@ -53,7 +53,7 @@ class Pass:
         report(self.instance, self.settings, self.problem, self.now)
 
     def move_clock(self, clock: SimulatedClock, instant: datetime) -> None:
-        """Lets simulated time go on to an instant."""
+        """Advances the simulated clock to an instant."""
         clock.move_to(instant)
         self.now = instant
         report(self.instance, self.settings, self.problem, self.now)
@@ -166,7 +166,7 @@ def _as_of(work: Pass) -> datetime:
 
 
 def _forget_tables(lake: Lake) -> None:
-    """Lets the SQL make all of its tables afresh."""
+    """Has the SQL rebuild all of its tables."""
     if lake.exists(BUILT_UNTIL):
         with lake.writing() as connection:
             connection.execute(f"DELETE FROM {BUILT_UNTIL}")

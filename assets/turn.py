@@ -53,9 +53,9 @@ def turn(
     say: Callable[[str], object],
     run: DagsterRun | None = None,
 ) -> Iterator[bool]:
-    """Holds the home's turn, once all others have had theirs; in a process that holds it already, goes on at once.
+    """Waits for the home's turn and holds it; a process that holds it already doesn't wait.
 
-    Whoever gets the turn first ends the records of runs that died.
+    Then it ends the records of runs that died.
 
     Args:
         settings: Of the home.
@@ -129,6 +129,6 @@ def _waiting(
 
 
 def _ended(instance: DagsterInstance, run: DagsterRun) -> bool:
-    """Whether somebody has terminated a run. One that isn't in the records (of a test) goes on."""
+    """Whether a run was terminated. False for a run without a record, as in a test."""
     recorded = instance.get_run_by_id(run.run_id)
     return recorded is not None and recorded.status in _NOT_TO_RUN

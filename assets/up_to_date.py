@@ -1,6 +1,6 @@
 """What needs doing: which assets aren't what they would become if they were made now, and why. One truth for all.
 
-Decided from what Dagster records of each asset, whoever made it (the main job, the UI, the daemon): by which code and
+Decided from what Dagster records of each asset, made by the main job, the UI or the daemon alike: by which code and
 from which versions of its inputs. And from what the home holds: a product that is gone must be made again.
 """
 

@@ -33,7 +33,7 @@ _FOR_A_PAGE = {
     "x-content-type-options": "nosniff",
 }
 _LOCAL_NAMES = {"localhost", "127.0.0.1", "[::1]"}
-# Headers that reverse proxies and content delivery networks add: whoever asked them isn't known to be of this machine.
+# Headers that reverse proxies and content delivery networks add: such a request may come from another machine.
 _OF_PROXIES = {
     *(b"forwarded", b"via", b"x-real-ip", b"x-real-port", b"x-client-ip", b"x-cluster-client-ip", b"client-ip"),
     *(b"true-client-ip", b"fastly-client-ip", b"cdn-loop", b"x-proxyuser-ip", b"x-remote-addr", b"remote-addr"),

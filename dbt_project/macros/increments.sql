@@ -136,8 +136,8 @@
 {% macro sql_version() %}{{ return(env_var("HINDCAST_SQL_VERSION", "")) }}{% endmacro %}
 
 {#
-  Instants at which something is first heard of a key, on a grid that goes on for ever: its news' and, as it may not
-  have been heard of lately, its last point in the table that is updated.
+  Per key the instants from which its grid is continued: those of its news and, as it may have had none lately, its last
+  point in the table that is updated.
 #}
 {% macro grid_starts(news, keys, step) -%}
     (
