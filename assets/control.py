@@ -8,9 +8,9 @@ from pydantic import Field
 from assets.resources import HindcastResource
 from hindcast.problem import load_problem
 from hindcast.settings import Settings
-from hindcast.tables.control import ingested_until, instant_as_of, tables_until, windows_as_of, write_control
 from hindcast.tables.sources import Sources, load_sources
 from hindcast.tables.transform import tables_of_labels
+from hindcast.tables.windows import ingested_until, instant_as_of, tables_until, windows_as_of, write_control
 
 _INSTANTS, _WINDOWS = AssetKey(["control", "instants"]), AssetKey(["control", "windows"])
 

@@ -1,11 +1,11 @@
-"""Stage evaluate: how good the candidates are where they haven't learned. Measuring: `hindcast.models.evaluation`."""
+"""Stage evaluate: how good the candidates are where they haven't learned. Measuring: `hindcast.evaluation.evaluate`."""
 
 from dagster import AssetCheckResult, AssetCheckSpec, DataVersion, MaterializeResult, MetadataValue, asset
 
 from assets.resources import HindcastResource
 from hindcast.files import write_atomically
 from hindcast.fingerprint import fingerprint
-from hindcast.models.training_data import read_training_data
+from hindcast.training.training_data import read_training_data
 
 
 @asset(
@@ -19,10 +19,10 @@ from hindcast.models.training_data import read_training_data
 )
 def evaluation(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
     """Metrics of every candidate on validation and test, per slice, and beside two baselines; the best is chosen."""
-    from hindcast.models.evaluation import evaluate, shown_metrics, shown_slices
-    from hindcast.models.leakage import check_models
-    from hindcast.models.plots import as_markdown, as_page, evaluation_plots, importances_of
-    from hindcast.models.training import Candidates
+    from hindcast.evaluation.evaluate import evaluate, shown_metrics, shown_slices
+    from hindcast.evaluation.leak_checks import check_models
+    from hindcast.evaluation.plots import as_markdown, as_page, evaluation_plots, importances_of
+    from hindcast.training.search import Candidates
 
     settings, problem = hindcast.settings, hindcast.problem
     found = Candidates.load(settings.candidates_file)

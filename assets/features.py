@@ -12,7 +12,7 @@ from assets.resources import HindcastResource
 from hindcast.fingerprint import fingerprint
 from hindcast.problem import load_problem
 from hindcast.settings import Settings
-from hindcast.tables.control import INSTANTS, read_instants
+from hindcast.tables.windows import INSTANTS, read_instants
 
 # Feast takes seconds to import: what needs it is imported where it is used.
 
@@ -67,7 +67,7 @@ def feature_history(hindcast: HindcastResource) -> MaterializeResult:  # type: i
 @asset(key=TRAINING_SET, deps=[_SPLIT, feature_views, feature_history], kinds={"feast", "duckdb"})
 def training_set(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
     """One row per split entity, with the features of the problem's service as known at its prediction time."""
-    from hindcast.models.training_set import build
+    from hindcast.training.training_set import build
 
     built = build(hindcast.settings, hindcast.problem, hindcast.lake)
     return MaterializeResult(
@@ -90,8 +90,8 @@ def training_set(hindcast: HindcastResource) -> MaterializeResult:  # type: igno
 )
 def can_be_trained_on(hindcast: HindcastResource) -> AssetCheckResult:
     from hindcast.features.store import feature_names
-    from hindcast.models.training_set import TABLE, training_schema
     from hindcast.tables.schemas import explain_faults, faults_of
+    from hindcast.training.training_set import TABLE, training_schema
 
     schema = training_schema(hindcast.problem, feature_names(hindcast.settings, hindcast.problem.feature_service))
     rows, faults = faults_of(hindcast.lake, hindcast.problem, TABLE, schema)

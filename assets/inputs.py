@@ -110,7 +110,9 @@ def report(instance: DagsterInstance, settings: Settings, problem: Problem, now:
 
 def _report_champion(instance: DagsterInstance, settings: Settings, recorded: dict[str, str]) -> None:
     """Records which package is in use where a command (`hindcast rollback`) has changed it since the graph did."""
-    from hindcast.models.champion import current  # with NumPy, which must find the home's environment when it is loaded
+    from hindcast.promotion.champion import (
+        current,  # with NumPy, which must find the home's environment when it is loaded
+    )
 
     champion = current(settings)
     if champion and recorded and recorded[DATA_VERSION] != champion["version"]:

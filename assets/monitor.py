@@ -19,8 +19,8 @@ from assets.resources import HindcastResource
 from hindcast.checks import explain
 from hindcast.files import write_atomically
 from hindcast.fingerprint import fingerprint
-from hindcast.models.champion import champion_folder
 from hindcast.problem import load_problem
+from hindcast.promotion.champion import champion_folder
 from hindcast.settings import Settings
 
 LABELED_TABLE = load_problem(Settings.from_environment().problem_file).labeled_table
@@ -62,7 +62,7 @@ def labeled_requests(hindcast: HindcastResource) -> MaterializeResult:  # type: 
     kinds={"feast", "duckdb"},
 )
 def serving_parity(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
-    from hindcast.models.plots import as_markdown
+    from hindcast.evaluation.plots import as_markdown
     from hindcast.monitoring.parity import SKEWED, UNPROVEN, measure, write
     from hindcast.monitoring.parity_page import page, pictures, tables
 
@@ -106,10 +106,10 @@ def serving_parity(hindcast: HindcastResource) -> MaterializeResult:  # type: ig
     kinds={"evidently"},
 )
 def monitoring_report(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
-    from hindcast.models.model import ServedModel
     from hindcast.monitoring.evidently_report import write_page
     from hindcast.monitoring.periods import load
     from hindcast.monitoring.report import judge, performance_table, write
+    from hindcast.package.model import ServedModel
 
     reports = hindcast.settings.reports
     model = ServedModel.load(champion_folder(hindcast.settings))

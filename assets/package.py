@@ -1,6 +1,6 @@
 """Stage package: the chosen candidate as a package, the gate's verdict on it, and the champion.
 
-In `hindcast.models`, making one is `package`'s work, judging it `gate`'s, putting it in use `champion`'s.
+Packaging is `hindcast.package.build`'s work, judging `hindcast.promotion.gate`'s.
 """
 
 import json
@@ -18,15 +18,15 @@ from dagster import (
 
 from assets.resources import HindcastResource
 from hindcast.checks import Check
-from hindcast.models.training_data import read_training_data
+from hindcast.training.training_data import read_training_data
 
 
 @asset(deps=["evaluation"], kinds={"onnx"})
 def model_package(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
     """The chosen candidate as ONNX graph, signature, numbers, card and checksums."""
     from hindcast.features.definition import definition
-    from hindcast.models.package import build, request_columns
-    from hindcast.models.training import Candidates
+    from hindcast.package.build import build, request_columns
+    from hindcast.training.search import Candidates
 
     settings, problem = hindcast.settings, hindcast.problem
     candidates = Candidates.load(settings.candidates_file)
@@ -53,9 +53,9 @@ def model_package(hindcast: HindcastResource) -> MaterializeResult:  # type: ign
 )
 def verdict(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
     """Whether the package may be used: each check with its value and limit, kept as a file."""
-    from hindcast.models.gate import ALREADY, evaluate_gate, shown_checks
-    from hindcast.models.package import challenger_folder
-    from hindcast.models.training import Candidates
+    from hindcast.package.build import challenger_folder
+    from hindcast.promotion.gate import ALREADY, evaluate_gate, shown_checks
+    from hindcast.training.search import Candidates
 
     settings, problem = hindcast.settings, hindcast.problem
     candidates = Candidates.load(settings.candidates_file)
@@ -100,8 +100,8 @@ def _told(problem: str, check: Check) -> str:
 def champion(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
     """The package in use: the challenger if the gate promoted it, else the one before."""
     from hindcast.features.store import fill_for
-    from hindcast.models.champion import apply_verdict, champion_folder
-    from hindcast.models.package import challenger_folder
+    from hindcast.package.build import challenger_folder
+    from hindcast.promotion.champion import apply_verdict, champion_folder
 
     settings, now = hindcast.settings, hindcast.clock.now()
     challenger = challenger_folder(settings).name

@@ -16,8 +16,8 @@ from dagster import (
 )
 
 from assets.resources import HindcastResource
-from hindcast.tables.control import read_instants
 from hindcast.tables.sources import load_sources
+from hindcast.tables.windows import read_instants
 
 REPORT = AssetKey("monitoring_report")
 FIRST_PARTITION, LAST_PARTITION = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"

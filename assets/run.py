@@ -26,8 +26,8 @@ from hindcast.lake import Lake
 from hindcast.problem import Problem, load_problem
 from hindcast.settings import Settings
 from hindcast.status import collect, keep_failure, keep_stage_seconds, render
-from hindcast.tables.control import BUILT_UNTIL, INSTANTS, read_instants
 from hindcast.tables.sources import Sources, load_sources
+from hindcast.tables.windows import BUILT_UNTIL, INSTANTS, read_instants
 
 
 @dataclass

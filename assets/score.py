@@ -1,4 +1,4 @@
-"""Stage score: the champion on a whole period, without a server. Scoring is `hindcast.models.scoring`'s work."""
+"""Stage score: the champion on a whole period, without a server. Scoring is `hindcast.evaluation.scoring`'s work."""
 
 from dagster import AssetKey, DataVersion, MaterializeResult, asset
 
@@ -12,10 +12,10 @@ _LABELED = AssetKey(load_problem(Settings.from_environment().problem_file).label
 @asset(key=["predictions", "batch"], deps=["champion", _LABELED], kinds={"duckdb", "onnx"})
 def batch_predictions(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
     """One row per entity asked about since the test window began, scored by the champion on what was known then."""
-    from hindcast.models.champion import champion_folder
-    from hindcast.models.model import ServedModel
-    from hindcast.models.scoring import score_period, scoring_period, write_batch
-    from hindcast.models.training_set import content_hash
+    from hindcast.evaluation.scoring import score_period, scoring_period, write_batch
+    from hindcast.package.model import ServedModel
+    from hindcast.promotion.champion import champion_folder
+    from hindcast.training.training_set import content_hash
 
     settings, problem, lake = hindcast.settings, hindcast.problem, hindcast.lake
     model = ServedModel.load(champion_folder(settings))

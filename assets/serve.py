@@ -6,7 +6,7 @@ from assets.resources import HindcastResource
 from hindcast.errors import HindcastError
 from hindcast.problem import load_problem
 from hindcast.serving.bento import build_bento
-from hindcast.serving.replay import replay_requests
+from hindcast.serving.request_replay import replay_requests
 from hindcast.serving.server import champion_tag, running
 from hindcast.settings import Settings
 

@@ -21,7 +21,7 @@ def _guard(table: str, schema_of: Callable[[Problem], Any]) -> AssetChecksDefini
 
     @asset_check(
         asset=AssetKey(table.split(".")),
-        name="holds_what_python_takes_for_granted",
+        name="schema",
         description="Unique keys, instants in order, labels that are known when they say so.",
         blocking=True,
     )

@@ -1,4 +1,4 @@
-"""Stage train: alarms on the training set, then the fitted candidates. Fitting is `hindcast.models.training`'s work."""
+"""Stage train: alarms on the training set, then the fitted candidates. Fitting is `hindcast.training.search`'s work."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ from dagster import (
 
 from assets.resources import HindcastResource
 from hindcast.fingerprint import fingerprint
-from hindcast.models.training_data import read_training_data
+from hindcast.training.training_data import read_training_data
 
 TRAINING_SET = AssetKey(["train", "training_set"])
 
@@ -32,8 +32,8 @@ TRAINING_SET = AssetKey(["train", "training_set"])
 )
 def training_set_leaks(hindcast: HindcastResource) -> Iterator[AssetCheckResult]:
     """Alarms for what is too good to be true; a training set that raises one trains nothing."""
+    from hindcast.evaluation.leak_checks import check_training_set
     from hindcast.features.store import feature_names
-    from hindcast.models.leakage import check_training_set
 
     problem = hindcast.problem
     data = read_training_data(hindcast.lake, problem)
@@ -52,7 +52,7 @@ def training_set_leaks(hindcast: HindcastResource) -> Iterator[AssetCheckResult]
 def candidates(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
     """Every candidate of the problem file: searched over folds in time, fitted on the training window."""
     from hindcast.features.store import feature_names
-    from hindcast.models.training import shown_search, train
+    from hindcast.training.search import shown_search, train
 
     problem = hindcast.problem
     data = read_training_data(hindcast.lake, problem)

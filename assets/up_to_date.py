@@ -17,9 +17,9 @@ from dagster import AssetCheckSeverity, AssetKey, AssetRecordsFilter, DagsterEve
 from assets.inputs import CODE_VERSION, DATA_VERSION
 from hindcast.errors import HindcastError
 from hindcast.lake import Lake
-from hindcast.models.champion import champion_folder
-from hindcast.models.model import read_package
+from hindcast.package.model import read_package
 from hindcast.problem import Problem
+from hindcast.promotion.champion import champion_folder
 from hindcast.serving.server import bento_folder, champion_tag
 from hindcast.settings import Settings
 

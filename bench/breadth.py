@@ -115,8 +115,8 @@ def training(home: str, table: str, features: list[str], seeds: int) -> Work:
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.metrics import log_loss, roc_auc_score
 
-    from hindcast.models.model import encode
-    from hindcast.models.training_data import columns, find_features
+    from hindcast.package.model import encode
+    from hindcast.training.training_data import columns, find_features
 
     frame = pl.read_ipc(table)
 

@@ -84,8 +84,8 @@ def preparing(home: str, built_until: str | None) -> Work:
     from hindcast.home import prepare
     from hindcast.lake import Lake
     from hindcast.problem import load_problem
-    from hindcast.tables.control import write_control
     from hindcast.tables.transform import manifest
+    from hindcast.tables.windows import write_control
 
     problem = load_problem(settings.problem_file)
 

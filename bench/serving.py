@@ -26,8 +26,8 @@ import psutil
 
 from bench import serving_given, serving_home
 from bench.measure import Case, Row, once, say
-from hindcast.models.champion import champion_folder
-from hindcast.models.model import SIGNATURE, Signature
+from hindcast.package.model import SIGNATURE, Signature
+from hindcast.promotion.champion import champion_folder
 from hindcast.serving.server import bento_folder, champion_tag
 from hindcast.settings import Settings
 

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from datetime import UTC, datetime
 from typing import Any
 
-from hindcast.models.champion import champion_folder
-from hindcast.models.model import ServedModel
+from hindcast.package.model import ServedModel
+from hindcast.promotion.champion import champion_folder
 from hindcast.serving.request_log import RequestLog
 from hindcast.settings import Settings
 
@@ -34,7 +34,7 @@ class Bare:
         self.log = RequestLog(settings.request_log)
 
     def answer(self, entity: dict[str, Any], at: datetime) -> dict[str, Any]:
-        """As `hindcast.serving.answering.answer`, for one request."""
+        """As `hindcast.serving.predict.answer`, for one request."""
         began = time.perf_counter()
         received_at = datetime.now(UTC)
         model = self.model

@@ -7,8 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from hindcast.models.champion import champion_folder
-from hindcast.models.model import METRICS, SIGNATURE, Signature
+from hindcast.package.model import METRICS, SIGNATURE, Signature
+from hindcast.promotion.champion import champion_folder
 from hindcast.settings import Settings
 
 
@@ -75,7 +75,7 @@ def write_pipeline(source: Settings, target: Settings, given: list[dict[str, Any
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OrdinalEncoder
 
-    from hindcast.models.training import Candidates
+    from hindcast.training.search import Candidates
 
     package = champion_folder(source)
     chosen = json.loads((package / METRICS).read_text())["candidate"]["name"]

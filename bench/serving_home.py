@@ -23,9 +23,9 @@ from bench.measure import say
 from hindcast.clock import clock_of
 from hindcast.errors import HindcastError
 from hindcast.lake import Lake
-from hindcast.models import champion
-from hindcast.models.model import SIGNATURE, Signature
+from hindcast.package.model import SIGNATURE, Signature
 from hindcast.problem import load_problem
+from hindcast.promotion import champion
 from hindcast.serving.server import champion_tag, running
 from hindcast.settings import Settings
 

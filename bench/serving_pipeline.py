@@ -10,8 +10,8 @@ import pandas as pd
 from pydantic import BaseModel, create_model
 
 from bench.serving_given import pipeline_file
-from hindcast.models.champion import champion_folder
-from hindcast.models.model import SIGNATURE, Signature
+from hindcast.package.model import SIGNATURE, Signature
+from hindcast.promotion.champion import champion_folder
 from hindcast.settings import Settings
 
 SETTINGS = Settings.from_environment()

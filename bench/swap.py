@@ -23,8 +23,8 @@ from bench import serving_home
 from bench.measure import Row, say
 from bench.serving_load import Connection, as_request
 from bench.serving_load import run as run_load
-from hindcast.models import champion
-from hindcast.models.model import CHECKSUMS, METADATA, SAMPLE
+from hindcast.package.model import CHECKSUMS, METADATA, SAMPLE
+from hindcast.promotion import champion
 from hindcast.settings import Settings
 
 ONCE = "one run"

@@ -1,4 +1,4 @@
-"""The champion over HTTP: its routes. Answering is `hindcast.serving.answering`'s work, refusing `guard`'s.
+"""The champion over HTTP: its routes. Answering is `hindcast.serving.predict`'s work, refusing `guard`'s.
 
 Started from its bento (`hindcast serve`), or from this folder (`bentoml serve service:Hindcast`).
 """
@@ -26,12 +26,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from hindcast.clock import clock_of
-from hindcast.models.champion import champion_folder, current
-from hindcast.models.model import FEATURES, SIGNATURE, ServedModel, Signature
+from hindcast.package.model import FEATURES, SIGNATURE, ServedModel, Signature
 from hindcast.problem import load_problem
+from hindcast.promotion.champion import champion_folder, current
 from hindcast.serving.access import known_tokens
-from hindcast.serving.answering import Champions, Reader, Unavailable, answer, choose_example
 from hindcast.serving.openapi import openapi
+from hindcast.serving.predict import Champions, Reader, Unavailable, answer, choose_example
 from hindcast.serving.request_form import Answer, BatchAnswer, Explained, Fault, batch_form, request_form
 from hindcast.serving.request_log import RequestLog
 from hindcast.serving.server import FIELDS, MODEL_ALIAS, PACKAGE, die_with_parent

@@ -102,7 +102,7 @@ def serve(host: str, port: int) -> None:
 def rollback(as_json: bool) -> None:
     """Put the champion before the present one in use, once it is shown to answer as it did."""
     from hindcast.clock import clock_of
-    from hindcast.monitoring.rollback import roll_back
+    from hindcast.promotion.rollback import roll_back
 
     settings, problem, lake = _start()
     done = roll_back(settings, lake, clock_of(settings, problem).now())
@@ -127,7 +127,7 @@ def rollback(as_json: bool) -> None:
 def promote(version: str, because: str, as_json: bool) -> None:
     """Put the model VERSION in use, whatever the gate said of it: where it can't decide, a person does."""
     from hindcast.clock import clock_of
-    from hindcast.models.promotion import promote_by_hand
+    from hindcast.promotion.by_hand import promote_by_hand
 
     settings, problem, _ = _start()
     done = promote_by_hand(settings, problem, version, because, clock_of(settings, problem).now())
@@ -147,7 +147,7 @@ def import_(folder: Path, as_json: bool) -> None:
     A package holds code (its features' functions): import only what comes from people you trust.
     """
     from hindcast.clock import clock_of
-    from hindcast.models.promotion import import_package
+    from hindcast.promotion.by_hand import import_package
 
     settings, problem, _ = _start()
     done = import_package(settings, problem, folder, clock_of(settings, problem).now())
@@ -168,8 +168,8 @@ def shadow(version: str | None, off: bool, as_json: bool) -> None:
     """Have the model VERSION be asked beside the champion; without one, compare the two so far."""
     from hindcast.clock import clock_of
     from hindcast.features.store import fill_for
-    from hindcast.models.champion import set_shadow
     from hindcast.monitoring.shadowing import compare, render
+    from hindcast.promotion.champion import set_shadow
 
     settings, problem, lake = _start()
     if version or off:
@@ -229,7 +229,7 @@ def docs() -> None:
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def evaluate(starts: datetime, ends: datetime, version: str | None, as_json: bool) -> None:
     """Score the champion, or another model, on a period, features as known then, once its labels have come."""
-    from hindcast.models.hindsight import evaluate_model
+    from hindcast.evaluation.future_home import evaluate_model
 
     settings, problem, _ = _start()
     result = evaluate_model(settings, problem, starts.replace(tzinfo=UTC), ends.replace(tzinfo=UTC), version)
@@ -253,8 +253,8 @@ def leaks(starts: datetime | None, ends: datetime | None, rows: int, only: tuple
 
     Without a period, the models are tested on the problem's test window.
     """
-    from hindcast.models.leak_meter import measure_leaks
-    from hindcast.models.leak_report import render, write
+    from hindcast.leaks.measure import measure_leaks
+    from hindcast.leaks.report import render, write
 
     if (starts is None) != (ends is None):
         raise HindcastError("Give both --from and --to, or neither.")

@@ -55,9 +55,9 @@ class Settings:
     def training_code(self) -> list[Path]:
         """Files of which a change makes another model of the same data: training code, and the SQL of the tables."""
         library = self.root / "hindcast"
-        modules = ("training", "training_data", "training_set", "model", "evaluation", "metrics")
+        modules = ("training/search", "training/training_data", "training/training_set", "package/model")
         return [
-            *(library / "models" / f"{name}.py" for name in modules),
+            *(library / f"{name}.py" for name in (*modules, "evaluation/evaluate", "evaluation/metrics")),
             *(library / "features" / f"{name}.py" for name in ("asof", "retrieval", "on_demand")),
             *sorted(self.dbt_project.glob("models/**/*.sql")),
             *sorted(self.dbt_project.glob("macros/**/*.sql")),
@@ -192,9 +192,9 @@ class Settings:
         return self.home / "docs"
 
     @property
-    def hindsight(self) -> Path:
+    def future_home(self) -> Path:
         """A home beside this one, where time has gone on: what evaluates a period that lies ahead of the clock."""
-        return self.home / "hindsight"
+        return self.home / "future_home"
 
     @property
     def benchmarks(self) -> Path:

@@ -196,7 +196,7 @@ def render(status: Status, recomputed: int | None = None, seconds: float = 0.0) 
     from rich.markup import escape
     from rich.table import Table
 
-    from hindcast.models.gate import UNDECIDED
+    from hindcast.promotion.gate import UNDECIDED
 
     console = Console(highlight=False)
     console.print()

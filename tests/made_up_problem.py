@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hindcast.models.training import Candidates, train
-from hindcast.models.training_data import TrainingData
 from hindcast.problem import Problem
+from hindcast.training.search import Candidates, train
+from hindcast.training.training_data import TrainingData
 
 FEATURES = ["weight", "distance", "kind", "fragile"]
 START = datetime(2024, 1, 1, tzinfo=UTC)

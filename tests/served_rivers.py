@@ -12,14 +12,14 @@ from hindcast.features.definition import definition
 from hindcast.features.online import FeatureReader
 from hindcast.features.store import apply, historical_features
 from hindcast.lake import Lake
-from hindcast.models.model import BASELINE, FEATURES, Feature, ServedModel
-from hindcast.models.reference import HistoricRates
-from hindcast.models.training_data import TrainingData
 from hindcast.monitoring.parity import Parity, measure
+from hindcast.package.model import BASELINE, FEATURES, Feature, ServedModel
+from hindcast.package.reference import HistoricRates
 from hindcast.problem import Problem
-from hindcast.serving.answering import Champion, Reader, answer
+from hindcast.serving.predict import Champion, Reader, answer
 from hindcast.serving.request_log import RequestLog, compact
 from hindcast.settings import Settings
+from hindcast.training.training_data import TrainingData
 from tests.feature_world import REPOSITORY, at, make_world, register, river_problem
 from tests.tiny_model import SIGNATURE_OF_PARCELS, write_package
 

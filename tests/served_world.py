@@ -8,8 +8,8 @@ import yaml
 
 from hindcast.features import store as features
 from hindcast.lake import Lake
-from hindcast.models import champion
 from hindcast.problem import load_problem
+from hindcast.promotion import champion
 from hindcast.serving.bento import build_bento
 from hindcast.settings import Settings
 from tests.tiny_model import write_package

@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from hindcast.models.explain import LinearExplainer, to_bytes
-from hindcast.models.model import (
+from hindcast.package.explain import LinearExplainer, to_bytes
+from hindcast.package.model import (
     CARD,
     CHECKSUMS,
     EXPLAINER,

@@ -35,9 +35,9 @@ BAR = 0.85
 MODULES = {
     "asof": ("hindcast/features/asof.py", "tests/unit/test_asof.py", "tests/unit/test_offline_store.py"),
     "versions": ("hindcast/tables/versions.py", "tests/unit/test_versions.py -k 'not every_delivery'"),
-    "control": ("hindcast/tables/control.py", "tests/unit/test_control.py"),
-    "gate": ("hindcast/models/gate.py", "tests/unit/test_gate.py"),
-    "champion": ("hindcast/models/champion.py", "tests/unit/test_champion.py"),
+    "control": ("hindcast/tables/windows.py", "tests/unit/test_windows.py"),
+    "gate": ("hindcast/promotion/gate.py", "tests/unit/test_gate.py"),
+    "champion": ("hindcast/promotion/champion.py", "tests/unit/test_champion.py"),
     "drift": ("hindcast/monitoring/drift.py", "tests/unit/test_drift.py"),
 }
 """Module and its tests (for pytest; quick ones first), by the short name. Random deliveries take too long for this."""

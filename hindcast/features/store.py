@@ -21,7 +21,7 @@ import polars as pl
 from hindcast.errors import HindcastError
 from hindcast.files import exclusive
 from hindcast.lake import Lake
-from hindcast.models.model import FEATURES, SIGNATURE
+from hindcast.package.model import FEATURES, SIGNATURE
 from hindcast.problem import Problem
 from hindcast.settings import Settings
 
@@ -170,7 +170,7 @@ def materialise(settings: Settings, start: datetime | None, end: datetime) -> di
         HindcastError: `end` has no time zone, the online store can't be reached, or the lake lacks what a view takes
             (whatever else is in use has been filled then).
     """
-    from hindcast.models.champion import packages_in_use
+    from hindcast.promotion.champion import packages_in_use
 
     used: dict[str, FeatureView] = {}
     missing = []

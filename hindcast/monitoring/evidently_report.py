@@ -1,7 +1,7 @@
 """The report that people read: Evidently's page on drift and performance, with Hindcast's own distances and limits.
 
 Nothing is decided here. Evidently draws; what has drifted is what `drift` said, on all rows. The figures
-of performance are Evidently's own, a second opinion on `hindcast.models.metrics`.
+of performance are Evidently's own, a second opinion on `hindcast.evaluation.metrics`.
 """
 
 import json

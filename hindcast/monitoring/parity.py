@@ -19,12 +19,12 @@ import polars as pl
 from hindcast.errors import HindcastError
 from hindcast.files import write_atomically
 from hindcast.lake import Lake
-from hindcast.models.model import ServedModel
-from hindcast.models.training_data import columns
 from hindcast.monitoring.periods import REQUESTS
 from hindcast.monitoring.recomputing import Recomputing, Requests, known_at, requests_by_version
+from hindcast.package.model import ServedModel
 from hindcast.problem import Problem
 from hindcast.settings import Settings
+from hindcast.training.training_data import columns
 
 TOLERANCE = 1e-6
 """By how much a logged probability may differ from what its package says of the same features."""

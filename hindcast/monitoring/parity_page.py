@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hindcast.models.plots import as_page, draw
+from hindcast.evaluation.plots import as_page, draw
 from hindcast.monitoring.parity import Parity
 
 _SHOWN_FEATURES = 20

@@ -10,9 +10,9 @@ from typing import Any
 import polars as pl
 
 from hindcast.lake import Lake
-from hindcast.models.model import ServedModel
-from hindcast.models.reference import read_reference
 from hindcast.monitoring.logged import read_logged
+from hindcast.package.model import ServedModel
+from hindcast.package.reference import read_reference
 from hindcast.problem import Problem
 
 REQUESTS = "log.requests"

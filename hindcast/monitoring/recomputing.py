@@ -21,9 +21,9 @@ from hindcast.features.feature_service import find_service, open_store, service_
 from hindcast.features.lake_source import feature_table
 from hindcast.features.on_demand import input_features
 from hindcast.features.retrieval import EVENT_TIMESTAMP, Retrieval
-from hindcast.models.model import FEATURES, ServedModel
 from hindcast.monitoring.logged import Kind, read_logged
 from hindcast.monitoring.periods import REQUESTS
+from hindcast.package.model import FEATURES, ServedModel
 from hindcast.settings import Settings
 
 _KNOWN_BY = "known_by"

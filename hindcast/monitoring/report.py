@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from hindcast.evaluation.metrics import METRICS, measure, metric_named
 from hindcast.files import write_atomically
 from hindcast.fingerprint import fingerprint
-from hindcast.models.metrics import METRICS, measure, metric_named
 from hindcast.monitoring import drift
 from hindcast.monitoring.periods import Periods
 from hindcast.problem import Problem

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from hindcast.evaluation.metrics import DIGITS, METRICS, measure
 from hindcast.lake import Lake
-from hindcast.models.metrics import DIGITS, METRICS, measure
 from hindcast.monitoring.periods import REQUESTS
 from hindcast.problem import Problem
 from hindcast.serving.request_log import SHADOW

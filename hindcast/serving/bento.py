@@ -26,10 +26,10 @@ from hindcast.errors import HindcastError
 from hindcast.files import exclusive, write_atomically
 from hindcast.fingerprint import fingerprint
 from hindcast.lake import Lake
-from hindcast.models.champion import champion_folder
-from hindcast.models.model import CHECKSUMS, FEATURES, REFERENCE, SIGNATURE, Signature
+from hindcast.package.model import CHECKSUMS, FEATURES, REFERENCE, SIGNATURE, Signature
 from hindcast.problem import Problem
-from hindcast.serving.answering import choose_example
+from hindcast.promotion.champion import champion_folder
+from hindcast.serving.predict import choose_example
 from hindcast.serving.server import FIELDS, MODEL_ALIAS, PACKAGE, bento_folder, built_bentos
 from hindcast.settings import Settings
 

@@ -20,7 +20,7 @@ from pydantic import (
     create_model,
 )
 
-from hindcast.models.model import Signature
+from hindcast.package.model import Signature
 
 _TEXT = Annotated[str, Field(max_length=1000)]
 # pydantic would take seconds since 1970, too; and not every table holds instants of other years.

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from hindcast.errors import HindcastError
-from hindcast.models.champion import champion_folder
+from hindcast.promotion.champion import champion_folder
 from hindcast.settings import Settings
 
 MODEL_ALIAS = "champion"

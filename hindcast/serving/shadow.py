@@ -1,4 +1,4 @@
-"""A challenger beside the champion: asked the same, logged apart, heard by nobody. Which one it is: `models.champion`.
+"""Shadow deployment: a challenger that gets each request too, and whose answers are logged and never returned.
 
 It answers after the champion and in a thread of its own: what it takes, and whether it fails, changes no answer.
 """
@@ -13,9 +13,9 @@ from datetime import datetime
 from typing import Any
 
 from hindcast.clock import Clock
-from hindcast.models.champion import current_shadow
-from hindcast.models.model import ServedModel
-from hindcast.serving.answering import Champion, Reader, answer, load_champion
+from hindcast.package.model import ServedModel
+from hindcast.promotion.champion import current_shadow
+from hindcast.serving.predict import Champion, Reader, answer, load_champion
 from hindcast.serving.request_log import RequestLog
 from hindcast.settings import Settings
 

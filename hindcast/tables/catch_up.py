@@ -13,10 +13,10 @@ from hindcast.errors import HindcastError
 from hindcast.lake import Lake
 from hindcast.problem import Problem
 from hindcast.settings import Settings
-from hindcast.tables.control import CORRECTIONS, known_until, read_instants, set_cap
 from hindcast.tables.freshness import raw_tables
 from hindcast.tables.labels import forget_superseded, keep_former, note_superseded, noted_corrections
 from hindcast.tables.transform import build, built_until, manifest
+from hindcast.tables.windows import CORRECTIONS, known_until, read_instants, set_cap
 
 _TABLES = ("model", "seed")
 _FIRST = datetime.min

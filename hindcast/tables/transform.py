@@ -22,9 +22,9 @@ from hindcast.files import exclusive, write_atomically
 from hindcast.fingerprint import fingerprint
 from hindcast.lake import Lake
 from hindcast.settings import Settings
-from hindcast.tables.control import BUILT_UNTIL
 from hindcast.tables.failures import explain_failure
 from hindcast.tables.freshness import find_up_to_date, forget_missing_tables, raw_tables
+from hindcast.tables.windows import BUILT_UNTIL
 
 _ROW_GROUP = 122_880  # rows: of what DuckDB gives a thread, the least
 

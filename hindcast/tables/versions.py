@@ -13,9 +13,9 @@ import duckdb
 
 from hindcast.errors import HindcastError
 from hindcast.lake import has_table
-from hindcast.tables.control import BUILT_UNTIL, CAP, CORRECTIONS, INSTANTS
 from hindcast.tables.readers import identifier
 from hindcast.tables.sources import SourceTable
+from hindcast.tables.windows import BUILT_UNTIL, CAP, CORRECTIONS, INSTANTS
 
 KNOWN = "known"
 """The schema of views that show the raw tables as known at the control instants. dbt reads these: macros/known.sql."""

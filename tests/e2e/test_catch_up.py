@@ -17,11 +17,11 @@ from hindcast.lake import Lake
 from hindcast.settings import Settings
 from hindcast.tables import catch_up as catching_up
 from hindcast.tables.catch_up import catch_up
-from hindcast.tables.control import write_control
 from hindcast.tables.ingest import ingest
 from hindcast.tables.labels import entities_as_known
 from hindcast.tables.sources import Sources
 from hindcast.tables.transform import build, manifest
+from hindcast.tables.windows import write_control
 from tests.conftest import ROOT
 from tests.made_up_problem import parcels_problem
 

@@ -24,10 +24,10 @@ from hindcast.lake import Lake
 from hindcast.problem import load_problem
 from hindcast.settings import Settings
 from hindcast.tables.catch_up import catch_up
-from hindcast.tables.control import write_control
 from hindcast.tables.ingest import ingest
 from hindcast.tables.sources import load_sources
 from hindcast.tables.transform import build, manifest
+from hindcast.tables.windows import write_control
 from tests.conftest import ROOT
 
 # One table per kind of increment, and what they are made from: enough for what may come between two steps.

@@ -11,16 +11,16 @@ from datetime import datetime
 
 import polars as pl
 
+from hindcast.evaluation.leak_checks import check_training_set
 from hindcast.features.online import FeatureReader
 from hindcast.lake import Lake
-from hindcast.models.champion import champion_folder
-from hindcast.models.leakage import check_training_set
-from hindcast.models.model import FEATURES
-from hindcast.models.training_data import read_training_data
+from hindcast.package.model import FEATURES
 from hindcast.problem import load_problem
-from hindcast.serving.answering import choose_example
+from hindcast.promotion.champion import champion_folder
+from hindcast.serving.predict import choose_example
 from hindcast.serving.server import FIELDS, bento_folder, champion_tag
 from hindcast.settings import Settings
+from hindcast.training.training_data import read_training_data
 from tests.brute_force import brute_force, flight_id, plausible_planes, raw_flights, rows, unequal
 from tests.e2e.conftest import ROOT, World
 from tests.patience import lines_of, output_of

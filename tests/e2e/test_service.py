@@ -20,8 +20,8 @@ import pytest
 
 from hindcast.features.store import materialise
 from hindcast.lake import Lake
-from hindcast.models import champion
 from hindcast.problem import load_problem
+from hindcast.promotion import champion
 from hindcast.serving.bento import build_bento
 from hindcast.serving.request_log import compact
 from hindcast.serving.server import FIELDS, bento_folder, champion_tag

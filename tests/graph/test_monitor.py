@@ -27,8 +27,8 @@ from hindcast.clock import SimulatedClock
 from hindcast.features.store import materialise
 from hindcast.files import write_atomically
 from hindcast.lake import Lake
-from hindcast.models.model import REFERENCE, Feature, ServedModel
-from hindcast.models.reference import reference_file
+from hindcast.package.model import REFERENCE, Feature, ServedModel
+from hindcast.package.reference import reference_file
 from hindcast.problem import load_problem
 from hindcast.settings import Settings
 from tests.feature_world import ROOT, at

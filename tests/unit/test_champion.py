@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hindcast.errors import HindcastError
-from hindcast.models.champion import (
+from hindcast.promotion.champion import (
     apply_verdict,
     champion_folder,
     current,

@@ -143,7 +143,7 @@ def test_estimate_of_two_rows_by_hand() -> None:
 
 
 def test_estimate_on_calibrated_scores_is_close_to_the_realised() -> None:
-    from hindcast.models.metrics import measure
+    from hindcast.evaluation.metrics import measure
 
     random = np.random.default_rng(11)
     probability = random.beta(1.2, 3.0, size=20_000)

@@ -7,12 +7,12 @@ import polars as pl
 import pytest
 
 from hindcast.errors import HindcastError
-from hindcast.models.evaluation import Evaluation, baselines, choose_threshold, evaluate, historic_rate, slices
-from hindcast.models.metrics import measure
-from hindcast.models.plots import as_markdown, as_page, evaluation_plots, importances_of
-from hindcast.models.training import Candidates, probabilities
-from hindcast.models.training_data import TrainingData
+from hindcast.evaluation.evaluate import Evaluation, baselines, choose_threshold, evaluate, historic_rate, slices
+from hindcast.evaluation.metrics import measure
+from hindcast.evaluation.plots import as_markdown, as_page, evaluation_plots, importances_of
 from hindcast.problem import Problem
+from hindcast.training.search import Candidates, probabilities
+from hindcast.training.training_data import TrainingData
 from tests.made_up_problem import parcels_problem, trained_parcels
 
 Trained = tuple[Problem, TrainingData, Candidates]

@@ -14,12 +14,20 @@ import pytest
 from numpy.lib.recfunctions import rename_fields
 
 from hindcast.errors import HindcastError
-from hindcast.models.explain import NODE, SCORE_LIMIT, Explanation, LinearExplainer, TreeExplainer, from_bytes, to_bytes
-from hindcast.models.model import Feature, Matrix, ServedModel
-from hindcast.models.package import export, find_explainer
-from hindcast.models.training import Candidates, Fitted, fit
-from hindcast.models.training_data import TrainingData, split_rows
+from hindcast.package.build import export, find_explainer
+from hindcast.package.explain import (
+    NODE,
+    SCORE_LIMIT,
+    Explanation,
+    LinearExplainer,
+    TreeExplainer,
+    from_bytes,
+    to_bytes,
+)
+from hindcast.package.model import Feature, Matrix, ServedModel
 from hindcast.problem import Problem
+from hindcast.training.search import Candidates, Fitted, fit
+from hindcast.training.training_data import TrainingData, split_rows
 from tests.made_up_problem import parcels_problem, trained_parcels
 from tests.tiny_model import SIGNATURE_OF_PARCELS, write_package
 

@@ -9,8 +9,8 @@ from hindcast.home import prepare
 from hindcast.lake import Lake
 from hindcast.problem import load_problem
 from hindcast.settings import Settings
-from hindcast.tables.control import write_control
 from hindcast.tables.transform import NodeResult, build
+from hindcast.tables.windows import write_control
 from tests.conftest import ROOT
 
 NOVEMBER = datetime(2013, 11, 1, tzinfo=UTC)

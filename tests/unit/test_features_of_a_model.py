@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 
 from hindcast.errors import HindcastError
+from hindcast.evaluation.scoring import evaluate_period, score_period
 from hindcast.features.feature_service import open_online_store
 from hindcast.features.online import FeatureReader
 from hindcast.features.store import fill_for, materialise, open_store
-from hindcast.models import champion
-from hindcast.models.gate import against_champion
-from hindcast.models.model import FEATURES, ServedModel
-from hindcast.models.promotion import promote_by_hand
-from hindcast.models.scoring import evaluate_period, score_period
-from hindcast.monitoring.rollback import roll_back
+from hindcast.package.model import FEATURES, ServedModel
+from hindcast.promotion import champion
+from hindcast.promotion.by_hand import promote_by_hand
+from hindcast.promotion.gate import against_champion
+from hindcast.promotion.rollback import roll_back
 from hindcast.settings import Settings
 from hindcast.tables import transform
 from tests.feature_world import REPOSITORY, at, make_world, register

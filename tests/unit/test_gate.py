@@ -10,9 +10,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hindcast.models.champion import promote
-from hindcast.models.evaluation import evaluate
-from hindcast.models.gate import (
+from hindcast.evaluation.evaluate import evaluate
+from hindcast.evaluation.leak_checks import Check
+from hindcast.evaluation.metrics import log_loss, roc_auc
+from hindcast.package.build import build
+from hindcast.package.model import ServedModel
+from hindcast.promotion.champion import promote
+from hindcast.promotion.gate import (
     ALREADY,
     CHANGE,
     COMPARABLE,
@@ -35,10 +39,6 @@ from hindcast.models.gate import (
     smoke_check,
     verdict_file,
 )
-from hindcast.models.leakage import Check
-from hindcast.models.metrics import log_loss, roc_auc
-from hindcast.models.model import ServedModel
-from hindcast.models.package import build
 from hindcast.settings import Settings
 from tests.feature_world import REPOSITORY
 from tests.made_up_problem import parcels_data, parcels_problem, trained_parcels

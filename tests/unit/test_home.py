@@ -13,7 +13,7 @@ from hindcast.errors import HindcastError
 from hindcast.files import write_atomically
 from hindcast.home import prepare
 from hindcast.lake import Lake
-from hindcast.models.champion import champion_folder, current
+from hindcast.promotion.champion import champion_folder, current
 from hindcast.settings import Settings
 
 ODD = ["plain", "two words", "it's", 'a "b"', "100%", "h#h", "ä日本", "a;b", "$x", "{{ x }}"]

@@ -13,15 +13,15 @@ from click.testing import CliRunner
 
 from hindcast.cli import cli
 from hindcast.errors import HindcastError
+from hindcast.evaluation.metrics import roc_auc
 from hindcast.lake import Lake
-from hindcast.models.leak_data import LeakData, read_leak_data
-from hindcast.models.leak_meter import LeakReport, Scored, compare_areas, measure_leaks, model_of
-from hindcast.models.leak_report import caught_by, render, write
-from hindcast.models.leak_variants import load_variants, sql_of
-from hindcast.models.metrics import roc_auc
+from hindcast.leaks.measure import LeakReport, Scored, compare_areas, measure_leaks, model_of
+from hindcast.leaks.report import caught_by, render, write
+from hindcast.leaks.rows import LeakData, read_leak_data
+from hindcast.leaks.variants import load_variants, sql_of
 from hindcast.problem import Problem, Splits, Window
 from hindcast.settings import Settings
-from hindcast.tables.control import write_control
+from hindcast.tables.windows import write_control
 from tests.conftest import ROOT
 from tests.feature_world import make_world, register, river_problem
 

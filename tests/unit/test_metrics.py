@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hindcast.errors import HindcastError
-from hindcast.models.metrics import (
+from hindcast.evaluation.metrics import (
     METRICS,
     best_f1_threshold,
     calibration_bins,

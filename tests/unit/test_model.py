@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 
 from hindcast.errors import HindcastError
-from hindcast.models.model import MODEL, SAMPLE, Feature, ServedModel, Signature, encode, unknown_categories
-from hindcast.models.training_data import columns
+from hindcast.package.model import MODEL, SAMPLE, Feature, ServedModel, Signature, encode, unknown_categories
+from hindcast.training.training_data import columns
 from tests.tiny_model import SIGNATURE_OF_PARCELS, probability, write_package
 
 FEATURES = (Feature("weight", "numeric"), Feature("kind", "categorical", ("bag", "box")))

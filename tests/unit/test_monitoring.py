@@ -14,10 +14,10 @@ import polars as pl
 import pytest
 
 from hindcast.lake import Lake
-from hindcast.models.model import REFERENCE, Feature
-from hindcast.models.reference import reference_file
 from hindcast.monitoring.periods import LABELED, LabelCounts, Periods, label_requests, load
 from hindcast.monitoring.report import judge, performance_table, write
+from hindcast.package.model import REFERENCE, Feature
+from hindcast.package.reference import reference_file
 from hindcast.problem import Monitoring, Problem, load_problem
 from hindcast.settings import Settings
 

@@ -15,10 +15,8 @@ import polars as pl
 import pytest
 
 from hindcast.errors import HindcastError
-from hindcast.models.evaluation import evaluate, historic_rate
-from hindcast.models.explain import SCORE_LIMIT
-from hindcast.models.model import BASELINE, CARD, CHECKSUMS, EXPLAINER, METRICS, MODEL, REFERENCE, ServedModel
-from hindcast.models.package import (
+from hindcast.evaluation.evaluate import evaluate, historic_rate
+from hindcast.package.build import (
     Package,
     build,
     challenger_folder,
@@ -28,12 +26,14 @@ from hindcast.models.package import (
     name_version,
     training_declaration,
 )
-from hindcast.models.reference import HistoricRates, read_reference
-from hindcast.models.training import Candidates, probabilities
-from hindcast.models.training_data import TrainingData, columns, split_rows
+from hindcast.package.explain import SCORE_LIMIT
+from hindcast.package.model import BASELINE, CARD, CHECKSUMS, EXPLAINER, METRICS, MODEL, REFERENCE, ServedModel
+from hindcast.package.reference import HistoricRates, read_reference
 from hindcast.problem import Problem
 from hindcast.serving.bento import _copy_package
 from hindcast.settings import Settings
+from hindcast.training.search import Candidates, probabilities
+from hindcast.training.training_data import TrainingData, columns, split_rows
 from tests.made_up_problem import parcels_problem, trained_parcels
 
 Trained = tuple[Problem, TrainingData, Candidates]
@@ -136,7 +136,7 @@ def test_a_graph_is_the_same_byte_for_byte_in_every_process(tmp_path: Path, trai
     _, _, candidates = trained
     (tmp_path / "candidates").write_bytes(pickle.dumps(candidates))
     command = (
-        "import hashlib, pathlib, pickle, sys; from hindcast.models.package import export\n"
+        "import hashlib, pathlib, pickle, sys; from hindcast.package.build import export\n"
         "made = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())\n"
         "print([hashlib.sha256(export(fitted, made.features)).hexdigest() for fitted in made.fitted])"
     )
@@ -228,13 +228,13 @@ def test_the_code_that_makes_a_model_has_a_name_that_no_other_file_changes(tmp_p
         return str(ServedModel.load(folder).metadata["training_code"])
 
     for root in (tmp_path / "one", tmp_path / "two"):
-        for name in ("hindcast/models/training.py", "hindcast/cli.py", "dbt_project/models/a.sql"):
+        for name in ("hindcast/training/search.py", "hindcast/cli.py", "dbt_project/models/a.sql"):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_text(name)
     first = made_by(tmp_path / "one")
     (tmp_path / "two" / "hindcast" / "cli.py").write_text("another")
     assert made_by(tmp_path / "two") == first
-    for name in ("hindcast/models/training.py", "dbt_project/models/a.sql"):
+    for name in ("hindcast/training/search.py", "dbt_project/models/a.sql"):
         (tmp_path / "two" / name).write_text("another")
         shutil.rmtree(tmp_path / "home" / "two")
         assert made_by(tmp_path / "two") != first

@@ -15,12 +15,12 @@ from click.testing import CliRunner
 from hindcast.cli import cli
 from hindcast.clock import SimulatedClock
 from hindcast.errors import HindcastError
-from hindcast.models import champion, promotion
-from hindcast.models.champion import apply_verdict, current
-from hindcast.models.gate import verdict_file
-from hindcast.models.model import CHECKSUMS, FEATURES, METADATA, SAMPLE, SIGNATURE, ServedModel
-from hindcast.models.promotion import import_package, promote_by_hand
-from hindcast.models.scoring import score_period
+from hindcast.evaluation.scoring import score_period
+from hindcast.package.model import CHECKSUMS, FEATURES, METADATA, SAMPLE, SIGNATURE, ServedModel
+from hindcast.promotion import by_hand, champion
+from hindcast.promotion.by_hand import import_package, promote_by_hand
+from hindcast.promotion.champion import apply_verdict, current
+from hindcast.promotion.gate import verdict_file
 from tests.feature_world import ROOT, at
 from tests.served_rivers import SIGNATURE as RIVERS
 from tests.served_rivers import Rivers, package
@@ -32,7 +32,7 @@ NOW = at("05 10:00")
 
 @pytest.fixture(autouse=True)
 def ann(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(promotion.getpass, "getuser", lambda: "ann")
+    monkeypatch.setattr(by_hand.getpass, "getuser", lambda: "ann")
 
 
 @pytest.fixture

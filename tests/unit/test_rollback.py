@@ -8,9 +8,9 @@ from hindcast.errors import HindcastError
 from hindcast.features.definition import definition
 from hindcast.features.online import FeatureReader
 from hindcast.features.store import apply, materialise
-from hindcast.models import champion
-from hindcast.models.model import FEATURES
-from hindcast.monitoring.rollback import roll_back
+from hindcast.package.model import FEATURES
+from hindcast.promotion import champion
+from hindcast.promotion.rollback import roll_back
 from tests.feature_world import REPOSITORY, at
 from tests.served_rivers import SIGNATURE, Rivers
 from tests.tiny_model import write_package

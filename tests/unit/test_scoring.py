@@ -8,12 +8,12 @@ import polars as pl
 import pytest
 
 from hindcast.errors import HindcastError
+from hindcast.evaluation import scoring
+from hindcast.evaluation.metrics import measure
+from hindcast.evaluation.scoring import evaluate_period, score, score_period, scoring_period, write_batch
 from hindcast.lake import Lake
-from hindcast.models import scoring
-from hindcast.models.metrics import measure
-from hindcast.models.model import BASELINE, ServedModel
-from hindcast.models.reference import HistoricRates
-from hindcast.models.scoring import evaluate_period, score, score_period, scoring_period, write_batch
+from hindcast.package.model import BASELINE, ServedModel
+from hindcast.package.reference import HistoricRates
 from hindcast.settings import Settings
 from tests.made_up_problem import parcels_problem
 from tests.tiny_model import probability, write_package

@@ -16,10 +16,10 @@ from pydantic import ValidationError
 
 from hindcast.clock import SimulatedClock
 from hindcast.errors import HindcastError
-from hindcast.models import champion
-from hindcast.models.model import ServedModel
-from hindcast.serving.answering import Champion, Champions, Unavailable, answer, choose_example
+from hindcast.package.model import ServedModel
+from hindcast.promotion import champion
 from hindcast.serving.bento import _sources, locked
+from hindcast.serving.predict import Champion, Champions, Unavailable, answer, choose_example
 from hindcast.serving.request_form import Fault, batch_form, explain, request_form
 from hindcast.serving.request_log import RequestLog
 from hindcast.serving.server import serve_forever
@@ -396,9 +396,9 @@ def test_a_batch_keeps_the_rows_that_are_right() -> None:
 
 def test_the_service_carries_no_pipeline(settings: Settings) -> None:
     names = set(_sources(settings))
-    assert {"service.py", "hindcast/serving/answering.py", "hindcast/features/online.py"} <= names
+    assert {"service.py", "hindcast/serving/predict.py", "hindcast/features/online.py"} <= names
     assert {"hindcast/__init__.py", "hindcast/serving/__init__.py", "problems/flight_delay.yaml"} <= names
-    assert not {"hindcast/models/training.py", "hindcast/cli.py", "hindcast/features/store.py"} & names
+    assert not {"hindcast/training/search.py", "hindcast/cli.py", "hindcast/features/store.py"} & names
     assert not any(name.startswith("hindcast/monitoring/") for name in names)
 
 

@@ -12,9 +12,9 @@ import pytest
 
 from hindcast.clock import SimulatedClock
 from hindcast.errors import HindcastError
-from hindcast.models import champion
-from hindcast.models.model import ServedModel
-from hindcast.serving.answering import Champion, Reader, answer
+from hindcast.package.model import ServedModel
+from hindcast.promotion import champion
+from hindcast.serving.predict import Champion, Reader, answer
 from hindcast.serving.request_log import RequestLog
 from hindcast.serving.shadow import Shadow
 from hindcast.settings import Settings

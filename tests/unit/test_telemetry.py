@@ -11,7 +11,7 @@ from tests.tiny_model import write_package
 
 def test_loading_a_package_leaves_no_device_id(tmp_path: Path) -> None:
     package = write_package(tmp_path / "models", "v1")
-    imports = "from pathlib import Path; from hindcast.models.model import ServedModel"
+    imports = "from pathlib import Path; from hindcast.package.model import ServedModel"
     code = f"{imports}; ServedModel.load(Path({str(package)!r}))"
     kept = {name: value for name, value in os.environ.items() if name not in {"CI", "ORT_DISABLE_TELEMETRY"}}
     home = tmp_path / "home"

@@ -8,8 +8,9 @@ import polars as pl
 import pytest
 
 from hindcast.errors import HindcastError
-from hindcast.models.model import Feature
-from hindcast.models.training import (
+from hindcast.package.model import Feature
+from hindcast.problem import Candidate
+from hindcast.training.search import (
     Candidates,
     draw_parameters,
     fit,
@@ -19,8 +20,7 @@ from hindcast.models.training import (
     time_folds,
     train,
 )
-from hindcast.models.training_data import find_features, split_rows
-from hindcast.problem import Candidate
+from hindcast.training.training_data import find_features, split_rows
 from tests.made_up_problem import FEATURES, parcels_data, parcels_problem
 
 

@@ -9,9 +9,9 @@ from pandera.errors import SchemaErrors
 
 from hindcast.errors import HindcastError
 from hindcast.lake import Lake
-from hindcast.models.training_set import build, content_hash, read, training_schema
 from hindcast.problem import Problem
 from hindcast.settings import Settings
+from hindcast.training.training_set import build, content_hash, read, training_schema
 from tests.feature_world import make_world, register, river_problem, shared_world
 
 FEATURES = ["level", "state", "boats", "share", "dry", "phase"]

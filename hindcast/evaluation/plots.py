@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hindcast.models.evaluation import Evaluation
-from hindcast.models.metrics import Labels, Probabilities, log_loss
-from hindcast.models.model import Feature, Matrix
-from hindcast.models.training import Candidates, probabilities
+from hindcast.evaluation.evaluate import Evaluation
+from hindcast.evaluation.metrics import Labels, Probabilities, log_loss
+from hindcast.package.model import Feature, Matrix
+from hindcast.training.search import Candidates, probabilities
 
 _IMPORTANCE_ROWS = 2000
 _SHOWN_FEATURES = 20

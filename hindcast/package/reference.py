@@ -12,8 +12,8 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from hindcast.errors import HindcastError
-from hindcast.models.metrics import Probabilities
-from hindcast.models.model import BASELINE, REFERENCE, Feature, ServedModel
+from hindcast.evaluation.metrics import Probabilities
+from hindcast.package.model import BASELINE, REFERENCE, Feature, ServedModel
 from hindcast.problem import Problem
 
 _SHRINK = 20  # rows by which a group's historic rate leans towards the overall one

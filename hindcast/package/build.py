@@ -20,12 +20,11 @@ import numpy as np
 import polars as pl
 
 from hindcast.errors import HindcastError
+from hindcast.evaluation.evaluate import WINDOWS, shown_metrics, shown_slices
 from hindcast.files import write_atomically
 from hindcast.fingerprint import fingerprint
-from hindcast.models.evaluation import WINDOWS, shown_metrics, shown_slices
-from hindcast.models.explain import SCORE_LIMIT, Explainer, LinearExplainer, TreeExplainer, to_bytes
-from hindcast.models.gate import PARITY_LIMIT
-from hindcast.models.model import (
+from hindcast.package.explain import SCORE_LIMIT, Explainer, LinearExplainer, TreeExplainer, to_bytes
+from hindcast.package.model import (
     BASELINE,
     CARD,
     CHECKSUMS,
@@ -44,11 +43,12 @@ from hindcast.models.model import (
     Signature,
     read_package,
 )
-from hindcast.models.reference import HistoricRates, reference_file
-from hindcast.models.training import Candidates, Fitted, probabilities, spread
-from hindcast.models.training_data import TrainingData, columns, split_rows
+from hindcast.package.reference import HistoricRates, reference_file
 from hindcast.problem import Problem
+from hindcast.promotion.gate import PARITY_LIMIT
 from hindcast.settings import Settings
+from hindcast.training.search import Candidates, Fitted, probabilities, spread
+from hindcast.training.training_data import TrainingData, columns, split_rows
 
 _SAMPLE_ROWS = 20
 _EXPLAINED_ROWS = 1000

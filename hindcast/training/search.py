@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hindcast.errors import HindcastError
-from hindcast.models.metrics import DIGITS, metric_named
-from hindcast.models.model import Feature, Matrix
-from hindcast.models.training_data import Rows, TrainingData, find_features, split_rows
-from hindcast.models.training_set import content_hash
+from hindcast.evaluation.metrics import DIGITS, metric_named
+from hindcast.package.model import Feature, Matrix
 from hindcast.problem import Candidate, Problem, SearchRange
+from hindcast.training.training_data import Rows, TrainingData, find_features, split_rows
+from hindcast.training.training_set import content_hash
 
 _ABSENT = 1e30  # stands for a missing number inside the graph; no feature comes near it
 

@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from hindcast.checks import Check, rows
-from hindcast.models.metrics import DIGITS, roc_auc
+from hindcast.evaluation.metrics import DIGITS, roc_auc
 from hindcast.problem import Problem
 
 _BINS = 50

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from hindcast.errors import HindcastError
 from hindcast.lake import Lake
-from hindcast.models import training_set
-from hindcast.models.model import Feature, Matrix, encode
+from hindcast.package.model import Feature, Matrix, encode
 from hindcast.problem import Problem
+from hindcast.training import training_set
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ import polars as pl
 from hindcast.errors import HindcastError
 from hindcast.features.asof import name, table_name
 from hindcast.lake import Lake
-from hindcast.models.leak_variants import RANDOM_SPLIT, READ_LATE, SERVED, Recipe, Variant, sql_of
-from hindcast.models.training_data import find_features
-from hindcast.models.training_set import SPLIT
+from hindcast.leaks.variants import RANDOM_SPLIT, READ_LATE, SERVED, Recipe, Variant, sql_of
 from hindcast.problem import Candidate, Problem
 from hindcast.settings import Settings
+from hindcast.training.training_data import find_features
+from hindcast.training.training_set import SPLIT
 
 # Feast takes seconds to import: only the functions that need it do.
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hindcast.models.leakage import (
+from hindcast.evaluation.leak_checks import (
     check_features,
     check_known_at,
     check_models,

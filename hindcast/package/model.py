@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hindcast.errors import HindcastError
-from hindcast.models.explain import Explainer, Explanation, from_bytes
+from hindcast.package.explain import Explainer, Explanation, from_bytes
 
 Matrix = NDArray[np.float32]
 Column = Sequence[Any] | NDArray[Any]

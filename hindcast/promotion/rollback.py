@@ -1,4 +1,4 @@
-"""Back to the champion before, once it is shown to answer as it did. Which one that is: `hindcast.models.champion`."""
+"""Rolls back to the champion before, once it is shown to answer as it did. Which one that is: `champion`."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,9 +6,9 @@ from datetime import datetime
 from hindcast.errors import HindcastError
 from hindcast.features.store import fill_for
 from hindcast.lake import Lake
-from hindcast.models import champion
-from hindcast.models.model import ServedModel
 from hindcast.monitoring.parity import SKEWED, measure_model
+from hindcast.package.model import ServedModel
+from hindcast.promotion import champion
 from hindcast.settings import Settings
 
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from hindcast.clock import clock_of
 from hindcast.errors import HindcastError
+from hindcast.evaluation.scoring import evaluate_period
 from hindcast.lake import Lake
-from hindcast.models.champion import champion_folder
-from hindcast.models.model import ServedModel
-from hindcast.models.scoring import evaluate_period
+from hindcast.package.model import ServedModel
 from hindcast.problem import Problem
+from hindcast.promotion.champion import champion_folder
 from hindcast.settings import Settings
 
 
@@ -43,11 +43,11 @@ def evaluate_model(
     if last_day < first_day:
         raise HindcastError(f"The period ends ({last_day:%Y-%m-%d}) before it begins ({first_day:%Y-%m-%d}).")
     model = ServedModel.load(settings.models / version if version else champion_folder(settings))
-    there = home_that_knows(settings, problem, last_day)
+    there = future_home(settings, problem, last_day)
     return evaluate_period(there, problem, Lake(there), model, first_day, last_day + timedelta(days=1))
 
 
-def home_that_knows(settings: Settings, problem: Problem, last_day: datetime) -> Settings:
+def future_home(settings: Settings, problem: Problem, last_day: datetime) -> Settings:
     """This home, where its clock stands past the labels of a period; else the one beside it, brought on to there.
 
     Args:
@@ -72,7 +72,7 @@ def home_that_knows(settings: Settings, problem: Problem, last_day: datetime) ->
 
 def _bring_on(settings: Settings, until: datetime) -> Settings:
     """A home in which the data has been brought on to an instant; what is there already isn't made again."""
-    ahead = replace(settings, home=settings.hindsight)
+    ahead = replace(settings, home=settings.future_home)
     print(
         f"That lies ahead of the clock: bringing the data on to {until:%Y-%m-%d %H:%M} UTC in {ahead.home}.",
         file=sys.stderr,

@@ -8,7 +8,7 @@ from hindcast.errors import HindcastError
 from hindcast.lake import Lake
 from hindcast.problem import load_problem
 from hindcast.settings import Settings
-from hindcast.tables.control import (
+from hindcast.tables.windows import (
     complete_until,
     create_tables,
     first_known,

@@ -11,14 +11,14 @@ import numpy as np
 import polars as pl
 
 from hindcast.errors import HindcastError
+from hindcast.evaluation.metrics import DIGITS, confusion, measure, roc_auc
 from hindcast.lake import Lake
-from hindcast.models.metrics import DIGITS, confusion, measure, roc_auc
-from hindcast.models.model import FEATURES, ServedModel
-from hindcast.models.reference import HistoricRates
-from hindcast.models.training_data import columns
+from hindcast.package.model import FEATURES, ServedModel
+from hindcast.package.reference import HistoricRates
 from hindcast.problem import Problem
 from hindcast.settings import Settings
 from hindcast.tables.labels import entities_as_known
+from hindcast.training.training_data import columns
 
 TABLE = "predictions.batch"
 

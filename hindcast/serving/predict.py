@@ -16,9 +16,9 @@ from typing import Any, Protocol
 
 from hindcast.clock import Clock, WallClock
 from hindcast.errors import HindcastError
-from hindcast.models.champion import current
-from hindcast.models.explain import SCORE_LIMIT, Explanation
-from hindcast.models.model import CARD, METRICS, ServedModel
+from hindcast.package.explain import SCORE_LIMIT, Explanation
+from hindcast.package.model import CARD, METRICS, ServedModel
+from hindcast.promotion.champion import current
 from hindcast.serving.request_log import RequestLog
 from hindcast.settings import Settings
 

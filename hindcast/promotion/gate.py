@@ -18,16 +18,16 @@ import polars as pl
 from numpy.typing import NDArray
 
 from hindcast.errors import HindcastError
+from hindcast.evaluation.leak_checks import Check, check_models, check_training_set
+from hindcast.evaluation.metrics import DIGITS, Labels, Probabilities, metric_named
+from hindcast.evaluation.scoring import own_features, score
 from hindcast.files import write_atomically
 from hindcast.lake import Lake
-from hindcast.models.champion import current
-from hindcast.models.leakage import Check, check_models, check_training_set
-from hindcast.models.metrics import DIGITS, Labels, Probabilities, metric_named
-from hindcast.models.model import FEATURES, METRICS, ServedModel
-from hindcast.models.scoring import own_features, score
-from hindcast.models.training_data import TrainingData
+from hindcast.package.model import FEATURES, METRICS, ServedModel
 from hindcast.problem import Problem
+from hindcast.promotion.champion import current
 from hindcast.settings import Settings
+from hindcast.training.training_data import TrainingData
 
 PARITY_LIMIT = 1e-5
 """Largest difference between the exported graph and scikit-learn, and between a package and its stored rows."""

@@ -16,21 +16,21 @@ import polars as pl
 from numpy.typing import NDArray
 
 from hindcast.errors import HindcastError
+from hindcast.evaluation.future_home import future_home
+from hindcast.evaluation.leak_checks import Check, check_features, check_known_at, check_null_patterns
+from hindcast.evaluation.metrics import DIGITS, Labels, Probabilities, measure
 from hindcast.lake import Lake
-from hindcast.models.champion import champion_folder, current
-from hindcast.models.gate import RESAMPLES
-from hindcast.models.hindsight import home_that_knows
-from hindcast.models.leak_data import LeakData, Model, Trial, Windows, read_leak_data
-from hindcast.models.leak_variants import load_variants
-from hindcast.models.leakage import Check, check_features, check_known_at, check_null_patterns
-from hindcast.models.metrics import DIGITS, Labels, Probabilities, measure
-from hindcast.models.model import METADATA, encode, read_package
-from hindcast.models.training import fit, probabilities, spread
-from hindcast.models.training_data import columns, find_features
-from hindcast.models.training_set import SPLIT
+from hindcast.leaks.rows import LeakData, Model, Trial, Windows, read_leak_data
+from hindcast.leaks.variants import load_variants
+from hindcast.package.model import METADATA, encode, read_package
 from hindcast.problem import Candidate, Problem
+from hindcast.promotion.champion import champion_folder, current
+from hindcast.promotion.gate import RESAMPLES
 from hindcast.settings import Settings
-from hindcast.tables.control import read_instants, windows_as_of
+from hindcast.tables.windows import read_instants, windows_as_of
+from hindcast.training.search import fit, probabilities, spread
+from hindcast.training.training_data import columns, find_features
+from hindcast.training.training_set import SPLIT
 
 Rows = NDArray[np.int64]
 
@@ -147,7 +147,7 @@ def measure_leaks(
                 f"Training ends at {windows['train'][1]:%Y-%m-%d}: test on a later period whose last day isn't before "
                 f"its first, not on {period[0]:%Y-%m-%d} to {period[1]:%Y-%m-%d}."
             )
-        settings = home_that_knows(settings, problem, period[1])
+        settings = future_home(settings, problem, period[1])
     tell("reading every feature as known then")
     data = read_leak_data(settings, problem, Lake(settings), windows, model, variants)
     if unknown := sorted(set(only) - set(data.names)):

@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from hindcast.errors import HindcastError
-from hindcast.models.metrics import (
+from hindcast.evaluation.metrics import (
     DIGITS,
     Labels,
     Probabilities,
@@ -22,10 +22,10 @@ from hindcast.models.metrics import (
     measure,
     metric_named,
 )
-from hindcast.models.reference import HistoricRates
-from hindcast.models.training import Candidates, Fitted, probabilities
-from hindcast.models.training_data import Rows, split_rows
+from hindcast.package.reference import HistoricRates
 from hindcast.problem import Problem
+from hindcast.training.search import Candidates, Fitted, probabilities
+from hindcast.training.training_data import Rows, split_rows
 
 WINDOWS = ("validation", "test")
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from hindcast.evaluation.plots import as_page, draw
 from hindcast.files import write_atomically
-from hindcast.models.leak_meter import LeakReport, Outcome
-from hindcast.models.leak_variants import RANDOM_SPLIT, READ_LATE
-from hindcast.models.plots import as_page, draw
+from hindcast.leaks.measure import LeakReport, Outcome
+from hindcast.leaks.variants import RANDOM_SPLIT, READ_LATE
 
 _ALARMS = {
     "single_feature_roc_auc": "single feature",

@@ -12,8 +12,8 @@ import pytest
 from hindcast.errors import HindcastError
 from hindcast.lake import Lake
 from hindcast.problem import Entity, Problem, load_problem
-from hindcast.serving.replay import Replay, replay_requests
 from hindcast.serving.request_log import RequestLog
+from hindcast.serving.request_replay import Replay, replay_requests
 from hindcast.settings import Settings
 from tests.unit.test_request_log import record
 

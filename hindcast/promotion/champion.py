@@ -12,7 +12,7 @@ from typing import Any
 
 from hindcast.errors import HindcastError
 from hindcast.files import exclusive, write_atomically
-from hindcast.models.model import read_package
+from hindcast.package.model import read_package
 from hindcast.settings import Settings
 
 Prepare = Callable[[Path], Any]

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from hindcast.errors import HindcastError
 from hindcast.lake import Lake
-from hindcast.models import champion
-from hindcast.models.gate import PARITY_LIMIT, keep_decision, verdict_file
-from hindcast.models.model import CHECKSUMS, FEATURES, ORIGIN, ServedModel, read_package
-from hindcast.models.package import write
+from hindcast.package.build import write
+from hindcast.package.model import CHECKSUMS, FEATURES, ORIGIN, ServedModel, read_package
 from hindcast.problem import Problem
+from hindcast.promotion import champion
+from hindcast.promotion.gate import PARITY_LIMIT, keep_decision, verdict_file
 from hindcast.settings import Settings
 
 

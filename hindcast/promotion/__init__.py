@@ -1,0 +1,1 @@
+"""Which package is in use: the gate, the champion, decisions by hand, and the way back."""

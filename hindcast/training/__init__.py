@@ -1,0 +1,1 @@
+"""From split entities to fitted candidates: the training set, the search, the refit."""
