@@ -3,6 +3,7 @@
 from dagster import AssetCheckResult, AssetCheckSpec, DataVersion, MaterializeResult, MetadataValue, asset
 
 from assets.resources import HindcastResource
+from hindcast.artefacts import write_json
 from hindcast.files import write_atomically
 from hindcast.fingerprint import fingerprint
 from hindcast.training.training_data import read_training_data
@@ -21,15 +22,15 @@ def evaluation(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore
     """Metrics of every candidate on validation and test, per slice, and beside two baselines; the best is chosen."""
     from hindcast.evaluation.evaluate import evaluate, shown_metrics, shown_slices
     from hindcast.evaluation.leak_checks import check_models
-    from hindcast.evaluation.plots import as_markdown, as_page, evaluation_plots, importances_of
+    from hindcast.evaluation.plots import evaluation_plots, importances_of
+    from hindcast.pages import as_markdown, as_page
     from hindcast.training.search import Candidates
 
     settings, problem = hindcast.settings, hindcast.problem
     found = Candidates.load(settings.candidates_file)
     data = read_training_data(hindcast.lake, problem, found.snapshot, found.training_hash)
     result = evaluate(problem, data.frame, found)
-    report = result.to_json()
-    write_atomically(settings.reports / "evaluation.json", report)
+    report = write_json(settings.reports / "evaluation.json", result.report)
     pictures = evaluation_plots(result, importances_of(result, found, problem.budget.seed), problem.metrics.primary)
     tables = {
         "Candidates": shown_metrics(result.report["candidates"]),

@@ -38,7 +38,7 @@ def feature_views(hindcast: HindcastResource) -> MaterializeResult:  # type: ign
 @asset(deps=[feature_views], kinds={"feast"})
 def online_store(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
     """Per key of each feature view the newest row known by now, for the service to read; by every definition in use."""
-    from hindcast.features.store import materialise
+    from hindcast.features.materialise import materialise
 
     now = hindcast.clock.now()
     keys = materialise(hindcast.settings, None, now)

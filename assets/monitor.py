@@ -62,9 +62,9 @@ def labeled_requests(hindcast: HindcastResource) -> MaterializeResult:  # type: 
     kinds={"feast", "duckdb"},
 )
 def serving_parity(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
-    from hindcast.evaluation.plots import as_markdown
     from hindcast.monitoring.parity import SKEWED, UNPROVEN, measure, write
     from hindcast.monitoring.parity_page import page, pictures, tables
+    from hindcast.pages import as_markdown
 
     reports = hindcast.settings.reports
     parity = measure(hindcast.settings, hindcast.problem, hindcast.lake, hindcast.clock.now())

@@ -3,7 +3,6 @@
 Packaging is `hindcast.package.build`'s work, judging `hindcast.promotion.gate`'s.
 """
 
-import json
 from dataclasses import replace
 
 from dagster import (
@@ -17,6 +16,7 @@ from dagster import (
 )
 
 from assets.resources import HindcastResource
+from hindcast.artefacts import require_json
 from hindcast.checks import Check
 from hindcast.training.training_data import read_training_data
 
@@ -31,7 +31,7 @@ def model_package(hindcast: HindcastResource) -> MaterializeResult:  # type: ign
     settings, problem = hindcast.settings, hindcast.problem
     candidates = Candidates.load(settings.candidates_file)
     data = read_training_data(hindcast.lake, problem, candidates.snapshot, candidates.training_hash)
-    report = json.loads((settings.reports / "evaluation.json").read_text())
+    report = require_json(settings.reports / "evaluation.json")
     columns, defined = request_columns(settings, problem.feature_service), definition(settings, problem.feature_service)
     registry = settings.feast_registry.read_bytes()
     built = build(settings, problem, data, candidates, report, *columns, defined, registry, hindcast.lake.identity())
@@ -54,13 +54,14 @@ def model_package(hindcast: HindcastResource) -> MaterializeResult:  # type: ign
 def verdict(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
     """Whether the package may be used: each check with its value and limit, kept as a file."""
     from hindcast.package.build import challenger_folder
-    from hindcast.promotion.gate import ALREADY, evaluate_gate, shown_checks
+    from hindcast.promotion.gate import evaluate_gate, shown_checks
+    from hindcast.promotion.verdict import ALREADY
     from hindcast.training.search import Candidates
 
     settings, problem = hindcast.settings, hindcast.problem
     candidates = Candidates.load(settings.candidates_file)
     data = read_training_data(hindcast.lake, problem, candidates.snapshot, candidates.training_hash)
-    report = json.loads((settings.reports / "evaluation.json").read_text())
+    report = require_json(settings.reports / "evaluation.json")
     said = evaluate_gate(settings, problem, data, report, challenger_folder(settings), hindcast.clock.now())
     accepted = said.promoted or said.verdict == ALREADY
     return MaterializeResult(
@@ -78,14 +79,14 @@ def verdict(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[ty
                 check_name="gate",
                 passed=accepted,
                 severity=AssetCheckSeverity.WARN,
-                description=" ".join(_told(problem.name, check) for check in said.checks if not check.holds)
+                description=" ".join(_describe(problem.name, check) for check in said.checks if not check.holds)
                 or "all hold",
             )
         ],
     )
 
 
-def _told(problem: str, check: Check) -> str:
+def _describe(problem: str, check: Check) -> str:
     """A check of the gate in words; where it doesn't say which key of the problem file holds its limit, by its name."""
     keys = {"gain_over_baseline_at_least": "baseline.min_gain", "not_worse_than_champion": "metrics.tolerance"}
     for end, bound in (("_at_least", "min"), ("_at_most", "max")):
@@ -99,7 +100,7 @@ def _told(problem: str, check: Check) -> str:
 @asset(deps=["verdict"])
 def champion(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
     """The package in use: the challenger if the gate promoted it, else the one before."""
-    from hindcast.features.store import fill_for
+    from hindcast.features.materialise import fill_for
     from hindcast.package.build import challenger_folder
     from hindcast.promotion.champion import apply_verdict, champion_folder
 

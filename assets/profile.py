@@ -3,7 +3,7 @@
 Measuring is `hindcast.tables.profile`'s work, drawing `hindcast.tables.profile_page`'s.
 """
 
-from dagster import AssetKey, DataVersion, MaterializeResult, MetadataValue, TableRecord, asset
+from dagster import AssetKey, DataVersion, MaterializeResult, MetadataValue, asset
 
 from assets.resources import HindcastResource
 from hindcast.files import write_atomically
@@ -21,28 +21,23 @@ _TABLES.append(_PROBLEM.labeled_table)
 @asset(
     key=["profile", "columns"],
     deps=[AssetKey(table.split(".")) for table in _TABLES],
-    kinds={"duckdb", "matplotlib"},
+    kinds={"duckdb", "skrub"},
 )
 def profile_columns(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
     """One row per column of each raw table and of the labeled table: what a reader should see before trusting them."""
-    from hindcast.tables.profile_page import as_markdown, cells, page, pictures
+    from hindcast.pages import as_markdown
+    from hindcast.tables.profile_page import TARGET, figures, page, target_picture
 
     profile = measure(hindcast.lake, hindcast.problem, _TABLES)
-    version = keep(hindcast.lake, profile)
-    drawn = pictures(profile)
     file = hindcast.settings.reports / "profile.html"
     title = f"What is in the data of {hindcast.problem.name}"
-    write_atomically(file, page(profile, drawn, title, hindcast.problem.question, hindcast.clock.now()))
-    tables = {
-        f"columns of {table.schema}.{table.name}": MetadataValue.table([TableRecord(cells(c)) for c in table.columns])
-        for table in profile.tables
-    }
+    write_atomically(file, page(profile, title, hindcast.problem.question, hindcast.clock.now()))
     return MaterializeResult(
         metadata={
             "page": MetadataValue.path(str(file)),
-            "rows": {f"{table.schema}.{table.name}": table.rows for table in profile.tables},
-            **{name: MetadataValue.md(as_markdown(picture, name)) for name, picture in drawn.items()},
-            **tables,
+            "rows": {table: profile.rows(table) for table in profile.samples},
+            TARGET: MetadataValue.md(as_markdown({TARGET: target_picture(profile)})[TARGET]),
+            **{f"columns of {table}": MetadataValue.md(figures(profile, table)) for table in profile.samples},
         },
-        data_version=DataVersion(version),
+        data_version=DataVersion(keep(hindcast.lake, profile)),
     )

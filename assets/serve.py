@@ -26,7 +26,7 @@ def bento(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type
 @asset(deps=["bento", "online_store", _LABELED], kinds={"bentoml"})
 def served_requests(context: AssetExecutionContext, hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
     """Every entity whose moment came since the champion was made, asked over HTTP as of that moment."""
-    from hindcast.features.store import materialise  # Feast takes seconds to import
+    from hindcast.features.materialise import materialise  # Feast takes seconds to import
 
     settings, problem, clock = hindcast.settings, hindcast.problem, hindcast.problem.clock
     if clock is None:  # requests come from outside, whenever they come

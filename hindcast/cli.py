@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import click
 
+from hindcast.artefacts import to_json
 from hindcast.errors import HindcastError
 from hindcast.home import prepare
 from hindcast.lake import Lake
@@ -107,13 +108,13 @@ def rollback(as_json: bool) -> None:
     settings, problem, lake = _start()
     done = roll_back(settings, lake, clock_of(settings, problem).now())
     if as_json:
-        click.echo(json.dumps(asdict(done), indent=2))
+        click.echo(to_json(asdict(done)), nl=False)
         return
     click.echo(f"{done.version} is the champion again; {done.rolled_back} was left.")
     click.echo(f"Made as of {done.as_of} from lake snapshot {done.snapshot}, with the code {done.code_version}.")
     if done.replayed:
-        told = f"the largest difference is {done.max_difference:.1g}"
-        click.echo(f"{done.replayed:,} of its {done.logged:,} logged requests were answered once more: {told}.")
+        difference = f"the largest difference is {done.max_difference:.1g}"
+        click.echo(f"{done.replayed:,} of its {done.logged:,} logged requests were answered once more: {difference}.")
     else:
         click.echo(f"None of its {done.logged:,} logged requests could be answered once more.")
     if done.refilled:
@@ -132,7 +133,7 @@ def promote(version: str, because: str, as_json: bool) -> None:
     settings, problem, _ = _start()
     done = promote_by_hand(settings, problem, version, because, clock_of(settings, problem).now())
     if as_json:
-        click.echo(json.dumps(asdict(done), indent=2))
+        click.echo(to_json(asdict(done)), nl=False)
         return
     click.echo(f"{done.version} is the champion; before it: {done.previous or 'none'}.")
     click.echo(f"Recorded: {done.by} decided at {done.at}, because: {done.because}")
@@ -152,7 +153,7 @@ def import_(folder: Path, as_json: bool) -> None:
     settings, problem, _ = _start()
     done = import_package(settings, problem, folder, clock_of(settings, problem).now())
     if as_json:
-        click.echo(json.dumps(asdict(done), indent=2))
+        click.echo(to_json(asdict(done)), nl=False)
         return
     click.echo(f"{done.version} was brought in from {done.origin}.")
     click.echo(
@@ -167,7 +168,7 @@ def import_(folder: Path, as_json: bool) -> None:
 def shadow(version: str | None, off: bool, as_json: bool) -> None:
     """Have the model VERSION be asked beside the champion; without one, compare the two so far."""
     from hindcast.clock import clock_of
-    from hindcast.features.store import fill_for
+    from hindcast.features.materialise import fill_for
     from hindcast.monitoring.shadowing import compare, render
     from hindcast.promotion.champion import set_shadow
 
@@ -263,7 +264,7 @@ def leaks(starts: datetime | None, ends: datetime | None, rows: int, only: tuple
     report = measure_leaks(settings, problem, period, rows, only, lambda line: click.echo(f"  ▸ {line}", err=True))
     page = write(report, settings.reports)
     if as_json:
-        click.echo(report.to_json(), nl=False)
+        click.echo(to_json(asdict(report)), nl=False)
     else:
         render(report)
         click.echo(f"Open {page}")

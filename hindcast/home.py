@@ -1,8 +1,8 @@
 """Makes a home ready: its folders, its instance of Dagster's settings, and the environment that child tools read."""
 
-import json
 import os
 
+from hindcast.artefacts import read_json, write_json
 from hindcast.errors import HindcastError
 from hindcast.files import write_atomically
 from hindcast.lake import Lake
@@ -42,11 +42,11 @@ def prepare(settings: Settings) -> None:
 
 def _claim(settings: Settings) -> None:
     """Has the home remember its problem. One that holds no tables yet may still be another's."""
-    of = json.loads(settings.home_file.read_text())["problem"] if settings.home_file.exists() else None
+    of = (read_json(settings.home_file) or {}).get("problem")
     if of == settings.problem:
         return
     if of is not None and settings.lake_catalogue.exists():
         raise HindcastError(
             f"The home {settings.home} is that of {of}: for {settings.problem}, set HINDCAST_HOME to another folder."
         )
-    write_atomically(settings.home_file, json.dumps({"problem": settings.problem}) + "\n")
+    write_json(settings.home_file, {"problem": settings.problem})

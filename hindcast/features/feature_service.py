@@ -13,7 +13,8 @@ from google.protobuf.message import DecodeError
 from pydantic import ValidationError
 
 from hindcast.errors import HindcastError
-from hindcast.features.online_store import NewestOnlineStore, NewestSqliteOnlineStore
+from hindcast.features.online_store import NewestOnlineStore
+from hindcast.features.sqlite_online_store import NewestSqliteOnlineStore
 from hindcast.settings import Settings
 
 
@@ -93,7 +94,7 @@ def open_online_store(config: RepoConfig) -> NewestOnlineStore:
     if not isinstance(store, NewestOnlineStore):
         raise HindcastError(
             f"An online store of type {config.online_store.type} lets older rows overwrite newer: let it be "
-            "hindcast.features.online_store.NewestSqliteOnlineStore or "
+            "hindcast.features.sqlite_online_store.NewestSqliteOnlineStore or "
             "hindcast.features.redis_online_store.NewestRedisOnlineStore in feature_store.yaml."
         )
     return store

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from feast import FeatureView, ValueType
 from feast.data_source import DataSource
@@ -13,6 +14,10 @@ from feast.saved_dataset import SavedDatasetStorage
 
 from hindcast.errors import HindcastError
 from hindcast.features.asof import FeatureTable, table_name
+from hindcast.settings import Settings
+
+if TYPE_CHECKING:
+    from hindcast.lake import Lake
 
 _VALUE_TYPES = {
     "BOOLEAN": ValueType.BOOL,
@@ -116,8 +121,6 @@ class LakeSource(DataSource):
                 raise HindcastError(f"Source {self.name}: {self.table} has no column {column} of type TIMESTAMP.")
 
     def get_table_column_names_and_types(self, config: RepoConfig) -> Iterable[tuple[str, str]]:
-        from hindcast.features.offline_store import lake_of  # not at the top: the service needs sources, and no lake
-
         with lake_of(config).reading(config.offline_store.snapshot) as connection:
             schema, table = self.table.split(".")
             columns = connection.execute(
@@ -155,6 +158,14 @@ class SavedDatasetLakeStorage(SavedDatasetStorage):
 
     def to_data_source(self) -> LakeSource:
         return LakeSource(name=self.table, table=self.table)
+
+
+def lake_of(config: RepoConfig) -> "Lake":
+    """The lake that a Feast configuration names."""
+    from hindcast.lake import Lake  # the service needs sources, and no lake
+
+    store, settings = config.offline_store, Settings.from_environment()
+    return Lake(Settings(settings.root, Path(store.home), settings.problem), store.memory_limit)
 
 
 def feature_table(view: FeatureView, features: Sequence[str]) -> FeatureTable:

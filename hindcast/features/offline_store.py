@@ -5,7 +5,6 @@ Named in `feature_store.yaml`. The SQL is in `asof`, a retrieval's steps are in 
 
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 from typing import Literal
 
 import pandas as pd
@@ -22,7 +21,7 @@ from pydantic import Field
 
 from hindcast.errors import HindcastError
 from hindcast.features.asof import FeatureTable, all_rows, latest_rows, name, table_name
-from hindcast.features.lake_source import LakeSource, SavedDatasetLakeStorage
+from hindcast.features.lake_source import LakeSource, SavedDatasetLakeStorage, lake_of
 from hindcast.features.retrieval import EntityRows, Retrieval, every_key, span, to_arrow
 from hindcast.lake import Lake
 from hindcast.settings import Settings
@@ -176,13 +175,6 @@ class LakeOfflineStore(OfflineStore):
         """All rows known from start_date to end_date, both included."""
         table = _table(data_source, join_key_columns, feature_name_columns, timestamp_field, created_timestamp_column)
         return _query(config, all_rows(table, start_date, end_date), keyless=not join_key_columns)
-
-
-def lake_of(config: RepoConfig) -> Lake:
-    """The lake that a Feast configuration names."""
-    store = config.offline_store
-    settings = Settings.from_environment()
-    return Lake(Settings(settings.root, Path(store.home), settings.problem), store.memory_limit)
 
 
 def _table(

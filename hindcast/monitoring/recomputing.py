@@ -5,7 +5,7 @@ What follows from a difference is decided in `parity`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import chain
 from typing import Any
 
@@ -15,7 +15,7 @@ import pyarrow as pa
 from feast.types import from_feast_to_pyarrow_type
 
 from hindcast.errors import HindcastError
-from hindcast.features.asof import FeatureTable, instant, name, table_name
+from hindcast.features.asof import FeatureTable, instant
 from hindcast.features.definition import definition
 from hindcast.features.feature_service import find_service, open_store, service_features, service_views
 from hindcast.features.lake_source import feature_table
@@ -25,6 +25,7 @@ from hindcast.monitoring.logged import Kind, read_logged
 from hindcast.monitoring.periods import REQUESTS
 from hindcast.package.model import FEATURES, ServedModel
 from hindcast.settings import Settings
+from hindcast.sql import identifier, table_identifier, without_zone
 
 _KNOWN_BY = "known_by"
 # Of a home of before, until its log is compacted again, the table lacks what the last two columns say.
@@ -216,11 +217,11 @@ def _show(
         longest = None if None in ages else max(filter(None, ages))
         stamp = next(each.timestamp for each in tables if each.table == table)
         # What is too old for every request needn't be read.
-        useful = f" WHERE {name(stamp)} >= {instant(oldest - longest)}" if longest else ""
-        connection.execute(f"CREATE SCHEMA IF NOT EXISTS memory.{name(table.split('.')[0])}")
+        useful = f" WHERE {identifier(stamp)} >= {instant(oldest - longest)}" if longest else ""
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS memory.{identifier(table.split('.')[0])}")
         connection.execute(
-            f"CREATE OR REPLACE VIEW memory.{table_name(table)} AS "
-            f"FROM lake.{table_name(table)} AT (VERSION => {snapshot}){useful}"
+            f"CREATE OR REPLACE VIEW memory.{table_identifier(table)} AS "
+            f"FROM lake.{table_identifier(table)} AT (VERSION => {snapshot}){useful}"
         )
 
 
@@ -232,7 +233,7 @@ def _kind(dtype: Any) -> Kind:
 
 
 def _bounds(since: datetime, until: datetime) -> dict[str, Any]:
-    return {"since": since.astimezone(UTC).replace(tzinfo=None), "until": until.astimezone(UTC).replace(tzinfo=None)}
+    return {"since": without_zone(since), "until": without_zone(until)}
 
 
 def _naive(instants: pl.Series) -> pl.Series:

@@ -13,6 +13,7 @@ from hindcast.lake import Lake
 from hindcast.monitoring.periods import REQUESTS
 from hindcast.problem import Problem
 from hindcast.serving.request_log import SHADOW
+from hindcast.sql import identifier
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def compare(problem: Problem, lake: Lake) -> list[Shadowing]:
     """Every pair of models that answered the same requests, as far as their logs are in the lake."""
     if not (lake.exists(SHADOW) and lake.exists(REQUESTS)):
         return []
-    key, label = f'"{problem.entity.key}"', f'"{problem.label.column}"'
+    key, label = identifier(problem.entity.key), identifier(problem.label.column)
     with lake.reading() as connection:
         rows = connection.execute(
             f"SELECT r.model_version AS champion, s.model_version AS challenger, r.probability AS said, "

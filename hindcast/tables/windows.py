@@ -17,6 +17,7 @@ from hindcast.errors import HindcastError
 from hindcast.fingerprint import fingerprint
 from hindcast.lake import Lake, has_table
 from hindcast.problem import Problem, Splits
+from hindcast.sql import without_zone
 
 INSTANTS = "control.instants"
 WINDOWS = "control.windows"
@@ -129,7 +130,7 @@ def write_control(
     Raises:
         HindcastError: The as-of instant lies in the future: its windows would change with every ingestion.
     """
-    until = {name: min(at, _naive(known_until)) for name, at in tables_until(lake, problem, ends).items()}
+    until = {name: min(at, without_zone(known_until)) for name, at in tables_until(lake, problem, ends).items()}
     labels = [at for name, at in until.items() if label_tables is None or name in label_tables]
     if as_of > known_until:
         raise HindcastError(
@@ -144,12 +145,13 @@ def write_control(
             "(known.at), if that was before they were ingested."
         )
     instants = [
-        ("known_until", min(labels, default=_naive(known_until))),
-        ("as_of", _naive(as_of)),
+        ("known_until", min(labels, default=without_zone(known_until))),
+        ("as_of", without_zone(as_of)),
         *((f"raw.{name}", at) for name, at in until.items()),
     ]
     windows = [
-        (name, _naive(start), _naive(end)) for name, (start, end) in windows_as_of(problem.splits, as_of).items()
+        (name, without_zone(start), without_zone(end))
+        for name, (start, end) in windows_as_of(problem.splits, as_of).items()
     ]
     with lake.writing() as connection:
         create_tables(connection)
@@ -282,8 +284,3 @@ def _rows(connection: duckdb.DuckDBPyConnection, table: str) -> list[tuple[Any, 
     if not has_table(connection, table):
         return []
     return sorted(connection.execute(f"FROM {table}").fetchall())
-
-
-def _naive(instant: datetime) -> datetime:
-    """As the lake keeps instants: UTC without saying so."""
-    return instant.astimezone(UTC).replace(tzinfo=None)

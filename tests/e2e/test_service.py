@@ -18,7 +18,7 @@ import httpx
 import psutil
 import pytest
 
-from hindcast.features.store import materialise
+from hindcast.features.materialise import materialise
 from hindcast.lake import Lake
 from hindcast.problem import load_problem
 from hindcast.promotion import champion
@@ -40,7 +40,7 @@ with running(settings, next(iter(built_bentos(settings)))) as url:
     time.sleep(10**6)
 """
 COMPACT = """
-from hindcast.features.store import materialise
+from hindcast.features.materialise import materialise
 from hindcast.lake import Lake
 from hindcast.serving.request_log import compact
 from hindcast.settings import Settings

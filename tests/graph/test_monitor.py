@@ -24,7 +24,7 @@ from assets.monitor import labeled_requests, monitoring_report, serving_parity
 from assets.resources import HindcastResource
 from assets.retrain import retrain_on_report
 from hindcast.clock import SimulatedClock
-from hindcast.features.store import materialise
+from hindcast.features.materialise import materialise
 from hindcast.files import write_atomically
 from hindcast.lake import Lake
 from hindcast.package.model import REFERENCE, Feature, ServedModel

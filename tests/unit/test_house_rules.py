@@ -3,6 +3,8 @@
 import ast
 import re
 import subprocess
+from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,46 @@ def test_general_code_knows_no_word_of_a_problem(path: Path) -> None:
         text = text.replace('"flight_delay"', "")  # the problem that is worked on where none is named
     found = {word for word in words_of_the_flights() if re.search(rf"(?<![\w.-]){re.escape(word)}(?![\w-])", text)}
     assert found == set()
+
+
+def modules_imported(path: Path) -> set[str]:
+    """The house's own modules that a module imports, at its beginning or inside a function, by their names."""
+    known = {module_name(each) for each in GENERAL}
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules = {f"{node.module}.{alias.name}" for alias in node.names} & known
+            found |= modules or {node.module}
+    return found & known
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def circle(imports: Mapping[str, set[str]]) -> list[str]:
+    """Modules that import one another in turn; nothing if there are none."""
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert set(circle({"a": {"b"}, "b": {"c"}, "c": {"a"}})) == {"a", "b", "c"}
+    imports = {module_name(path): modules_imported(path) for path in GENERAL}
+    assert {"hindcast.features.store", "hindcast.lake"} <= imports["hindcast.features.materialise"]
+    assert "hindcast.features.feature_service" in imports["hindcast.features.store"]  # inside a function
+    assert circle(imports) == []
+
+
+@pytest.mark.parametrize("path", GENERAL, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_module_is_short_enough_to_be_read_at_once(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 350
 
 
 def test_every_module_says_what_belongs_there() -> None:
