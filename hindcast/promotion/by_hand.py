@@ -4,12 +4,13 @@ What the gate decides is in `gate`; which package is in use is kept in `champion
 """
 
 import getpass
+import json
 import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from hindcast.artefacts import read_json, to_json
+from hindcast.artefacts import to_json
 from hindcast.errors import HindcastError
 from hindcast.lake import Lake, check_columns
 from hindcast.package.build import write
@@ -173,7 +174,9 @@ def _check(model: ServedModel, problem: Problem) -> float:
 
 def _check_names(folder: Path) -> None:
     """That a stranger's checksums name files of the folder, and nothing beyond it."""
-    for name in read_json(folder / CHECKSUMS) or ():
+    if not (folder / CHECKSUMS).is_file():
+        raise HindcastError(f"{folder} is no model package: it has no {CHECKSUMS}.")
+    for name in json.loads((folder / CHECKSUMS).read_text()):
         if Path(name).name != name or (folder / name).is_symlink():
             raise HindcastError(f"{folder / CHECKSUMS} names {name!r}, which isn't a file of the package.")
 
