@@ -1,7 +1,7 @@
-"""Online stores that keep what is newest, apart for each definition of a view: what they promise, and the one over
-SQLite (Redis: `redis_online_store`).
+"""What every online store promises: it keeps the newest row per key, apart for each definition of a feature view.
 
-What is written into them and when is `store`'s work; reading for the service is `online`'s.
+Over SQLite: `sqlite_online_store`; over Redis: `redis_online_store`. What is written into them and when is
+`materialise`'s work; reading for the service is `online`'s.
 """
 
 from abc import abstractmethod
@@ -153,6 +153,10 @@ class NewestOnlineStore(OnlineStore):
 
         What a view needs is made when it is first filled, and removed by `keep_only`.
         """
+
+    def teardown(self, config: RepoConfig, tables: Sequence[FeatureView], entities: Sequence[Entity]) -> None:
+        """Removes all that is the project's."""
+        self.keep_only(config, [])
 
 
 def online_name(config: RepoConfig, view: FeatureView) -> str:

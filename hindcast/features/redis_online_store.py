@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Literal
 
-from feast import Entity, FeatureView
+import mmh3
+from feast import FeatureView
 from feast.infra.key_encoding_utils import deserialize_entity_key, serialize_entity_key
-from feast.infra.online_stores.helpers import _mmh3
 from feast.infra.online_stores.redis import RedisClient, RedisOnlineStore, RedisOnlineStoreConfig, RedisType
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
@@ -118,10 +118,6 @@ class NewestRedisOnlineStore(NewestOnlineStore):
         answers = iter(found)
         rows = [[_row(next(answers), features) for _ in keys] for _, keys, features in asked]
         return Held(rows, known_until, snapshot)
-
-    def teardown(self, config: RepoConfig, tables: Sequence[FeatureView], entities: Sequence[Entity]) -> None:
-        """Removes all that is the project's."""
-        self.keep_only(config, [])
 
     def _write(
         self,
@@ -262,7 +258,7 @@ def _stamp_fields(view: str) -> tuple[str, str]:
 
 @cache
 def _field(view: str, feature: str) -> bytes:
-    return _mmh3(f"{view}:{feature}")
+    return mmh3.hash(f"{view}:{feature}", signed=False).to_bytes(4, "little")
 
 
 def _stamp(instant: datetime) -> bytes:

@@ -1,4 +1,4 @@
-"""Feast's SQLite online store, mended: what `online_store` promises, over one file of the home."""
+"""The online store over SQLite: what `online_store` promises, in one file of the home."""
 
 import itertools
 import sqlite3
@@ -10,10 +10,9 @@ from typing import Any
 
 from feast import FeatureView
 from feast.infra.online_stores.helpers import extract_text_and_num
-from feast.infra.online_stores.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
-from feast.repo_config import RepoConfig
+from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from pydantic import Field
 
 from hindcast.errors import HindcastError
@@ -37,7 +36,7 @@ _MICROSECOND = timedelta(microseconds=1)
 _KEYS_PER_QUERY = 10_000  # SQLite takes 32,766 parameters
 
 
-class NewestSqliteOnlineStoreConfig(SqliteOnlineStoreConfig):
+class NewestSqliteOnlineStoreConfig(FeastConfigBaseModel):
     """The section `online_store` of `feature_store.yaml`."""
 
     type: Any = "hindcast.features.sqlite_online_store.NewestSqliteOnlineStore"
@@ -45,12 +44,14 @@ class NewestSqliteOnlineStoreConfig(SqliteOnlineStoreConfig):
     """Where left out, the home's."""
 
 
-class NewestSqliteOnlineStore(NewestOnlineStore, SqliteOnlineStore):
-    """Feast's SQLite store, mended. Its readers never wait for a writer.
+class NewestSqliteOnlineStore(NewestOnlineStore):
+    """Its readers never wait for a writer.
 
-    Tables are like Feast's. Their instants are microseconds since 1970 (UTC): Feast's own are whole seconds of the
-    machine's time zone, an hour off where its clock is put forward.
+    Tables are like those of Feast's own SQLite store, but that instants are microseconds since 1970 (UTC): Feast's are
+    whole seconds of the machine's time zone, an hour off where its clock is put forward.
     """
+
+    _connection: sqlite3.Connection | None = None
 
     def fill(
         self,
@@ -108,21 +109,21 @@ class NewestSqliteOnlineStore(NewestOnlineStore, SqliteOnlineStore):
             ]
         return Held(rows, known_until, snapshot)
 
-    def _get_conn(self, config: RepoConfig) -> sqlite3.Connection:
-        if not self._conn:
-            Path(self._get_db_path(config)).parent.mkdir(parents=True, exist_ok=True)
-            connection: sqlite3.Connection = super()._get_conn(config)
-            connection.isolation_level = None  # transactions are begun and ended here alone
-            connection.execute("PRAGMA busy_timeout = 10000")
-            connection.execute("PRAGMA journal_mode = WAL")  # readers don't wait for a writer
-            connection.execute("PRAGMA synchronous = NORMAL")
-        assert self._conn is not None
-        return self._conn
+    def _connect(self, config: RepoConfig) -> sqlite3.Connection:
+        if self._connection is None:
+            path = Path(config.repo_path or "", config.online_store.path)  # the second, where it is absolute
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(path, check_same_thread=False)
+            self._connection.isolation_level = None  # transactions are begun and ended here alone
+            self._connection.execute("PRAGMA busy_timeout = 10000")
+            self._connection.execute("PRAGMA journal_mode = WAL")  # readers don't wait for a writer
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+        return self._connection
 
     @contextmanager
     def _transaction(self, config: RepoConfig, begin: str) -> Iterator[sqlite3.Connection]:
         try:
-            connection = self._get_conn(config)
+            connection = self._connect(config)
             connection.execute(begin)
             try:
                 yield connection
@@ -131,7 +132,7 @@ class NewestSqliteOnlineStore(NewestOnlineStore, SqliteOnlineStore):
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
         except sqlite3.Error as error:
-            raise HindcastError(f"The online store {self._get_db_path(config)} can't be used: {error}.") from error
+            raise HindcastError(f"The online store {config.online_store.path} can't be used: {error}.") from error
 
 
 def _create(connection: sqlite3.Connection, config: RepoConfig, name: str) -> None:

@@ -105,6 +105,35 @@ def test_a_module_is_short_enough_to_be_read_at_once(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 350
 
 
+def private_names(source: str) -> set[str]:
+    """Names with an underscore in front, or out of a module with one, that code takes from elsewhere than the house."""
+    tree = ast.parse(source)
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] not in ("hindcast", "assets"):
+            hidden = any(re.match(r"_[a-z]", part) for part in node.module.split("."))
+            found |= {alias.name for alias in node.names if hidden or alias.name.startswith("_")}
+        if isinstance(node, ast.Attribute) and re.match(r"_[a-z]", node.attr):
+            found.add(node.attr)
+    named = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    own = {node.name for node in ast.walk(tree) if isinstance(node, named)}
+    own |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    own |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
+    imported_names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
+    return found - (own - imported_names)
+
+
+def test_private_names_of_libraries_are_found() -> None:
+    source = "from a._b import c\nfrom d import _e\nx._f\nself._g = 1\nself._g\ndef _h(): _e()\nself._h()\nx.__len__"
+    assert private_names(source) == {"c", "_e", "_f"}
+
+
+def test_private_names_of_libraries_that_are_used_are_listed_with_their_reason() -> None:
+    listed = set(re.findall(r"`(\w+)`", (ROOT / "CONTRIBUTING.md").read_text().partition("## Private names")[2]))
+    used = {name: path.name for path in GENERAL for name in private_names(path.read_text())}
+    assert used.keys() - listed - {"_exit"} == set()  # os._exit is documented
+
+
 def test_every_module_says_what_belongs_there() -> None:
     silent = [path.name for path in GENERAL if not ast.get_docstring(ast.parse(path.read_text()))]
     assert silent == []
