@@ -22,9 +22,9 @@ from hindcast.settings import Settings
 from hindcast.training.training_data import find_features
 from hindcast.training.training_set import SPLIT
 
-# Feast takes seconds to import: only the functions that need it do.
+# Feast takes most of a second to import: only the functions that need it do.
 if TYPE_CHECKING:
-    from feast import FeatureView, OnDemandFeatureView
+    from hindcast.features.feast_imports import FeatureView, OnDemandFeatureView
 
 Windows = dict[str, tuple[datetime, datetime]]
 
