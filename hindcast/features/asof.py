@@ -71,20 +71,23 @@ class FeatureTable:
 
 
 def as_of_join(
-    connection: duckdb.DuckDBPyConnection, view: FeatureTable, entity_rows: pa.Table, known_by: str = AT
+    connection: duckdb.DuckDBPyConnection, view: FeatureTable, entity_rows: pl.DataFrame, known_by: str = AT
 ) -> pa.Table:
-    """For each entity row, the features of the row that counts at its instant; one row each, in order.
+    """For each entity row, the features of the row that counts at its instant.
 
     Holds the history between the first and the last instant (and the TTL before it) in memory.
 
     Args:
         connection: Reads the feature table.
         view: The feature table.
-        entity_rows: The entity columns and `__at` (the instant, a timestamp in microseconds and UTC without a zone).
-        known_by: Its column of the instant past which nothing that became known is used, of the same type.
+        entity_rows: The entity columns, `__at` (the instant, UTC without a zone, in microseconds) and `__row` (0, 1, …
+            in any order: where they come in the order of time, they needn't be sorted for each view).
+        known_by: Their column of the instant past which nothing that became known is used, of the same type.
+
+    Returns:
+        The features, one row for each entity row, in the order of `__row`; types are the table's.
     """
-    asked = pl.DataFrame(entity_rows.select(list(dict.fromkeys([*view.keys.values(), AT, known_by]))))
-    asked = asked.with_row_index(ROW).drop_nulls([*view.keys.values(), known_by])  # null equals nothing
+    asked = entity_rows.drop_nulls([*view.keys.values(), known_by])  # null equals nothing
     sql = view.history(asked[AT].min() or datetime.max, asked[known_by].max() or datetime.min)
     history = connection.execute(sql).to_arrow_table()
     versions = pl.DataFrame(history.select([*view.keys, AT, KNOWN])).with_row_index(VERSION)
@@ -96,14 +99,13 @@ def as_of_join(
         left.append(pl.col(entity_column).cast(kind).alias(key))
         right.append(pl.col(column).cast(kind).alias(key))
     found = (
-        asked.select(ROW, AT, pl.col(known_by).alias(KNOWN_BY), *left)
-        .sort(KNOWN_BY)
+        _sorted(asked.select(ROW, AT, pl.col(known_by).alias(KNOWN_BY), *left), KNOWN_BY)
         .join_asof(
-            versions.select(VERSION, AT, KNOWN, *right).sort(KNOWN, maintain_order=True),
+            _sorted(versions.select(VERSION, AT, KNOWN, *right), KNOWN),
             left_on=KNOWN_BY,
             right_on=KNOWN,
             by=keys or None,
-            check_sortedness=False,  # Polars can't check it within keys
+            check_sortedness=False,  # within keys Polars can't, and warns
         )
         .drop_nulls(VERSION)
     )
@@ -163,6 +165,10 @@ def _utc(column: str) -> str:
 
 def _interval(age: timedelta) -> str:
     return f"to_microseconds({age // timedelta(microseconds=1)})"
+
+
+def _sorted(frame: pl.DataFrame, column: str) -> pl.DataFrame:
+    return frame if frame[column].is_sorted() else frame.sort(column, maintain_order=True)
 
 
 def _comparable(one: pl.DataType, other: pl.DataType) -> pl.DataType:

@@ -8,11 +8,12 @@ from typing import Any
 
 import duckdb
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from hindcast.errors import HindcastError
-from hindcast.features.asof import AT, KNOWN_BY, as_of_join, instant, name, table_name
+from hindcast.features.asof import AT, KNOWN_BY, ROW, as_of_join, instant, name, table_name
 from hindcast.features.feast_imports import FeatureView, OnDemandFeatureView, from_feast_to_pyarrow_type
 from hindcast.features.lake_source import feature_table
 from hindcast.features.on_demand import compute, input_features, request_fields
@@ -50,47 +51,50 @@ class Retrieval:
         Raises:
             HindcastError: A join key or the instant is missing or of another type, or names collide.
         """
-        asked = self._asked(entity_rows)
-        # Many rows are joined slice by slice in the order of time, each to its own part of the history, so that memory
-        # doesn't grow with it.
+        asked, request = self._asked(entity_rows), entity_rows.select(self._request_fields(entity_rows))
+        # Many rows are joined slice by slice in the order of time, each with its own part of the history, so that what
+        # is held in memory beside the result doesn't grow with them.
         in_time = pc.sort_indices(asked[AT]) if len(asked) > SLICE else None
         slices = []
         for start in range(0, max(1, len(asked)), SLICE):
-            rows = asked if in_time is None else asked.take(in_time.slice(start, SLICE))
-            slices.append(self._features(connection, rows))
+            each = [table if in_time is None else table.take(in_time.slice(start, SLICE)) for table in (asked, request)]
+            slices.append(self._features(connection, *each))
         features: Features = {}
         back = None if in_time is None else pc.sort_indices(in_time)
         for ref in list(slices[0]):
-            pieces = [chunk for found in slices for chunk in found.pop(ref).chunks]
-            features[ref] = pa.chunked_array(pieces) if back is None else pa.chunked_array(pieces).take(back)
+            whole = pa.chunked_array([chunk for found in slices for chunk in found.pop(ref).chunks])
+            features[ref] = whole if back is None else whole.take(back)
         return self._append(entity_rows, features)
 
     def _asked(self, entity_rows: pa.Table) -> pa.Table:
-        """What is needed of the entity rows: instants (UTC, without a zone), join keys, inputs of on-demand views."""
+        """Instants (UTC, without a zone) and join keys of the entity rows."""
         instants = {AT: instant_column(entity_rows)} | ({KNOWN_BY: self.known_by} if self.known_by else {})
         columns = {name: entity_rows[column].cast(pa.timestamp("us"), safe=False) for name, column in instants.items()}
         for view in self.views:
             columns |= _checked_keys(view, entity_rows)
-        for view in self.on_demand:
-            for field in request_fields(view):
-                if field not in entity_rows.column_names:
-                    raise HindcastError(f"Entity rows have no column {field}, which on-demand view {view.name} needs.")
-                columns.setdefault(field, entity_rows[field])
         return pa.table(columns)
 
-    def _features(self, connection: duckdb.DuckDBPyConnection, asked: pa.Table) -> Features:
+    def _request_fields(self, entity_rows: pa.Table) -> list[str]:
+        """Columns of the entity rows that on-demand views need."""
+        for view in self.on_demand:
+            if absent := [field for field in request_fields(view) if field not in entity_rows.column_names]:
+                raise HindcastError(f"Entity rows have no column {absent[0]}, which on-demand view {view.name} needs.")
+        return list(dict.fromkeys(field for view in self.on_demand for field in request_fields(view)))
+
+    def _features(self, connection: duckdb.DuckDBPyConnection, asked: pa.Table, request: pa.Table) -> Features:
+        known_by = KNOWN_BY if self.known_by else AT
+        in_time = pl.DataFrame(asked).with_row_index(ROW).sort(known_by)  # once for all views
         features: Features = {}
         for view in self.views:
             wanted = [feature for source, feature in map(_parse, self.refs) if source == view.projection.name_to_use()]
             if wanted:
-                known_by = KNOWN_BY if self.known_by else AT
-                found = as_of_join(connection, feature_table(view, wanted), asked, known_by)
+                found = as_of_join(connection, feature_table(view, wanted), in_time, known_by)
                 features |= {(view.projection.name_to_use(), column): found[column] for column in found.column_names}
         for computed in self.on_demand:
-            features |= _computed(computed, features, asked)
+            features |= _computed(computed, features, request)
         return features
 
-    def _append(self, entity_rows: pa.Table, features: dict[tuple[str, str], pa.ChunkedArray]) -> pa.Table:
+    def _append(self, entity_rows: pa.Table, features: Features) -> pa.Table:
         aliases = {view.projection.name_to_use(): view.projection.name_alias or view.name for view in self.views}
         result = entity_rows
         for source, feature in map(_parse, self.refs):
@@ -196,9 +200,9 @@ def _is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
-def _computed(view: OnDemandFeatureView, features: Features, entity_rows: pa.Table) -> Features:
+def _computed(view: OnDemandFeatureView, features: Features, request: pa.Table) -> Features:
     inputs = {source: features[source].to_pylist() for source in input_features(view)}
-    outputs = compute(view, inputs, {field: entity_rows[field].to_pylist() for field in request_fields(view)})
+    outputs = compute(view, inputs, {field: request[field].to_pylist() for field in request_fields(view)})
     return {
         (view.projection.name_to_use(), field.name): pa.chunked_array(
             [pa.array(outputs[field.name], from_feast_to_pyarrow_type(field.dtype))]

@@ -50,7 +50,11 @@ def joined(
         "__at": pa.array([at and day(at) for _, at in asked], pa.timestamp("us")),
         "until": pa.array([at and day(at + 1) for _, at in asked], pa.timestamp("us")),
     }
-    return as_of_join(connection, view, pa.table(rows), **options)["now"].to_pylist()
+    return join(connection, view, pa.table(rows), **options)["now"].to_pylist()
+
+
+def join(connection: duckdb.DuckDBPyConnection, view: FeatureTable, rows: pa.Table, known_by: str = "__at") -> pa.Table:
+    return as_of_join(connection, view, pl.DataFrame(rows).with_row_index("__row"), known_by)
 
 
 def test_without_a_word_on_it_a_row_is_known_from_its_timestamp(connection: duckdb.DuckDBPyConnection) -> None:
@@ -127,7 +131,7 @@ def test_keys_of_other_types_are_equal_where_their_values_are(
         connection.execute("INSERT INTO features.numbered VALUES (?, ?, ?)", [key, day(1), number])
     rows = pa.table({"k": asked, "__at": pa.array([day(2)] * 3, pa.timestamp("us"))})
     view = FeatureTable("features.numbered", {"k": "k"}, "read_at", features={"n": "n"})
-    assert as_of_join(connection, view, rows)["n"].to_pylist() == expected
+    assert join(connection, view, rows)["n"].to_pylist() == expected
 
 
 def test_features_keep_the_types_of_the_table(connection: duckdb.DuckDBPyConnection) -> None:
@@ -139,7 +143,7 @@ def test_features_keep_the_types_of_the_table(connection: duckdb.DuckDBPyConnect
     connection.execute(f"CREATE TABLE features.kinds AS SELECT 'A' AS k, TIMESTAMP '2024-01-01' AS read_at, {listed}")
     view = FeatureTable("features.kinds", {"k": "k"}, "read_at", features={column: column for column in columns})
     rows = pa.table({"k": ["A", "B"], "__at": pa.array([day(2)] * 2, pa.timestamp("us"))})
-    found = as_of_join(connection, view, rows)
+    found = join(connection, view, rows)
     read = connection.execute(f"SELECT {', '.join(columns)} FROM features.kinds").to_arrow_table()
     assert found.schema == read.schema
     assert found.slice(0, 1).equals(read)
@@ -192,7 +196,7 @@ def test_any_rows_get_what_an_asof_join_of_duckdb_gives_them(
         "features.levels", {key: key for key in named}, "read_at", created, ttl, {"level": "level", "state": "state"}
     )
     for known_by in ("__at", "until"):
-        found = as_of_join(connection, view, asked.to_arrow(), known_by)
+        found = join(connection, view, asked.to_arrow(), known_by)
         expected = by_duckdb(connection, view, asked.to_arrow(), known_by)
         assert found.equals(expected)
         assert 0 < found["level"].null_count < rows

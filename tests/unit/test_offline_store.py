@@ -202,8 +202,8 @@ def test_slices_in_the_order_of_time_give_every_row_its_own(monkeypatch: pytest.
     rows = pa.concat_tables([rows.slice(0, 5), rows.slice(5)])  # in chunks
     joined: list[list[datetime]] = []
 
-    def watched(connection: Any, table: FeatureTable, asked: pa.Table, known_by: str) -> pa.Table:
-        joined.append([instant for instant in asked[AT].to_pylist() if instant])
+    def watched(connection: Any, table: FeatureTable, asked: pl.DataFrame, known_by: str) -> pa.Table:
+        joined.append(asked.sort("__row")[AT].drop_nulls().to_list())
         return as_of_join(connection, table, asked, known_by)
 
     monkeypatch.setattr(retrieval, "as_of_join", watched)
