@@ -5,14 +5,20 @@ import re
 from typing import Any
 
 import yaml
-from feast import FeatureService, FeatureStore, FeatureView, OnDemandFeatureView, RepoConfig
-from feast.errors import FeastError
-from feast.infra.online_stores.helpers import get_online_store_from_config
-from feast.utils import _get_feature_views_to_use
 from google.protobuf.message import DecodeError
 from pydantic import ValidationError
 
 from hindcast.errors import HindcastError
+from hindcast.features.feast_imports import (
+    FeastError,
+    FeatureService,
+    FeatureStore,
+    FeatureView,
+    OnDemandFeatureView,
+    RepoConfig,
+    _get_feature_views_to_use,
+    get_online_store_from_config,
+)
 from hindcast.features.online_store import NewestOnlineStore
 from hindcast.features.sqlite_online_store import NewestSqliteOnlineStore
 from hindcast.settings import Settings

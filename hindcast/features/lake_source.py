@@ -5,15 +5,17 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from feast import FeatureView, ValueType
-from feast.data_source import DataSource
-from feast.protos.feast.core.DataSource_pb2 import DataSource as DataSourceProto
-from feast.protos.feast.core.SavedDataset_pb2 import SavedDatasetStorage as SavedDatasetStorageProto
-from feast.repo_config import RepoConfig
-from feast.saved_dataset import SavedDatasetStorage
-
 from hindcast.errors import HindcastError
 from hindcast.features.asof import FeatureTable, table_name
+from hindcast.features.feast_imports import (
+    DataSource,
+    DataSourceProto,
+    FeatureView,
+    RepoConfig,
+    SavedDatasetStorage,
+    SavedDatasetStorageProto,
+    ValueType,
+)
 from hindcast.settings import Settings
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from hindcast.lake import Lake, current_snapshot
 from hindcast.package.model import FEATURES
 from hindcast.settings import Settings
 
-# Feast takes seconds to import: only the functions that need it do.
+# Feast takes most of a second to import: only the functions that need it do.
 if TYPE_CHECKING:
-    from feast import FeatureView
+    from hindcast.features.feast_imports import FeatureView
 
 
 def materialise(settings: Settings, start: datetime | None, end: datetime) -> dict[str, int]:

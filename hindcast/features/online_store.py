@@ -11,17 +11,22 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-from feast import Entity, FeatureView, ValueType
-from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
-from feast.infra.key_encoding_utils import serialize_entity_key
-from feast.infra.online_stores.online_store import OnlineStore
-from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-from feast.protos.feast.types.Value_pb2 import Value
-from feast.repo_config import RepoConfig
-from feast.type_map import python_values_to_proto_values
 
 from hindcast.errors import HindcastError
 from hindcast.features.asof import FeatureTable
+from hindcast.features.feast_imports import (
+    DUMMY_ENTITY_ID,
+    DUMMY_ENTITY_VAL,
+    Entity,
+    EntityKey,
+    FeatureView,
+    OnlineStore,
+    RepoConfig,
+    Value,
+    ValueType,
+    python_values_to_proto_values,
+    serialize_entity_key,
+)
 from hindcast.features.lake_source import feature_table
 from hindcast.fingerprint import fingerprint
 

@@ -11,18 +11,24 @@ from functools import cache
 from typing import Any, Literal
 
 import mmh3
-from feast import FeatureView
-from feast.infra.key_encoding_utils import deserialize_entity_key, serialize_entity_key
-from feast.infra.online_stores.redis import RedisClient, RedisOnlineStore, RedisOnlineStoreConfig, RedisType
-from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-from feast.protos.feast.types.Value_pb2 import Value
-from feast.repo_config import RepoConfig
 from google.protobuf.timestamp_pb2 import Timestamp
 from redis import ConnectionError, Redis, RedisError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from hindcast.errors import HindcastError
+from hindcast.features.feast_imports import (
+    EntityKey,
+    FeatureView,
+    RedisClient,
+    RedisOnlineStore,
+    RedisOnlineStoreConfig,
+    RedisType,
+    RepoConfig,
+    Value,
+    deserialize_entity_key,
+    serialize_entity_key,
+)
 from hindcast.features.online_store import (
     Filling,
     Held,

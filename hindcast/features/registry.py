@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from feast.infra.registry.file import FileRegistryStore
-from feast.repo_config import RegistryConfig
-
+from hindcast.features.feast_imports import FileRegistryStore, RegistryConfig
 from hindcast.settings import Settings
 
 

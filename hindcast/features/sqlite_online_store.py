@@ -8,14 +8,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from feast import FeatureView
-from feast.infra.online_stores.helpers import extract_text_and_num
-from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-from feast.protos.feast.types.Value_pb2 import Value
-from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from pydantic import Field
 
 from hindcast.errors import HindcastError
+from hindcast.features.feast_imports import (
+    EntityKey,
+    FeastConfigBaseModel,
+    FeatureView,
+    RepoConfig,
+    Value,
+    extract_text_and_num,
+)
 from hindcast.features.online_store import (
     Filling,
     Held,

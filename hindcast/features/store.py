@@ -23,9 +23,9 @@ from hindcast.package.model import FEATURES, SIGNATURE
 from hindcast.problem import Problem
 from hindcast.settings import Settings
 
-# Feast takes seconds to import: only the functions that need it do.
+# Feast takes most of a second to import: only the functions that need it do.
 if TYPE_CHECKING:
-    from feast import FeatureStore, FeatureView
+    from hindcast.features.feast_imports import FeatureStore, FeatureView
 
 
 def open_store(settings: Settings, snapshot: int | None = None, registry: Path | None = None) -> "FeatureStore":
@@ -52,9 +52,8 @@ def apply(settings: Settings) -> dict[str, int]:
     Raises:
         HindcastError: A view's table, or a column that it declares, isn't in the lake or is of another type.
     """
-    from feast import Entity, FeatureService, FeatureView, OnDemandFeatureView
-
     from hindcast.features import feature_service
+    from hindcast.features.feast_imports import Entity, FeatureService, FeatureView, OnDemandFeatureView
 
     kinds = {
         "entities": Entity,

@@ -9,9 +9,9 @@ import polars as pl
 
 from hindcast.problem import Candidate, Problem
 
-# Feast takes seconds to import: only the functions that need it do.
+# Feast takes most of a second to import: only the functions that need it do.
 if TYPE_CHECKING:
-    from feast import FeatureView, OnDemandFeatureView
+    from hindcast.features.feast_imports import FeatureView, OnDemandFeatureView
 
 Windows = dict[str, tuple[datetime, datetime]]
 

@@ -12,11 +12,11 @@ from typing import Any
 import duckdb
 import polars as pl
 import pyarrow as pa
-from feast.types import from_feast_to_pyarrow_type
 
 from hindcast.errors import HindcastError
-from hindcast.features.asof import FeatureTable, instant
+from hindcast.features.asof import FeatureTable
 from hindcast.features.definition import definition
+from hindcast.features.feast_imports import from_feast_to_pyarrow_type
 from hindcast.features.feature_service import find_service, open_store, service_features, service_views
 from hindcast.features.lake_source import feature_table
 from hindcast.features.on_demand import input_features
@@ -176,15 +176,13 @@ class Recomputing:
             requests.said["prediction_time"].alias(EVENT_TIMESTAMP), known_by.alias(_KNOWN_BY)
         )
         retrieval = Retrieval(self._views, self._on_demand, self._refs, full_names=True, known_by=_KNOWN_BY)
-        oldest = asked[EVENT_TIMESTAMP].min()
-        assert isinstance(oldest, datetime)
         connection.execute("BEGIN")
         try:
-            _show(connection, self._tables, snapshot, oldest)
+            _show(connection, self._tables, snapshot)
             connection.execute("USE memory")
             found = retrieval.run(connection, asked.to_arrow())
         finally:
-            connection.execute("ROLLBACK")  # the temporary table goes, and the views of the snapshot with it
+            connection.execute("ROLLBACK")  # the views of the snapshot go
             connection.execute("USE lake")
         columns = dict(zip(self._refs, pl.DataFrame(found).get_columns()[asked.width :], strict=True))
         result = [
@@ -205,23 +203,16 @@ def known_at(view: str) -> str:
     return f"{view} known at"
 
 
-def _show(
-    connection: duckdb.DuckDBPyConnection, tables: Sequence[FeatureTable], snapshot: int, oldest: datetime
-) -> None:
+def _show(connection: duckdb.DuckDBPyConnection, tables: Sequence[FeatureTable], snapshot: int) -> None:
     """Lets the tables' names, in DuckDB's own memory, mean the tables as they were at a snapshot of the lake.
 
     So one connection serves all snapshots: to attach the lake anew takes longer than the join.
     """
     for table in {table.table for table in tables}:
-        ages = [each.ttl for each in tables if each.table == table]
-        longest = None if None in ages else max(filter(None, ages))
-        stamp = next(each.timestamp for each in tables if each.table == table)
-        # What is too old for every request needn't be read.
-        useful = f" WHERE {identifier(stamp)} >= {instant(oldest - longest)}" if longest else ""
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS memory.{identifier(table.split('.')[0])}")
         connection.execute(
             f"CREATE OR REPLACE VIEW memory.{table_identifier(table)} AS "
-            f"FROM lake.{table_identifier(table)} AT (VERSION => {snapshot}){useful}"
+            f"FROM lake.{table_identifier(table)} AT (VERSION => {snapshot})"
         )
 
 

