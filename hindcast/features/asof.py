@@ -88,8 +88,8 @@ def as_of_join(
         The features, one row for each entity row, in the order of `__row`; types are the table's.
     """
     asked = entity_rows.drop_nulls([*view.keys.values(), known_by])  # null equals nothing
-    sql = view.history(asked[AT].min() or datetime.max, asked[known_by].max() or datetime.min)
-    history = connection.execute(sql).to_arrow_table()
+    first, last = asked.select(pl.col(AT).min(), pl.col(known_by).max().alias(KNOWN_BY)).row(0)
+    history = connection.execute(view.history(first or datetime.max, last or datetime.min)).to_arrow_table()
     versions = pl.DataFrame(history.select([*view.keys, AT, KNOWN])).with_row_index(VERSION)
     # Only keys, instants and row numbers are sorted and joined; features are gathered afterwards.
     keys = [f"__key{number}" for number in range(len(view.keys))]
