@@ -354,7 +354,7 @@ def test_nothing_here_speaks_websocket(client: httpx.Client) -> None:
         "connection": "Upgrade",
         "upgrade": "websocket",
         "sec-websocket-version": "13",
-        "sec-websocket-key": "aGVsbG8gZnJvbSB0aGUgdGU=",
+        "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
     }
     for path in ("/predict", "/made/up"):
         assert client.get(path, headers=upgrade).status_code == 403
@@ -386,10 +386,13 @@ def test_the_pages_load_nothing_from_elsewhere(client: httpx.Client) -> None:
         (request_head(len(GOOD)).replace(b"\r\n\r\n", b"\r\ntransfer-encoding: chunked\r\n\r\n") + GOOD, NO_HTTP),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 10, NO_HTTP),
         (b"GET /\xff\xfe HTTP/1.1\r\nhost: localhost\r\n\r\n", NO_HTTP),
-        (b"GET /model?" + b"x" * 70_000 + b" HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n", LONG_HEAD),
+        (request_head() + b"zz\r\n", NO_HTTP),
+        (request_head(5) + GOOD, NO_HTTP),
+        (b"CONNECT elsewhere:443 HTTP/1.1\r\nhost: localhost\r\n\r\n", NO_HTTP),
+        (b"GET /model HTTP/1.1\r\nhost: localhost\r\nx: " + b"y" * 70_000 + b"\r\n\r\n", LONG_HEAD),
         (request_head(9 * MOST_BYTES) + b" " * 9 * MOST_BYTES, LONG_BODY),
     ],
-    ids=range(8),
+    ids=range(11),
 )
 def test_what_isnt_even_a_request_is_answered_and_closed(server: Server, sent: bytes, answer: tuple[int, str]) -> None:
     assert send(server, sent) == answer
