@@ -141,9 +141,9 @@ def test_the_routes_can_be_tried_out_on_a_page(page: Page, url: str) -> None:
     routes = page.wait("[...document.querySelectorAll('.opblock-summary-path')].map((each) => each.textContent)")
     assert [route.replace("\u200b", "") for route in routes] == ["/predict", "/explain", "/predict_batch", "/model"]
     page.run("document.querySelector('.opblock-summary-control').click()")
-    page.wait("document.querySelector('.try-out__btn')")
+    page.wait("!!document.querySelector('.try-out__btn')")
     page.run("document.querySelector('.try-out__btn').click()")
-    page.wait("document.querySelector('.execute')")
+    page.wait("!!document.querySelector('.execute')")
     page.run("document.querySelector('.execute').click()")  # the example, as it is filled in
     said = page.wait("document.querySelector('.live-responses-table .highlight-code')?.textContent")
     assert '"model_version": "v1"' in said
