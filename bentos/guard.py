@@ -35,7 +35,11 @@ _OF_PROXIES = {
     *(b"x-amzn-trace-id", b"x-arr-clientip", b"x-azure-clientip", b"x-appengine-user-ip", b"proxy-connection"),
 }
 _STARTS_OF_PROXIES = (b"x-forwarded", b"x-original-", b"x-envoy-", b"cf-")
-_SECONDS = Histogram("hindcast_request_seconds", "From a request's head to the end of its answer.", ["path", "status"])
+_SECONDS = Histogram(
+    "hindcast_request_seconds",
+    "From a request's head to the end of its answer; status 0 where the caller had gone.",
+    ["path", "status"],
+)
 
 
 def problem_details(status: int, detail: str) -> dict[str, Any]:

@@ -68,6 +68,18 @@ def test_every_module_says_what_belongs_there() -> None:
     assert silent == []
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "bentos").glob("*.py")), ids=lambda path: path.stem)
+def test_the_service_uses_no_private_name_of_what_serves_it(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    modules = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    modules |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+    assert [name for name in modules if any(part.startswith("_") for part in name.split("."))] == []
+    attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr.startswith("_")]
+    assert [name for name in map(ast.unparse, attributes) if not name.startswith("self._")] == []
+    assert imported(path).isdisjoint({"uvicorn", "opentelemetry"})
+    assert "setattr(" not in path.read_text()
+
+
 LOCKS = {path: (ROOT / path).read_text() for path in ("requirements.lock", "bentos/requirements.lock")}
 
 
