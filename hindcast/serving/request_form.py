@@ -14,6 +14,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    FiniteFloat,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -49,12 +50,11 @@ def _whole(value: Any) -> Any:
 _INSTANT = Annotated[
     AwareDatetime, Field(strict=False, json_schema_extra={"pattern": _INSTANT_PATTERN}), BeforeValidator(_only_text)
 ]
-_NUMBER = Annotated[float, Field(allow_inf_nan=False)]
 _WHOLE_BITS = {"TINYINT": 8, "SMALLINT": 16, "INTEGER": 32, "BIGINT": 64}
 _FORMS: dict[str, Any] = {
     "VARCHAR": _TEXT,
-    "DOUBLE": _NUMBER,
-    "FLOAT": _NUMBER,
+    "DOUBLE": FiniteFloat,
+    "FLOAT": FiniteFloat,
     "BOOLEAN": bool,
     **{
         name: Annotated[int, Field(ge=-(2 ** (bits - 1)), le=2 ** (bits - 1) - 1), BeforeValidator(_whole)]
@@ -70,7 +70,7 @@ def _in_one_sentence(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
         raise ValueError("should be text of at most 1000 characters, a finite number, true or false") from None
 
 
-_PLAIN = _TEXT | _FORMS["BIGINT"] | _NUMBER | bool
+_PLAIN = _TEXT | _FORMS["BIGINT"] | FiniteFloat | bool
 _ANY = Annotated[_PLAIN, WrapValidator(_in_one_sentence)]  # type: ignore[valid-type]
 
 

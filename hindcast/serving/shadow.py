@@ -63,7 +63,7 @@ class Shadow:
         """Keeps what the champion has answered for the challenger. Returns at once, and never raises.
 
         Args:
-            requests: As `answering.answer` takes them.
+            requests: As `predict.answer` takes them.
             answers: The champion's, which say under which id and as of when each was answered.
         """
         if self._version is None:
