@@ -1,6 +1,6 @@
 """The log of requests: durable lines while serving, then rows of the lake, each exactly once.
 
-What a record says about a prediction is decided in `answering`; nothing here serves or reads features.
+What a record says about a prediction is decided in `predict`; nothing here serves or reads features.
 """
 
 import fcntl

@@ -1,6 +1,6 @@
 """Time goes by, step by step: features become known, and real entities come as requests, each at its own moment.
 
-Moving the clock and bringing the data in is done before; what a server does with a request is in `answering`.
+Moving the clock and bringing the data in is done before; what a server does with a request is in `predict`.
 """
 
 import json

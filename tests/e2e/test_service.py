@@ -306,7 +306,9 @@ def test_champions_are_swapped_under_load_without_a_failed_request(client: httpx
     assert model["promoted_at"] == NOON.isoformat()
 
 
-def test_a_challenger_is_asked_the_same_and_heard_by_nobody(client: httpx.Client, home: Settings) -> None:
+def test_a_challenger_in_shadow_is_asked_the_same_and_its_answers_are_never_returned(
+    client: httpx.Client, home: Settings
+) -> None:
     served = client.get("/model").json()["version"]
     write_package(home.models, "beside", -3.0)
     champion.set_shadow(home, "beside", NOON)

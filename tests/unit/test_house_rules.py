@@ -143,11 +143,42 @@ def test_every_module_says_what_belongs_there() -> None:
     assert silent == []
 
 
-def test_the_lock_names_no_index_and_every_package_has_hashes() -> None:
-    lock = (ROOT / "requirements.lock").read_text()
-    assert "://" not in lock
-    packages = re.findall(r"^([\w.-]+)==[^\n]*\\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", lock, re.MULTILINE)
-    assert len(packages) == len(re.findall(r"^[\w.-]+==", lock, re.MULTILINE))
+@pytest.mark.parametrize("path", sorted((ROOT / "bentos").glob("*.py")), ids=lambda path: path.stem)
+def test_the_service_uses_no_private_name_of_what_serves_it(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    modules = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    modules |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+    assert [name for name in modules if any(part.startswith("_") for part in name.split("."))] == []
+    attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr.startswith("_")]
+    assert [name for name in map(ast.unparse, attributes) if not name.startswith("self._")] == []
+    assert imported(path).isdisjoint({"uvicorn", "opentelemetry"})
+    assert "setattr(" not in path.read_text()
+
+
+LOCKS = {path: (ROOT / path).read_text() for path in ("requirements.lock", "bentos/requirements.lock")}
+
+
+def locked(text: str) -> dict[str, set[str]]:
+    """`name==version` -> its hashes."""
+    found = re.findall(
+        r"^([\w.-]+==[^\s;]+)[^\n]*\\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", text, re.MULTILINE
+    )
+    return {pin: set(re.findall("sha256:[0-9a-f]{64}", hashes)) for pin, hashes in found}
+
+
+@pytest.mark.parametrize("path", LOCKS)
+def test_a_lock_names_no_index_and_every_package_has_hashes(path: str) -> None:
+    assert "://" not in LOCKS[path]
+    assert len(locked(LOCKS[path])) == len(re.findall(r"^[\w.-]+==", LOCKS[path], re.MULTILINE))
+
+
+def test_the_service_locks_a_part_of_what_the_project_locks() -> None:
+    whole, part = (locked(text) for text in LOCKS.values())
+    assert {pin: whole.get(pin) for pin in part} == part
+    names = {pin.split("==")[0] for pin in part}
+    wanted = re.findall(r"^[\w-]+", (ROOT / "bentos" / "requirements.in").read_text(), re.MULTILINE)
+    assert {*wanted, "starlette", "uvicorn"} <= names
+    assert names.isdisjoint({"dagster", "dbt-core", "duckdb", "evidently", "polars", "scikit-learn"})
 
 
 def test_no_generated_file_is_tracked() -> None:
