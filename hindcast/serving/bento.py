@@ -3,7 +3,6 @@
 Serving a bento is in `serving`; what the service does is in `bentos/service.py`.
 """
 
-import json
 import os
 import platform
 import re
@@ -12,23 +11,25 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from hindcast.artefacts import require_json, to_json, write_json
 from hindcast.clock import clock_of
 from hindcast.errors import HindcastError
-from hindcast.files import exclusive, write_atomically
+from hindcast.files import exclusive
 from hindcast.fingerprint import fingerprint
-from hindcast.lake import Lake
+from hindcast.lake import Lake, columns_of
 from hindcast.package.model import CHECKSUMS, FEATURES, REFERENCE, SIGNATURE, Signature
 from hindcast.problem import Problem
 from hindcast.promotion.champion import champion_folder
 from hindcast.serving.predict import choose_example
 from hindcast.serving.server import FIELDS, MODEL_ALIAS, PACKAGE, bento_folder, built_bentos
 from hindcast.settings import Settings
+from hindcast.sql import table_identifier, without_zone
 
 LOCK = "requirements.lock"
 """File in the bento: the packages that the service needs, with hashes."""
@@ -81,7 +82,7 @@ def build_bento(settings: Settings, problem: Problem, lake: Lake) -> Built:
     with exclusive(settings.locks / "bento"):
         others = built_bentos(settings)
         if others.pop(tag, None) and path.exists():
-            write_atomically(settings.built_bentos, json.dumps(others | {tag: package.name}))  # it is the newest again
+            write_json(settings.built_bentos, others | {tag: package.name})  # it is the newest again
             return Built(tag, path, False, packages, wanted)
         for store in ("bentos", "models"):
             shutil.rmtree(settings.bento_store / store / tag.replace(":", "/"), ignore_errors=True)
@@ -93,7 +94,7 @@ def build_bento(settings: Settings, problem: Problem, lake: Lake) -> Built:
                 shutil.copyfile(source, target)
             _install_library(settings, folder)
             examples = _examples(settings, problem, lake, package)
-            Path(folder, FIELDS).write_text(json.dumps({"types": types} | examples))
+            Path(folder, FIELDS).write_text(to_json({"types": types} | examples))
             config = yaml.safe_load(files["bentofile.yaml"].read_text())
             config["docker"]["base_image"] = config["docker"]["base_image"].format(python=python)
             config["name"] = problem.name.lower()
@@ -102,7 +103,7 @@ def build_bento(settings: Settings, problem: Problem, lake: Lake) -> Built:
             Path(folder, "bentofile.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
             # BentoML changes the folder, the path and the modules of the process it builds in.
             _run(settings, tag, "-m", "hindcast.serving.bento", tag, folder, str(package))
-        write_atomically(settings.built_bentos, json.dumps(others | {tag: package.name}))
+        write_json(settings.built_bentos, others | {tag: package.name})
     return Built(tag, path, True, packages, wanted)
 
 
@@ -129,8 +130,7 @@ def _install_library(settings: Settings, folder: str) -> None:
 def _column_types(problem: Problem, lake: Lake) -> dict[str, str]:
     """Types of the labeled table's columns, from which requests get theirs."""
     with lake.reading() as connection:
-        columns = connection.execute(f"DESCRIBE {problem.labeled_table}").fetchall()
-    return {name: kind for name, kind, *_ in columns}
+        return columns_of(connection, table_identifier(problem.labeled_table))
 
 
 def _examples(settings: Settings, problem: Problem, lake: Lake, package: Path) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def _candidates(problem: Problem, lake: Lake, fields: list[str], at: datetime) -
         found = connection.execute(
             f"FROM ({numbered}) WHERE CASE WHEN _later THEN (_number - 1) % greatest(_rows // {_CANDIDATES}, 1) = 0 "
             f"ELSE _number <= {_CANDIDATES} END ORDER BY _later, _number",
-            {"at": at.astimezone(UTC).replace(tzinfo=None)},
+            {"at": without_zone(at)},
         ).pl()
     rows = [{name: row.get(name) for name in fields} for row in found.iter_rows(named=True)]
     return [
@@ -198,9 +198,9 @@ def _build(tag: str, folder: str, package: str) -> None:
 def _copy_package(package: Path, to: Path) -> None:
     """Copies what a service needs of a package: not the rows that only monitoring reads."""
     shutil.copytree(package, to, ignore=shutil.ignore_patterns(REFERENCE))
-    checksums = json.loads((package / CHECKSUMS).read_text())
+    checksums = require_json(package / CHECKSUMS)
     checksums.pop(REFERENCE, None)
-    (to / CHECKSUMS).write_text(json.dumps(checksums, indent=2, sort_keys=True) + "\n")
+    (to / CHECKSUMS).write_text(to_json(checksums, sort_keys=True))
 
 
 if __name__ == "__main__":

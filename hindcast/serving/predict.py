@@ -3,7 +3,6 @@
 Knows no HTTP and no server (that is `bentos/service.py`), and needs only what a bento carries.
 """
 
-import json
 import math
 import sqlite3
 import time
@@ -14,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from hindcast.artefacts import read_json
 from hindcast.clock import Clock, WallClock
 from hindcast.errors import HindcastError
 from hindcast.package.explain import SCORE_LIMIT, Explanation
@@ -81,7 +81,7 @@ class LoadedModel:
             "threshold": self.model.signature.threshold,
             "label": self.model.signature.label_description,
             "feature_service": self.model.signature.feature_service,
-            "metrics": json.loads(metrics.read_text()) if metrics.exists() else {},
+            "metrics": read_json(metrics) or {},
             "card": card.read_text() if card.exists() else "",
         }
 

@@ -72,7 +72,7 @@ def test_every_reader_of_a_home_names_its_damaged_file(tmp_path: Path) -> None:
 
 
 def test_only_one_module_reads_and_writes_artefacts() -> None:
-    """A package that comes from elsewhere is none of this home's yet; what the service reads is `serving`'s own."""
+    """A package that comes from elsewhere is none of this home's yet."""
     own = {"hindcast/artefacts.py", "hindcast/promotion/by_hand.py"}
     found = set()
     for path in [*(ROOT / "hindcast").rglob("*.py"), *(ROOT / "assets").rglob("*.py")]:
