@@ -1,5 +1,6 @@
-"""How good the candidates are where they haven't learned: on validation, on the later test window, per slice, and
-against what needs no model. Chooses one; whether it is good enough is decided in `gate`.
+"""Evaluates the fitted candidates on the validation and test windows, per slice and beside baselines; chooses one.
+
+Whether it is good enough to be used is decided in `promotion/gate.py`.
 """
 
 from collections.abc import Sequence

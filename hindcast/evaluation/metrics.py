@@ -37,10 +37,16 @@ class Metric:
 
 
 def roc_auc(labels: Labels, probabilities: Probabilities) -> float:
-    """Area under the ROC curve; NaN where only one of the labels occurs."""
-    from sklearn.metrics import roc_auc_score  # takes a second to import
+    """Area under the ROC curve, by ranks (Mann and Whitney's U); NaN where only one of the labels occurs.
 
-    return float(roc_auc_score(labels, probabilities)) if 0 < labels.sum() < len(labels) else float("nan")
+    scikit-learn's takes three times as long, and the leak checks want two areas per feature; a test holds it to that.
+    """
+    from scipy.stats import rankdata  # takes a second to import
+
+    ones = int(labels.sum())
+    pairs = ones * (len(labels) - ones)
+    won = rankdata(probabilities)[labels == 1].sum() - ones * (ones + 1) / 2
+    return float(won / pairs) if pairs else float("nan")
 
 
 def average_precision(labels: Labels, probabilities: Probabilities) -> float:

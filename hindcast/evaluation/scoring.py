@@ -1,7 +1,7 @@
-"""A packaged model on whole periods of the labeled table, every feature as it was known at the prediction time.
+"""Batch scoring: a packaged model on whole periods of the labeled table, features as known at each prediction time.
 
 Many users need no server: this is the same package, the same features and the same encoding. One entity at a time
-is the service's work (`answering`).
+is the service's work (`serving.predict`).
 """
 
 from datetime import UTC, datetime

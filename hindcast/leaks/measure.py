@@ -1,6 +1,6 @@
-"""What a leak is worth: the same model with and without it, as scored offline and as served honestly.
+"""Measures what a leak is worth: the same model with and without it, as scored offline and as served honestly.
 
-The rows come from `leak_data`, how the result looks is in `leak_report`. Figures are areas under the ROC curve.
+The rows come from `rows`, how the result looks is in `report`. Figures are areas under the ROC curve.
 """
 
 import json

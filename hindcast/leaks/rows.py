@@ -1,4 +1,4 @@
-"""The rows of each leak variant: as a careless training set has them, and as the service would. Measures nothing.
+"""Builds the rows of each leak variant: as a careless training set has them, and as the service would.
 
 Everything is read at one snapshot of the lake; SQL of variants runs on a connection that can't write to it.
 """

@@ -1,4 +1,4 @@
-"""How far a period lies from the reference, judged by how much the reference varies in itself. Arrays only.
+"""Drift of a period against the reference: Jensen-Shannon distances, with limits calibrated on the reference's blocks.
 
 Which columns and rows are compared, and what follows from it, is decided in `hindcast.monitoring.report`.
 """

@@ -1,4 +1,4 @@
-"""What was served beside what it is compared with: requests with their labels as they come, and the reference.
+"""The rows that monitoring compares: requests of the window with their labels, and the reference.
 
 What follows from the comparison is in `hindcast.monitoring.report`.
 """

@@ -1,4 +1,4 @@
-"""Logged requests as they were answered, and their features once more from the lake, by the join that training uses.
+"""Reads logged requests, and computes their features again from the lake by the join that training uses.
 
 What follows from a difference is decided in `parity`.
 """

@@ -1,4 +1,4 @@
-"""The verdict on what was served: is the champion still what it was when it was made? And since when, and by what.
+"""The monitoring report: drift and realised performance of the champion in the last window, and whether they alarm.
 
 What is compared is read in `periods`; the statistics are in `drift`; the report that people read is
 `evidently_report`.

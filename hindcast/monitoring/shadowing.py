@@ -1,4 +1,4 @@
-"""The challenger that was asked beside the champion, held against it: on the same requests, and on what became of them.
+"""Compares the shadow's answers with the champion's, on the same requests and on their labels once these are known.
 
 How it is asked is `hindcast.serving.shadow`'s work.
 """

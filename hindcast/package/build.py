@@ -1,4 +1,4 @@
-"""Makes a package of a fitted candidate: graph, signature, numbers, card, checksums. No pickle goes in.
+"""Builds a package from a fitted candidate: graph, signature, metrics, model card, checksums. It holds no pickle.
 
 How a package is read is in `model`; whether it may be used is decided in `gate`.
 """

@@ -1,4 +1,4 @@
-"""What a person decides about packages: to put one in use, and to bring one in from another home.
+"""Decisions of a person about packages: to promote one, or to import one from another home.
 
 What the gate decides is in `gate`; which package is in use is kept in `champion`.
 """

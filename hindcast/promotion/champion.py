@@ -1,4 +1,4 @@
-"""Which package is in use: one small file, replaced atomically, that a running service may poll.
+"""The champion, which is the package in use: kept in one small file, replaced atomically, that a service may poll.
 
 It names packages by their versions and verdicts by their files' names, so that a home can be moved. Whether a model may
 be in use is decided in `gate`, or by a person in `promotion`.

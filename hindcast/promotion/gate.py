@@ -1,9 +1,9 @@
-"""Whether a model may be used: named checks, each with its value and limit, and one verdict that is kept.
+"""The promotion gate: named checks of a package, each with its value and limit, and one verdict on it.
 
 Beside the champion, one of two questions is asked. A *refresh* (the champion's features, parameters and code, on newer
 data) must be no worse; a *change* (of any of them) must be better. Each model is compared on its own features.
 
-What is measured is in `evaluation`, `leakage` and `package`; what follows from a verdict is in `champion`.
+Metrics and intervals are in `evaluation`; verdicts are kept by `verdict`; `champion` applies them.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""From source files into the lake's raw tables, as they were known at an instant. Nothing is cleaned here.
+"""Reads source files into the raw tables, as they were known at an instant. Nothing is cleaned here.
 
 A row that can't be read goes to `raw.rejected`. How files are read is in `readers`; what they and their
 columns mean is declared in `sources`.

@@ -1,4 +1,4 @@
-"""The labeled table's rows that corrections replaced, so that labels and entities can be read as they were known.
+"""Keeps the rows of the labeled table that corrections replaced, so that labels can be read as they were known.
 
 They are kept beside it in `<labeled table>_superseded`: the columns as they were, `superseded_key` (the entity) and
 `superseded_at`, the instant (UTC) at which the row turned out otherwise. A row of NULLs stands for an entity that had

@@ -1,4 +1,4 @@
-"""Source files as rows of text with their true line numbers. What the text means is `ingest`'s work.
+"""Reads source files as rows of text with their true line numbers. What the text means is `ingest`'s work.
 
 A line's number must be right for good rows and bad ones alike, so each record is handed to DuckDB with its
 number in front: DuckDB's own numbers don't count blank lines and values that go over several lines.
