@@ -61,9 +61,10 @@ def importances_of(evaluation: Evaluation, candidates: Candidates, seed: int) ->
 def _curves(axes: Any, labels: Labels, scores: dict[str, Probabilities]) -> None:
     from sklearn.metrics import PrecisionRecallDisplay, RocCurveDisplay
 
-    for colour, (name, said) in zip(_COLOURS * len(scores), scores.items(), strict=False):
+    for number, (name, said) in enumerate(scores.items(), 1):
+        shown = {"name": name, "curve_kwargs": {"color": _COLOURS[number % len(_COLOURS) - 1]}}
         for display, ax in zip((RocCurveDisplay, PrecisionRecallDisplay), axes, strict=True):
-            display.from_predictions(labels, said, name=name, ax=ax, curve_kwargs={"color": colour})
+            display.from_predictions(labels, said, ax=ax, plot_chance_level=number == len(scores), **shown)
     axes[0].set(title="ROC")
     axes[1].set(title="Precision-recall", ylim=(0, 1.02))
 
