@@ -49,8 +49,7 @@ def run(settings: Settings, rounds: int) -> list[Row]:
 def training_set(home: str) -> Work:
     """Entity rows with the service's features, in the order of the rows."""
     settings = homes.at(home)
-    import pandas  # noqa: F401 - Feast has imported it anyway
-
+    import hindcast.features.offline_store  # noqa: F401 - Feast imports it when it opens the store
     from hindcast.features.feature_service import find_service, open_store
     from hindcast.lake import Lake
 

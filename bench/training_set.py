@@ -155,8 +155,7 @@ def exporting(home: str, folder: str) -> Work:
 def ours(home: str, rows: int | None = None) -> Work:
     """Through Feast's interface."""
     settings = homes.at(home)
-    import pandas  # noqa: F401 - Feast has imported it anyway
-
+    import hindcast.features.offline_store  # noqa: F401 - Feast imports it when it opens the store
     from hindcast.features.feature_service import find_service, open_store
     from hindcast.lake import Lake
 

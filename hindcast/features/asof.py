@@ -49,25 +49,22 @@ class FeatureTable:
     def history(self, first: datetime, last: datetime) -> str:
         """SQL of the rows that may count for instants from `first` to `last` (UTC).
 
-        Its columns: keys, features, `__at` (timestamp) and `__known`, from when on a row counts. Keys and instants
-        aren't null, and (keys, `__known`) is unique.
+        Its columns: keys, features, `__at` (timestamp) and, if that differs, `__known`, from when on a row counts. Keys
+        and instants aren't null, and keys and the latter are unique.
         """
         listed = "".join(f"{name(column)}, " for column in dict.fromkeys([*self.keys, *self.features]))
         at = _utc(self.timestamp)
         useful = [f"{self.known} <= {instant(last)}", *(f"{name(key)} IS NOT NULL" for key in self.keys)]
         # What is too old hides nothing but what is older still.
         useful += [f"{at} >= {instant(first)} - {_interval(self.ttl)}"] if self.ttl else []
-        rows = (
-            f"SELECT {listed}{at} AS {AT}, {self.known} AS {KNOWN} FROM {table_name(self.table)} "
-            f"WHERE {' AND '.join(useful)}"
-        )
+        source = f"FROM {table_name(self.table)} WHERE {' AND '.join(useful)}"
         if self.created is None:
-            return rows
+            return f"SELECT {listed}{at} AS {AT} {source}"
         # What comes in behind something newer never counts.
         version = f"row({at}, ifnull({_utc(self.created)}, {at}))"
         each = f"PARTITION BY {', '.join(map(name, self.keys))} " if self.keys else ""
         newest = f"max({version}) OVER ({each}ORDER BY {self.known} RANGE UNBOUNDED PRECEDING)"
-        return f"{rows} QUALIFY {version} = {newest}"
+        return f"SELECT {listed}{at} AS {AT}, {self.known} AS {KNOWN} {source} QUALIFY {version} = {newest}"
 
 
 def as_of_join(
@@ -90,8 +87,9 @@ def as_of_join(
     asked = entity_rows.drop_nulls([*view.keys.values(), known_by])  # null equals nothing
     first, last = asked.select(pl.col(AT).min(), pl.col(known_by).max().alias(KNOWN_BY)).row(0)
     history = connection.execute(view.history(first or datetime.max, last or datetime.min)).to_arrow_table()
-    versions = pl.DataFrame(history.select([*view.keys, AT, KNOWN])).with_row_index(VERSION)
-    # Only keys, instants and row numbers are sorted and joined; features are gathered afterwards.
+    known = KNOWN if view.created else AT
+    versions = pl.DataFrame(history.select([*view.keys, known])).with_row_index(VERSION)
+    # Only keys, instants and row numbers are sorted and joined; the rest is gathered afterwards.
     keys = [f"__key{number}" for number in range(len(view.keys))]
     left, right = [], []
     for key, (column, entity_column) in zip(keys, view.keys.items(), strict=True):
@@ -101,7 +99,7 @@ def as_of_join(
     found = (
         _sorted(asked.select(ROW, AT, pl.col(known_by).alias(KNOWN_BY), *left), KNOWN_BY)
         .join_asof(
-            _sorted(versions.select(VERSION, AT, KNOWN, *right), KNOWN),
+            _sorted(versions.select(VERSION, pl.col(known).alias(KNOWN), *right), KNOWN),
             left_on=KNOWN_BY,
             right_on=KNOWN,
             by=keys or None,
@@ -110,12 +108,16 @@ def as_of_join(
         .drop_nulls(VERSION)
     )
     if view.ttl:
-        found = found.filter(pl.col(f"{AT}_right") >= pl.col(AT) - view.ttl)
+        told = pl.Series(history[AT]).gather(found[VERSION])
+        found = found.filter(told >= found[AT] - view.ttl)
     rows = found[ROW].to_numpy()
     version, missing = np.zeros(len(entity_rows), np.int64), np.ones(len(entity_rows), bool)
     version[rows], missing[rows] = found[VERSION].to_numpy(), False
-    taken = history.select(list(view.features)).take(pa.array(version, mask=missing))
-    return taken.rename_columns(list(view.features.values()))
+    features = history.select(list(view.features))
+    # A connection may read texts as string views, which Polars takes as they are and Arrow can't gather.
+    kinds = [pa.string() if pa.types.is_string_view(kind) else kind for kind in features.schema.types]
+    features = features.cast(pa.schema(list(zip(features.column_names, kinds, strict=True))))
+    return features.take(pa.array(version, mask=missing)).rename_columns(list(view.features.values()))
 
 
 def latest_rows(view: FeatureTable, start: datetime | None, end: datetime | None) -> str:

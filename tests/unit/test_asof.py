@@ -158,10 +158,11 @@ def by_duckdb(
     fresh = f"v.__at >= e.__at - to_microseconds({view.ttl // timedelta(microseconds=1)})" if view.ttl else "true"
     taken = [f"CASE WHEN v.__at IS NOT NULL AND {fresh} THEN v.{c} END AS {out}" for c, out in view.features.items()]
     same_keys = "".join(f"e.{entity} = v.{key} AND " for key, entity in view.keys.items())
+    known = "__known" if view.created else "__at"
     connection.register("e", entity_rows.append_column("row", pa.array(range(len(entity_rows)))))
     return connection.execute(
         f"SELECT {', '.join(taken)} FROM (FROM e WHERE __at IS NOT NULL UNION ALL FROM e WHERE __at IS NULL) e "
-        f"ASOF LEFT JOIN ({history}) v ON {same_keys}e.{known_by} >= v.__known ORDER BY row"
+        f"ASOF LEFT JOIN ({history}) v ON {same_keys}e.{known_by} >= v.{known} ORDER BY row"
     ).to_arrow_table()
 
 

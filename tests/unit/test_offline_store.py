@@ -384,7 +384,13 @@ def test_entity_rows_of_any_form(world: Settings, form: str) -> None:
     found = {name: result[name].to_pylist() for name in EXPECTED}
     expected = {name: [column[0], column[2]] if form == "sql" else column for name, column in EXPECTED.items()}
     assert found == expected
-    assert (result.schema.field("level").type, result.schema.field("dry").type) == (pa.int32(), pa.int64())
+    assert [result.schema.field(name).type for name in ("level", "state", "dry")] == [
+        pa.int32(),
+        pa.string(),
+        pa.int64(),
+    ]
+    given = to_arrow(duckdb.connect(), rows).schema.field("gauge").type if form != "sql" else pa.string()
+    assert result.schema.field("gauge").type == given
 
 
 def test_full_feature_names_and_an_alias(world: Settings) -> None:
