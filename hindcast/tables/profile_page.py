@@ -67,7 +67,9 @@ def page(profile: Profile, title: str, question: str, now: datetime) -> str:
     for table, sample in profile.samples.items():
         rows = profile.rows(table)
         of = f"a sample of {sample.height:,} of {rows:,} rows" if sample.height < rows else f"all {rows:,} rows"
-        report = TableReport(sample, verbose=0, plot_distributions=True, open_tab="distributions")
+        report = TableReport(
+            sample, verbose=0, plot_distributions=True, compute_associations=True, open_tab="distributions"
+        )
         reports[f"{table}: {of}"] = report.html_snippet() if rows else "<p>No rows.</p>"
     tables = {f"{table}: figures of all rows": figures(profile, table) for table in profile.samples}
     pictures = {TARGET: target_picture(profile)} if profile.target.height else {}
