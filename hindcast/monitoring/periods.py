@@ -19,7 +19,6 @@ from hindcast.sql import identifier, without_zone
 REQUESTS = "log.requests"
 LABELED = "monitor.labeled_requests"
 EMPTY = "empty"
-_TYPES = {"numeric": "DOUBLE", "categorical": "VARCHAR"}
 
 
 @dataclass(frozen=True)
