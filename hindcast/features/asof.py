@@ -10,11 +10,15 @@ import duckdb
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from hindcast.sql import identifier, identifiers, table_identifier, without_zone
 
 # Names inside the join; no table's own column is likely to have them.
 ROW, AT, KNOWN, KNOWN_BY, VERSION = "__row", "__at", "__known", "__known_by", "__version"
+
+# mimalloc, Arrow's default, rounds columns of a slice up to huge pages: to clear them takes longer than to fill them.
+_POOL = pa.jemalloc_memory_pool() if "jemalloc" in pa.supported_memory_backends() else pa.default_memory_pool()
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,8 @@ def as_of_join(
     # A connection may read texts as string views, which Polars takes as they are and Arrow can't gather.
     kinds = [pa.string() if pa.types.is_string_view(kind) else kind for kind in features.schema.types]
     features = features.cast(pa.schema(list(zip(features.column_names, kinds, strict=True))))
-    return features.take(pa.array(version, mask=missing)).rename_columns(list(view.features.values()))
+    taken = pc.take(features, pa.array(version, mask=missing), memory_pool=_POOL)
+    return taken.rename_columns(list(view.features.values()))
 
 
 def latest_rows(view: FeatureTable, start: datetime | None, end: datetime | None) -> str:

@@ -53,12 +53,13 @@ class Retrieval:
             HindcastError: A join key or the instant is missing or of another type, or names collide.
         """
         asked, request = self._asked(entity_rows), entity_rows.select(self._request_fields(entity_rows))
-        # Many rows are joined slice by slice in the order of time, each with its own part of the history, so that what
-        # is held in memory beside the result doesn't grow with them.
-        in_time = pc.sort_indices(asked[AT]) if len(asked) > SLICE else None
+        # Slice by slice, each with its own part of the history, so that what is held in memory beside the result
+        # doesn't grow with the rows.
+        in_time = _order(asked[AT])
         slices = []
         for start in range(0, max(1, len(asked)), SLICE):
-            each = [table if in_time is None else table.take(in_time.slice(start, SLICE)) for table in (asked, request)]
+            chosen = None if in_time is None else in_time.slice(start, SLICE)
+            each = [table.slice(start, SLICE) if chosen is None else table.take(chosen) for table in (asked, request)]
             slices.append(self._features(connection, *each))
         features: Features = {}
         back = None if in_time is None else pc.sort_indices(in_time)
@@ -106,6 +107,17 @@ class Retrieval:
                 )
             result = result.append_column(column, features[source, feature])
         return result
+
+
+def _order(instants: pa.ChunkedArray) -> pa.Array | None:
+    """The order of time; None where slices of the rows as they come cover not even twice the time of all rows."""
+
+    def width(rows: pa.ChunkedArray) -> int:
+        ends = pc.min_max(rows.cast(pa.int64())).as_py()
+        return (ends["max"] or 0) - (ends["min"] or 0)
+
+    slices = [instants.slice(start, SLICE) for start in range(0, len(instants), SLICE)]
+    return pc.sort_indices(instants) if sum(map(width, slices)) > 2 * width(instants) else None
 
 
 def to_arrow(connection: duckdb.DuckDBPyConnection, entity_rows: EntityRows) -> pa.Table:
