@@ -71,7 +71,7 @@ class Retrieval:
     def _asked(self, entity_rows: pa.Table) -> pa.Table:
         """Instants (UTC, without a zone) and join keys of the entity rows."""
         instants = {AT: instant_column(entity_rows)} | ({KNOWN_BY: self.known_by} if self.known_by else {})
-        columns = {name: entity_rows[column].cast(pa.timestamp("us"), safe=False) for name, column in instants.items()}
+        columns = {at: entity_rows[column].cast(pa.timestamp("us"), safe=False) for at, column in instants.items()}
         for view in self.views:
             columns |= _checked_keys(view, entity_rows)
         return pa.table(columns)
