@@ -70,8 +70,8 @@ def delivering(home: str, until: str) -> Work:
 def _deliver(settings: Settings, until: datetime) -> None:
     from hindcast.lake import Lake
     from hindcast.problem import load_problem
+    from hindcast.sources import load_sources
     from hindcast.tables.ingest import ingest
-    from hindcast.tables.sources import load_sources
 
     sources = load_sources(settings.sources_folder / f"{load_problem(settings.problem_file).sources}.yaml")
     for table in sources.tables:

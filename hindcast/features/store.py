@@ -4,7 +4,6 @@ Models read features as their own packages define them: history and online store
 How rows are joined is `hindcast.features.retrieval`'s work; reading for the service is `hindcast.features.online`'s.
 """
 
-import importlib.util
 import json
 import shutil
 import sys
@@ -14,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -44,8 +44,12 @@ def open_store(settings: Settings, snapshot: int | None = None, registry: Path |
     return feature_service.open_store(settings, offline_store={"snapshot": snapshot}, **changes)
 
 
-def apply(settings: Settings) -> dict[str, int]:
-    """Registers what the feature repository declares, and takes out what it no longer does.
+def apply(settings: Settings, domain: str) -> dict[str, int]:
+    """Registers what the feature repository declares for a domain, and takes out what no file declares any more.
+
+    Args:
+        settings: Of the home.
+        domain: Name of its file. Of others, tables may not be built yet.
 
     Returns:
         How many there are of each kind: entities, feature_views, on_demand_feature_views, feature_services; and the
@@ -64,14 +68,21 @@ def apply(settings: Settings) -> dict[str, int]:
         "on_demand_feature_views": OnDemandFeatureView,
         "feature_services": FeatureService,
     }
-    declared: list[Any] = [thing for thing in _load_repository(settings) if isinstance(thing, tuple(kinds.values()))]
+    repository = {
+        name: [thing for thing in things if isinstance(thing, tuple(kinds.values()))]
+        for name, things in _load_repository(settings).items()
+    }
+    if domain not in repository:
+        raise HindcastError(f"No feature views of {domain}: there is no {settings.feature_repo / domain}.py.")
+    declared: list[Any] = repository[domain]
     views = [thing for thing in declared if isinstance(thing, FeatureView)]
     check_tables(settings, views)
     with exclusive(settings.locks / "feast-registry"), _replacing(settings.feast_registry) as registry:
         store = feature_service.open_store(settings, registry=str(registry))
-        kept: set[tuple[type, str]] = {(type(thing), thing.name) for thing in declared}
-        sources = [view.batch_source for view in views if view.batch_source]
-        sources += [each for thing in declared for each in getattr(thing, "source_request_sources", {}).values()]
+        every = [thing for things in repository.values() for thing in things]
+        kept: set[tuple[type, str]] = {(type(thing), thing.name) for thing in every}
+        sources = [thing.batch_source for thing in every if isinstance(thing, FeatureView) and thing.batch_source]
+        sources += [each for thing in every for each in getattr(thing, "source_request_sources", {}).values()]
         kept |= {(type(source), source.name) for source in sources}
         known: list[Any] = [*store.list_entities(), *store.list_feature_views(), *store.list_on_demand_feature_views()]
         known += [*store.list_feature_services(), *store.list_data_sources()]
@@ -150,18 +161,21 @@ def historical_features(
     return entity_rows.hstack(pl.DataFrame(pl.from_arrow(job.to_arrow().select(names))))
 
 
-def materialise(settings: Settings, start: datetime | None, end: datetime) -> dict[str, int]:
+def materialise(
+    settings: Settings, start: datetime | None, end: datetime, service: str | None = None
+) -> dict[str, int]:
     """Brings what became known up to `end` into the online store, for every definition of a view that is in use.
 
     In use are those of the home's registry and those of the packages of the champion and of its shadow. What the store
-    holds of others is removed. Rows that nothing may use at `end` or later because of their view's TTL are left out.
-    What the store knows already isn't replaced by anything older.
+    holds of others, and no other problem uses, is removed. Rows that nothing may use at `end` or later because of their
+    view's TTL are left out. What the store knows already isn't replaced by anything older.
 
     Args:
         settings: Of the home.
         start: From when on rows became known (UTC); None fills the store afresh. What isn't in the store up to here
             yet is filled afresh, too.
         end: Until when, included (UTC).
+        service: Of the home's registry, takes its views alone; None takes all.
 
     Returns:
         Keys written per view, over all its definitions.
@@ -176,10 +190,10 @@ def materialise(settings: Settings, start: datetime | None, end: datetime) -> di
     missing = []
     for package in [None, *packages_in_use(settings)]:
         try:
-            used = used_views(settings, package) | used
+            used = used_views(settings, package, service) | used
         except HindcastError as error:
             missing.append(str(error))
-    written = _fill(settings, used, start, end, remove_others=True)
+    written = _fill(settings, used, start, end, remove_others=not missing)
     if missing:
         raise HindcastError(" ".join(missing))
     return written
@@ -213,8 +227,9 @@ def fill_for(settings: Settings, package: Path, now: datetime) -> bool:
     return bool(wanted)
 
 
-def used_views(settings: Settings, package: Path | None) -> dict[str, "FeatureView"]:
-    """What a package reads online, by the name under which the online store holds it; of None, all that is registered.
+def used_views(settings: Settings, package: Path | None, service: str | None = None) -> dict[str, "FeatureView"]:
+    """What a package reads online, by the name under which the online store holds it; of None, what is registered: all,
+    or a service's.
 
     A package of before, which doesn't define its features, reads what is registered.
 
@@ -226,12 +241,15 @@ def used_views(settings: Settings, package: Path | None) -> dict[str, "FeatureVi
 
     if package is None or not (package / FEATURES).exists():
         store = open_store(settings)
-        return {online_name(store.config, view): view for view in store.list_feature_views() if view.online}
+        views = store.list_feature_views()
+        if service:
+            views, _ = feature_service.service_views(store, feature_service.find_service(store, service))
+        return {online_name(store.config, view): view for view in views if view.online}
     check_package(settings, package)
     store = open_store(settings, registry=package / FEATURES)
     signature = json.loads((package / SIGNATURE).read_text())
-    service = feature_service.find_service(store, signature["feature_service"])
-    views, _ = feature_service.service_views(store, service)
+    found = feature_service.find_service(store, signature["feature_service"])
+    views, _ = feature_service.service_views(store, found)
     return {online_name(store.config, view): view for view in views if view.online}
 
 
@@ -269,21 +287,46 @@ def _fill(
         snapshot = connection.execute("SELECT id FROM lake.current_snapshot()").fetchall()[0][0]
     online.fill(config, fillings, known_until=end, snapshot=snapshot)
     if remove_others:
-        online.keep_only(config, set(used))
+        online.keep_only(config, set(used).union(*_used_by_others(settings)))
     return written
 
 
-def _load_repository(settings: Settings) -> list[Any]:
-    """What `features.py` of the feature repository defines, read afresh."""
-    path = settings.feature_repo / "features.py"
-    name = "hindcast_feature_repository"  # not `features`, by which Feast's command line imports it
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.exists():
-        raise HindcastError(f"No feature repository {path}.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # Feast reads a function's source through its module
-    spec.loader.exec_module(module)
-    return list({id(thing): thing for thing in vars(module).values()}.values())
+def _used_by_others(settings: Settings) -> Iterator[set[str]]:
+    """What the online store holds for the home's other problems: all that is registered, and what their models read."""
+    from hindcast.promotion.champion import packages_in_use
+
+    yield set(used_views(settings, None))
+    for folder in settings.problem_homes.glob("*"):
+        if folder.name != settings.problem:
+            for package in packages_in_use(settings.of(folder.name)):
+                yield set(used_views(settings, package))
+
+
+def _load_repository(settings: Settings) -> dict[str, list[Any]]:
+    """What each file of the feature repository defines, by its domain, read afresh.
+
+    Raises:
+        HindcastError: There is no file, or two define something of the same kind and name.
+    """
+    found: dict[str, list[Any]] = {}
+    defined_in: dict[tuple[str, str], str] = {}
+    for path in sorted(settings.feature_repo.glob("*.py")):
+        name = f"hindcast_feature_repository_{path.stem}"  # not its own, by which Feast's command line imports it
+        module = ModuleType(name)
+        module.__file__ = str(path)
+        sys.modules[name] = module  # Feast reads a function's source through its module
+        # Not by import: its cache takes a file of the same second and size for the same.
+        exec(compile(path.read_text(), str(path), "exec"), vars(module))
+        found[path.stem] = list({id(thing): thing for thing in vars(module).values()}.values())
+        for thing in found[path.stem]:
+            kind, called = type(thing).__name__, getattr(thing, "name", None)
+            if isinstance(called, str) and (other := defined_in.setdefault((kind, called), path.name)) != path.name:
+                raise HindcastError(
+                    f"{settings.feature_repo}: {other} and {path.name} both define the {kind} {called}: rename one."
+                )
+    if not found:
+        raise HindcastError(f"No feature repository {settings.feature_repo}: it has no file of a domain.")
+    return found
 
 
 def check_tables(settings: Settings, views: Sequence["FeatureView"], snapshot: int | None = None) -> None:

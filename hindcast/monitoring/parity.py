@@ -19,10 +19,10 @@ import polars as pl
 from hindcast.errors import HindcastError
 from hindcast.files import write_atomically
 from hindcast.lake import Lake
-from hindcast.monitoring.periods import REQUESTS
 from hindcast.monitoring.recomputing import Recomputing, Requests, known_at, requests_by_version
 from hindcast.package.model import ServedModel
 from hindcast.problem import Problem
+from hindcast.serving.request_log import REQUESTS
 from hindcast.settings import Settings
 from hindcast.training.training_data import columns
 
@@ -118,12 +118,12 @@ def measure_model(settings: Settings, lake: Lake, version: str, now: datetime) -
 
 
 def _measure(settings: Settings, lake: Lake, since: datetime, now: datetime, only: str | None = None) -> Parity:
-    if not lake.exists(REQUESTS):
+    if not lake.exists(f"{settings.problem}.{REQUESTS}"):
         return _parity([])
     found = []
     with lake.reading() as connection:
         made = connection.execute("SELECT snapshot_id, snapshot_time FROM lake.snapshots()").fetchall()
-        for version, rows in requests_by_version(connection, since, now).items():
+        for version, rows in requests_by_version(connection, settings.problem, since, now).items():
             if only not in (None, version):
                 continue
             try:

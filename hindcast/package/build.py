@@ -47,6 +47,7 @@ from hindcast.package.reference import HistoricRates, reference_file
 from hindcast.problem import Problem
 from hindcast.promotion.gate import PARITY_LIMIT
 from hindcast.settings import Settings
+from hindcast.tables.transform import training_sql
 from hindcast.training.search import Candidates, Fitted, probabilities, spread
 from hindcast.training.training_data import TrainingData, columns, split_rows
 
@@ -150,7 +151,7 @@ def build(
         "training_hash": candidates.training_hash,
         "feature_definition": feature_definition,
         "training_declaration": training_declaration(problem),
-        "training_code": fingerprint(settings.training_code),
+        "training_code": fingerprint(settings.training_code, training_sql(settings, problem)),
         "code_version": code_version(settings.root),
         "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
     }

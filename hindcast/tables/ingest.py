@@ -17,8 +17,8 @@ from hindcast.errors import HindcastError
 from hindcast.fingerprint import fingerprint
 from hindcast.lake import Lake, has_table
 from hindcast.settings import Settings
+from hindcast.sources import Lookup, Sources, SourceTable
 from hindcast.tables.readers import append, identifier, read_files, row_texts, text_literal
-from hindcast.tables.sources import Lookup, Sources, SourceTable
 from hindcast.tables.versions import Changes, create, month_condition, show_known, update
 from hindcast.tables.windows import create_tables, note_ingested, read_ingested
 

@@ -137,8 +137,9 @@ def measure(lake: Lake, problem: Problem, tables: Sequence[str]) -> Profile:
     return Profile(snapshot, measured, target)
 
 
-def keep(lake: Lake, profile: Profile) -> str:
-    """Replaces the lake's `profile.columns` where it differs; returns a name for the content (equal for equal)."""
+def keep(lake: Lake, profile: Profile, problem: Problem) -> str:
+    """Replaces the problem's table `profile` where it differs; returns a name for the content (equal for equal)."""
+    kept_in = problem.table("profile")
     rows = [
         (table.schema, table.name, position, column.name, column.type, column.rows, column.nulls, column.distinct)
         + (column.min, column.max, column.mean, column.deviation)
@@ -148,14 +149,14 @@ def keep(lake: Lake, profile: Profile) -> str:
         for position, column in enumerate(table.columns, 1)
     ]
     with lake.writing() as connection:
-        connection.execute("CREATE SCHEMA IF NOT EXISTS profile")
-        connection.execute(f"CREATE TABLE IF NOT EXISTS profile.columns ({_COLUMNS})")
-        kept = connection.execute("FROM profile.columns ORDER BY schema_name, table_name, position").fetchall()
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {problem.name}")
+        connection.execute(f"CREATE TABLE IF NOT EXISTS {kept_in} ({_COLUMNS})")
+        kept = connection.execute(f"FROM {kept_in} ORDER BY schema_name, table_name, position").fetchall()
         if kept != sorted(rows, key=lambda row: row[:3]):
-            connection.execute("DELETE FROM profile.columns")
+            connection.execute(f"DELETE FROM {kept_in}")
             connection.execute(f"CREATE TEMP TABLE fresh ({_COLUMNS})")
             connection.executemany(f"INSERT INTO fresh VALUES ({', '.join('?' * len(rows[0]))})", rows)
-            connection.execute("INSERT INTO profile.columns FROM fresh ORDER BY schema_name, table_name, position")
+            connection.execute(f"INSERT INTO {kept_in} FROM fresh ORDER BY schema_name, table_name, position")
     return hashlib.sha256(repr((rows, profile.target)).encode()).hexdigest()[:16]
 
 

@@ -20,7 +20,7 @@ from typing import IO, cast
 import duckdb
 
 from hindcast.errors import HindcastError
-from hindcast.tables.sources import SourceTable
+from hindcast.sources import SourceTable
 
 _LONGEST_LINE = 1_000_000  # bytes; DuckDB gives up at twice that
 _LONGEST_VALUE = 1_000  # lines that a quoted value may go over; beyond them, its quote counts as never closed

@@ -13,8 +13,8 @@ import duckdb
 
 from hindcast.errors import HindcastError
 from hindcast.lake import has_table
+from hindcast.sources import SourceTable
 from hindcast.tables.readers import identifier
-from hindcast.tables.sources import SourceTable
 from hindcast.tables.windows import BUILT_UNTIL, CAP, CORRECTIONS, INSTANTS
 
 KNOWN = "known"

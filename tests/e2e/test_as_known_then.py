@@ -18,8 +18,8 @@ import pytest
 from hindcast.lake import Lake
 from hindcast.problem import Problem, Splits, Window, load_problem
 from hindcast.settings import Settings
+from hindcast.sources import load_sources
 from hindcast.tables.ingest import ingest
-from hindcast.tables.sources import load_sources
 from hindcast.tables.transform import build, manifest
 from hindcast.tables.windows import write_control
 from tests.brute_force import brute_force, flight_id, plausible_planes, raw_flights, unequal

@@ -15,11 +15,11 @@ import yaml
 from hindcast.errors import HindcastError
 from hindcast.lake import Lake
 from hindcast.settings import Settings
+from hindcast.sources import Sources
 from hindcast.tables import catch_up as catching_up
 from hindcast.tables.catch_up import catch_up
 from hindcast.tables.ingest import ingest
 from hindcast.tables.labels import entities_as_known
-from hindcast.tables.sources import Sources
 from hindcast.tables.transform import build, manifest
 from hindcast.tables.windows import write_control
 from tests.conftest import ROOT

@@ -21,10 +21,10 @@ import yaml
 from hindcast.lake import Lake
 from hindcast.problem import Problem, Splits, Window, load_problem
 from hindcast.settings import Settings
+from hindcast.sources import load_sources
 from hindcast.tables.catch_up import catch_up
 from hindcast.tables.ingest import IngestResult, ingest
 from hindcast.tables.labels import entities_as_known
-from hindcast.tables.sources import load_sources
 from hindcast.tables.transform import build, manifest
 from hindcast.tables.windows import write_control
 from tests.brute_force import AsKnown, as_known, brute_force, flight_id, plausible_planes, raw_flights, unequal

@@ -8,8 +8,8 @@ import pytest
 
 from hindcast.lake import Lake
 from hindcast.settings import Settings
+from hindcast.sources import Sources
 from hindcast.tables.ingest import ingest
-from hindcast.tables.sources import Sources
 from hindcast.tables.transform import build
 from hindcast.tables.windows import write_control
 from tests.conftest import ROOT

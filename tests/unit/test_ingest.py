@@ -13,9 +13,9 @@ import pytest
 from hindcast.errors import HindcastError
 from hindcast.lake import Lake
 from hindcast.settings import Settings
+from hindcast.sources import Sources, load_sources
 from hindcast.tables.ingest import IngestResult, ingest, month_of
 from hindcast.tables.readers import append
-from hindcast.tables.sources import Sources, load_sources
 
 NOW = datetime(2024, 3, 1, tzinfo=UTC)
 COLUMNS = {"id": "INTEGER", "name": "VARCHAR", "size": "DOUBLE", "moment": "TIMESTAMP", "day": "DATE"}

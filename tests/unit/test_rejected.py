@@ -10,9 +10,9 @@ from click.testing import CliRunner
 from hindcast.cli import cli
 from hindcast.lake import Lake
 from hindcast.settings import Settings
+from hindcast.sources import load_sources
 from hindcast.tables.ingest import ingest
 from hindcast.tables.rejected import Rejected, count_reasons, explain_rejected, list_rejected
-from hindcast.tables.sources import load_sources
 from tests.conftest import ROOT
 
 SOURCES = """
