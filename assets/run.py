@@ -99,8 +99,7 @@ class Pass:
         from assets.up_to_date import Graph
 
         graph = self.definitions.resolve_asset_graph()
-        layer = self.definitions.resolve_job_def(job).asset_layer
-        selected = set(layer.selected_asset_keys)
+        selected = set(self.definitions.resolve_job_def(job).asset_layer.selected_asset_keys)
         state = Graph(self.workspace, self.instance, graph, self.months())
         stale = dict.fromkeys(selected, "asked for") if self.force else state.stale(selected)
         if self.windows in selected and not stale.get(self.windows) and self._other_instant():
@@ -112,7 +111,7 @@ class Pass:
         for key in graph.toposorted_asset_keys:
             if key in stale or (key in selected and graph.get(key).parent_keys & assets):
                 assets |= {key, *(selected & graph.get(key).execution_set_asset_keys)} if key in stale else {key}
-        checks = {check for check in layer.selected_asset_check_keys if check.asset_key in assets}
+        checks = {check for check in graph.asset_check_keys if check.asset_key in assets}
         first = next((key for key in graph.toposorted_asset_keys if key in stale), None)
         why = f"{first.to_user_string()}: {stale[first]}" if first else f"{others[0].name}: other limits"
         return assets, checks.union(others), why
