@@ -157,5 +157,5 @@ def contents(world: World, home: str) -> dict[str, object]:
         for schema, name in tables:
             if schema in SCHEMAS and name not in NOT_CONTENT:
                 found[f"{schema}.{name}"] = version_of(connection, f'FROM "{schema}"."{name}"')
-        found["log.requests"] = version_of(connection, "SELECT id FROM log.requests")
+        found["flight_delay.requests"] = version_of(connection, "SELECT id FROM flight_delay.requests")
     return found

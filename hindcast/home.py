@@ -24,9 +24,7 @@ def prepare(settings: Settings) -> None:
     if found := [character for character in "?\\" if character in str(settings.home)]:
         raise HindcastError(f"HINDCAST_HOME {settings.home} has a {found[0]} in it: choose a path without.")
     if (settings.home / "champion.json").exists():  # of the time when a home held one problem
-        raise HindcastError(
-            f"The home {settings.home} was made by an earlier version: set HINDCAST_HOME to another folder."
-        )
+        raise HindcastError(f"The home {settings.home} is of an earlier version: set HINDCAST_HOME to another folder.")
     for folder in (
         settings.dagster_home,
         settings.scratch,

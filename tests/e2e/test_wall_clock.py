@@ -52,7 +52,7 @@ def test_a_second_run_on_the_same_day_picks_up_what_has_come(live: World) -> Non
 
     def scored() -> int:
         with lake.reading() as connection:
-            return connection.execute("SELECT count(*) FROM predictions.batch").fetchall()[0][0]
+            return connection.execute("SELECT count(*) FROM flight_delay.batch_predictions").fetchall()[0][0]
 
     def instants() -> dict[str, datetime]:
         with lake.reading() as connection:

@@ -448,7 +448,7 @@ def test_a_changed_declaration_is_not_mixed_with_old_rows(world: World) -> None:
 
 def test_a_month_of_the_real_flights(tmp_path: Path) -> None:
     settings = Settings(Settings.from_environment().root, tmp_path)
-    sources = load_sources(settings.sources_folder / "nycflights13.yaml")
+    sources = load_sources(settings.sources_folder / "flights.yaml")
     lake = Lake(settings)
     clock = datetime(2013, 2, 1, tzinfo=UTC)
     ingest(lake, sources, "airports", clock, settings)
