@@ -26,6 +26,7 @@ from hindcast.tables.catch_up import catch_up
 from hindcast.tables.ingest import IngestResult, ingest
 from hindcast.tables.labels import entities_as_known
 from hindcast.tables.transform import build, manifest
+from hindcast.workspace import open_workspace
 from tests.brute_force import AsKnown, as_known, brute_force, flight_id, plausible_planes, raw_flights, unequal
 from tests.conftest import ROOT
 from tests.control import write_control
@@ -87,7 +88,7 @@ class World:
 
     def build(self, now: datetime, as_of: datetime, *names: str) -> None:
         write_control(self.lake, self.problem, now, as_of)
-        catch_up(self.settings, self.problem)
+        catch_up(open_workspace(self.settings).domain)
         nodes = manifest(self.settings)["nodes"].values()
         every = [node["name"] for node in nodes if node["resource_type"] in ("model", "seed")]
         results = build(self.settings, names or every)

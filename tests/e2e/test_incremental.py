@@ -27,6 +27,7 @@ from hindcast.sources import load_sources
 from hindcast.tables.catch_up import catch_up
 from hindcast.tables.ingest import ingest
 from hindcast.tables.transform import build, manifest
+from hindcast.workspace import open_workspace
 from tests.conftest import ROOT
 from tests.control import write_control
 
@@ -37,14 +38,22 @@ FEW = (
     "int_airports",
     "stg_flights",
     "int_flights",
+    "int_flight_outcomes",
     "flight_outcomes",
     "origin_state",
     "aircraft_state",
 )
-STATES = {"cleaned.stg_flights", "cleaned.int_flights", "labeled.flight_outcomes"}  # they hold what is known now
+# They hold what is known now.
+STATES = {
+    "cleaned.stg_flights",
+    "cleaned.int_flights",
+    "cleaned.int_flight_outcomes",
+    "labeled.flight_outcomes",
+}
 FEW_INCREMENTAL = {
     "cleaned.stg_flights",
     "cleaned.int_flights",
+    "cleaned.int_flight_outcomes",
     "labeled.flight_outcomes",
     "features.origin_state",
     "features.aircraft_state",
@@ -90,7 +99,7 @@ class World:
     def build(self, *names: str) -> set[str]:
         """Builds the models, as a stage of the graph does; says which of the incremental tables were made afresh."""
         before = self.lake.snapshot()
-        catch_up(self.settings, load_problem(self.settings.problem_file))
+        catch_up(open_workspace(self.settings).domain)
         results = build(self.settings, names or self.names or self.all("model"))
         assert [result for result in results if result.failed] == []
         with self.lake.reading() as connection:

@@ -76,7 +76,8 @@ def test_a_young_service_is_reported_and_asks_for_nothing(settings: Settings, mo
         )
         connection.execute(
             "CREATE TABLE flight_delay.requests AS SELECT 'r1' AS id, TIMESTAMP '2013-10-31 06:00:00' AS "
-            "prediction_time, 'a' AS flight_id, 'm1' AS model_version, '{\"height\": 1.5}'::JSON AS features, 0.25 AS probability"
+            "prediction_time, 'a' AS flight_id, 'm1' AS model_version, '{\"height\": 1.5}'::JSON AS features, "
+            "0.25 AS probability"
         )
     hindcast = HindcastResource()
     labeled_requests, _, monitoring_report = build_monitoring(hindcast.problem("flight_delay"))
