@@ -68,10 +68,7 @@ def apply(settings: Settings, domain: str) -> dict[str, int]:
         "on_demand_feature_views": OnDemandFeatureView,
         "feature_services": FeatureService,
     }
-    repository = {
-        name: [thing for thing in things if isinstance(thing, tuple(kinds.values()))]
-        for name, things in _load_repository(settings).items()
-    }
+    repository = _load_repository(settings, tuple(kinds.values()))
     if domain not in repository:
         raise HindcastError(f"No feature views of {domain}: there is no {settings.feature_repo / domain}.py.")
     declared: list[Any] = repository[domain]
@@ -302,8 +299,8 @@ def _used_by_others(settings: Settings) -> Iterator[set[str]]:
                 yield set(used_views(settings, package))
 
 
-def _load_repository(settings: Settings) -> dict[str, list[Any]]:
-    """What each file of the feature repository defines, by its domain, read afresh.
+def _load_repository(settings: Settings, kinds: tuple[type, ...]) -> dict[str, list[Any]]:
+    """What each file of the feature repository defines of some kinds, by its domain, read afresh.
 
     Raises:
         HindcastError: There is no file, or two define something of the same kind and name.
@@ -317,12 +314,13 @@ def _load_repository(settings: Settings) -> dict[str, list[Any]]:
         sys.modules[name] = module  # Feast reads a function's source through its module
         # Not by import: its cache takes a file of the same second and size for the same.
         exec(compile(path.read_text(), str(path), "exec"), vars(module))
-        found[path.stem] = list({id(thing): thing for thing in vars(module).values()}.values())
+        things = {id(thing): thing for thing in vars(module).values() if isinstance(thing, kinds)}
+        found[path.stem] = list(things.values())
         for thing in found[path.stem]:
-            kind, called = type(thing).__name__, getattr(thing, "name", None)
-            if isinstance(called, str) and (other := defined_in.setdefault((kind, called), path.name)) != path.name:
+            kind = type(thing).__name__
+            if (other := defined_in.setdefault((kind, thing.name), path.name)) != path.name:
                 raise HindcastError(
-                    f"{settings.feature_repo}: {other} and {path.name} both define the {kind} {called}: rename one."
+                    f"{settings.feature_repo}: {other} and {path.name} both define the {kind} {thing.name}: rename one."
                 )
     if not found:
         raise HindcastError(f"No feature repository {settings.feature_repo}: it has no file of a domain.")
