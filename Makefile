@@ -45,6 +45,8 @@ replay: setup ## let one more simulated week go by: data, requests, labels, repo
 bench: setup ## side by side with peers and limits; one of them by ONLY=name
 	@$(BIN)/python -m bench $(ONLY)
 
-lock: setup ## write requirements.lock again from pyproject.toml
+lock: setup ## write requirements.lock again from pyproject.toml, and the service's part of it
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes \
 		--no-emit-index-url --no-header --upgrade pyproject.toml --output-file requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--no-annotate --constraint requirements.lock bentos/requirements.in --output-file bentos/requirements.lock

@@ -14,6 +14,7 @@ from dagster import (
 
 from assets.inputs import LIMITS, limits_version
 from assets.resources import HindcastResource
+from hindcast.artefacts import to_json
 from hindcast.fingerprint import fingerprint
 from hindcast.pipeline import evaluate_candidates, evaluation_report
 from hindcast.workspace import Workspace
@@ -27,7 +28,7 @@ def build_evaluation(workspace: Workspace) -> list[AssetsDefinition | AssetCheck
     @asset(key=key, deps=[AssetKey([of, "candidates"])], kinds={"scikitlearn"})
     def evaluation(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
         """Metrics of every candidate on validation and test, per slice and beside two baselines; chooses one."""
-        from hindcast.evaluation.plots import as_markdown
+        from hindcast.pages import as_markdown
 
         found = hindcast.problem(of)
         result, tables, pictures = evaluate_candidates(found)
@@ -39,7 +40,7 @@ def build_evaluation(workspace: Workspace) -> list[AssetsDefinition | AssetCheck
                 "report": MetadataValue.path(found.settings.reports / "evaluation.html"),
                 **{title: MetadataValue.md(text) for title, text in drawn.items()},
             },
-            data_version=DataVersion(fingerprint(values=[result.to_json()])),
+            data_version=DataVersion(fingerprint(values=[to_json(result.report)])),
         )
 
     @asset_check(asset=key, blocking=True, description="No model is too good to be honest.")

@@ -72,8 +72,8 @@ def build_monitoring(workspace: Workspace) -> list[AssetsDefinition]:
         kinds={"feast", "duckdb"},
     )
     def serving_parity(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
-        from hindcast.evaluation.plots import as_markdown
         from hindcast.monitoring.parity_page import tables
+        from hindcast.pages import as_markdown
 
         found = hindcast.problem(of)
         parity, drawn, written = measure_parity(found)

@@ -47,7 +47,8 @@ def build_package(workspace: Workspace) -> list[AssetsDefinition]:
     )
     def verdict(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
         """Whether the package may be used: each check with its value and limit, kept as a file."""
-        from hindcast.promotion.gate import ALREADY, explain_failed, shown_checks
+        from hindcast.promotion.gate import explain_failed, shown_checks
+        from hindcast.promotion.verdict import ALREADY
 
         said = judge_challenger(hindcast.problem(of))
         accepted = said.promoted or said.verdict == ALREADY

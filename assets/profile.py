@@ -1,6 +1,6 @@
 """What is in the raw and the labeled tables, as a lake table and as a page. Measuring: `hindcast.tables.profile`."""
 
-from dagster import AssetKey, AssetsDefinition, DataVersion, MaterializeResult, MetadataValue, TableRecord, asset
+from dagster import AssetKey, AssetsDefinition, DataVersion, MaterializeResult, MetadataValue, asset
 
 from assets.resources import HindcastResource
 from assets.tables import table_key
@@ -16,25 +16,23 @@ def build_profile(workspace: Workspace) -> AssetsDefinition:
     @asset(
         key=[of, "profile"],
         deps=[*tables, table_key(of, workspace.problem.labeled_table)],
-        kinds={"duckdb", "matplotlib"},
+        kinds={"duckdb", "skrub"},
     )
     def profile(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
         """One row per column of each raw table and of the labeled table: what to see before trusting them."""
-        from hindcast.tables.profile_page import as_markdown, cells
+        from hindcast.pages import as_markdown
+        from hindcast.tables.profile_page import TARGET, figures, target_picture
 
         found = hindcast.problem(of)
-        measured, drawn, version = write_profile(found)
-        columns = {
-            f"columns of {table.schema}.{table.name}": MetadataValue.table(
-                [TableRecord(cells(c)) for c in table.columns]
-            )
-            for table in measured.tables
-        }
-        pictures = {name: MetadataValue.md(as_markdown(picture, name)) for name, picture in drawn.items()}
-        rows = {f"{table.schema}.{table.name}": table.rows for table in measured.tables}
-        page = MetadataValue.path(str(found.settings.reports / "profile.html"))
+        measured, version = write_profile(found)
         return MaterializeResult(
-            metadata={"page": page, "rows": rows, **pictures, **columns}, data_version=DataVersion(version)
+            metadata={
+                "page": MetadataValue.path(str(found.settings.reports / "profile.html")),
+                "rows": {table: measured.rows(table) for table in measured.samples},
+                TARGET: MetadataValue.md(as_markdown({TARGET: target_picture(measured)})[TARGET]),
+                **{f"columns of {table}": MetadataValue.md(figures(measured, table)) for table in measured.samples},
+            },
+            data_version=DataVersion(version),
         )
 
     return profile

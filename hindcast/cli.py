@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import click
 
+from hindcast.artefacts import to_json
 from hindcast.errors import HindcastError
 from hindcast.home import prepare
 from hindcast.settings import Settings
@@ -117,13 +118,13 @@ def rollback(problem: str | None, as_json: bool) -> None:
     workspace = _start(problem)
     done = roll_back(workspace.settings, workspace.lake, workspace.clock.now())
     if as_json:
-        click.echo(json.dumps(asdict(done), indent=2))
+        click.echo(to_json(asdict(done)), nl=False)
         return
     click.echo(f"{done.version} is the champion again; {done.rolled_back} was left.")
     click.echo(f"Made as of {done.as_of} from lake snapshot {done.snapshot}, with the code {done.code_version}.")
     if done.replayed:
-        told = f"the largest difference is {done.max_difference:.1g}"
-        click.echo(f"{done.replayed:,} of its {done.logged:,} logged requests were answered once more: {told}.")
+        difference = f"the largest difference is {done.max_difference:.1g}"
+        click.echo(f"{done.replayed:,} of its {done.logged:,} logged requests were answered once more: {difference}.")
     else:
         click.echo(f"None of its {done.logged:,} logged requests could be answered once more.")
     if done.refilled:
@@ -142,7 +143,7 @@ def promote(version: str, because: str, problem: str | None, as_json: bool) -> N
     workspace = _start(problem)
     done = promote_by_hand(workspace.settings, workspace.problem, version, because, workspace.clock.now())
     if as_json:
-        click.echo(json.dumps(asdict(done), indent=2))
+        click.echo(to_json(asdict(done)), nl=False)
         return
     click.echo(f"{done.version} is the champion; before it: {done.previous or 'none'}.")
     click.echo(f"Recorded: {done.by} decided at {done.at}, because: {done.because}")
@@ -162,7 +163,7 @@ def import_(folder: Path, problem: str | None, as_json: bool) -> None:
     workspace = _start(problem)
     done = import_package(workspace.settings, workspace.problem, folder, workspace.clock.now())
     if as_json:
-        click.echo(json.dumps(asdict(done), indent=2))
+        click.echo(to_json(asdict(done)), nl=False)
         return
     click.echo(f"{done.version} was brought in from {done.origin}.")
     click.echo(
@@ -177,7 +178,7 @@ def import_(folder: Path, problem: str | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def shadow(version: str | None, off: bool, problem: str | None, as_json: bool) -> None:
     """Have the model VERSION be asked beside the champion; without one, compare the two so far."""
-    from hindcast.features.store import fill_for
+    from hindcast.features.materialise import fill_for
     from hindcast.monitoring.shadowing import compare, render
     from hindcast.promotion.champion import set_shadow
 
@@ -283,7 +284,7 @@ def leaks(
     report = measure_leaks(workspace, period, rows, only, lambda line: click.echo(f"  ▸ {line}", err=True))
     page = write(report, workspace.settings.reports)
     if as_json:
-        click.echo(report.to_json(), nl=False)
+        click.echo(to_json(asdict(report)), nl=False)
     else:
         render(report)
         click.echo(f"Open {page}")

@@ -3,13 +3,12 @@
 Each reads what the step before has written, and returns what it found. No step prints, and none knows Dagster.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hindcast.artefacts import require_json, write_json
 from hindcast.errors import HindcastError
 from hindcast.files import write_atomically
 from hindcast.tables import profile as profiles
@@ -27,7 +26,7 @@ if TYPE_CHECKING:  # libraries that take seconds to import: each step imports wh
     from hindcast.monitoring.parity import Parity
     from hindcast.monitoring.report import MonitoringReport
     from hindcast.package.build import Package
-    from hindcast.promotion.gate import Verdict
+    from hindcast.promotion.verdict import Verdict
     from hindcast.serving.request_replay import Replay
     from hindcast.training.search import Candidates
 
@@ -87,18 +86,16 @@ def build_data(workspace: Workspace, on_progress: Callable[[str], None]) -> None
     apply(settings, domain.name)
 
 
-def write_profile(workspace: Workspace) -> tuple[profiles.Profile, dict[str, bytes], str]:
-    """Measures and draws the raw tables and the labeled one; returns figures, pictures and a version of the content."""
-    from hindcast.tables.profile_page import page, pictures
+def write_profile(workspace: Workspace) -> tuple[profiles.Profile, str]:
+    """Measures and draws the raw tables and the labeled one; returns the figures and a version of them."""
+    from hindcast.tables.profile_page import page
 
     problem, reports = workspace.problem, workspace.settings.reports
     tables = [f"raw.{name}" for name in workspace.sources.tables]
     found = profiles.measure(workspace.lake, problem, [*tables, problem.labeled_table])
-    version = profiles.keep(workspace.lake, found, problem)
-    drawn = pictures(found)
     title = f"What is in the data of {problem.name}"
-    write_atomically(reports / "profile.html", page(found, drawn, title, problem.question, workspace.clock.now()))
-    return found, drawn, version
+    write_atomically(reports / "profile.html", page(found, title, problem.question, workspace.clock.now()))
+    return found, profiles.keep(workspace.lake, found, problem)
 
 
 def feature_versions(workspace: Workspace) -> tuple[datetime, dict[str, str]]:
@@ -115,7 +112,7 @@ def fill_online_store(
     workspace: Workspace, start: datetime | None = None, end: datetime | None = None
 ) -> dict[str, int]:
     """Brings what became known from `start` to `end` (the clock, where left out) into the online store."""
-    from hindcast.features.store import materialise
+    from hindcast.features.materialise import materialise
 
     end = end or workspace.clock.now()
     return materialise(workspace.settings, start, end, workspace.problem.feature_service)
@@ -137,12 +134,13 @@ def train_candidates(workspace: Workspace) -> "Candidates":
 def evaluate_candidates(workspace: Workspace) -> tuple["Evaluation", dict[str, str], dict[str, bytes]]:
     """Measures the candidates on validation and test and chooses one; returns what was found, tables and pictures."""
     from hindcast.evaluation.evaluate import evaluate, shown_metrics, shown_slices
-    from hindcast.evaluation.plots import as_page, evaluation_plots, importances_of
+    from hindcast.evaluation.plots import evaluation_plots, importances_of
+    from hindcast.pages import as_page
 
     settings, problem = workspace.settings, workspace.problem
     candidates, data = _candidates(workspace)
     found = evaluate(problem, data.frame, candidates)
-    write_atomically(settings.reports / "evaluation.json", found.to_json())
+    write_json(settings.reports / "evaluation.json", found.report)
     pictures = evaluation_plots(found, importances_of(found, candidates, problem.budget.seed), problem.metrics.primary)
     tables = {
         "Candidates": shown_metrics(found.report["candidates"]),
@@ -165,8 +163,10 @@ def package_candidate(workspace: Workspace) -> "Package":
     columns = request_columns(settings, problem.feature_service)
     defined, registry = definition(settings, problem.feature_service), settings.feast_registry.read_bytes()
     report, identity = evaluation_report(workspace), workspace.lake.identity()
-    made_from = (defined, registry, identity, training_sql(settings, problem))
-    return build_package(settings, problem, data, candidates, report, *columns, *made_from)
+    sql = training_sql(settings, problem)
+    return build_package(
+        settings, problem, data, candidates, report, *columns, defined, registry, lake=identity, sql=sql
+    )
 
 
 def judge_challenger(workspace: Workspace) -> "Verdict":
@@ -182,7 +182,7 @@ def judge_challenger(workspace: Workspace) -> "Verdict":
 
 def apply_verdict(workspace: Workspace) -> dict[str, Any]:
     """Puts the challenger in use if the gate promoted it; returns what the champion's file says then."""
-    from hindcast.features.store import fill_for
+    from hindcast.features.materialise import fill_for
     from hindcast.package.build import challenger_folder
     from hindcast.promotion import champion
 
@@ -264,8 +264,7 @@ def report_monitoring(workspace: Workspace) -> tuple["MonitoringReport", "Page |
 
 def evaluation_report(workspace: Workspace) -> dict[str, Any]:
     """What `evaluate_candidates` found."""
-    content: dict[str, Any] = json.loads(Path(workspace.settings.reports, "evaluation.json").read_text())
-    return content
+    return require_json(workspace.settings.reports / "evaluation.json")
 
 
 def _candidates(workspace: Workspace) -> tuple["Candidates", Any]:

@@ -2,10 +2,10 @@
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from hindcast.files import try_lock, write_atomically
+from hindcast.artefacts import read_json, write_json
+from hindcast.files import try_lock
 from hindcast.lake import Lake
 from hindcast.settings import Settings
 from hindcast.tables.windows import read_as_of
@@ -69,9 +69,9 @@ def collect(workspace: Workspace) -> Status:
     settings, problem, lake = workspace.settings, workspace.problem, workspace.lake
     domain, own = {f"raw.{name}" for name in workspace.sources.tables}, problem.table
     tables = _table_rows(lake) if settings.lake_catalogue.exists() else {}
-    evaluation = _json(settings.reports / "evaluation.json") or {}
-    champion = _json(settings.champion_file)
-    replay = _json(settings.replay_file) or {}
+    evaluation = read_json(settings.reports / "evaluation.json") or {}
+    champion = read_json(settings.champion_file)
+    replay = read_json(settings.replay_file) or {}
     running, stopped = _runs(settings)
     known: dict[str, int] = {}
     split: dict[str, int] = {}
@@ -128,9 +128,9 @@ def collect(workspace: Workspace) -> Status:
         requests=replay.get("sent", 0),
         logged=tables.get(own("requests"), 0),
         labeled=labeled,
-        parity=_json(settings.reports / "parity.json"),
-        report=_json(settings.reports / "monitoring.json"),
-        stages=_json(settings.stage_seconds) or {},
+        parity=read_json(settings.reports / "parity.json"),
+        report=read_json(settings.reports / "monitoring.json"),
+        stages=read_json(settings.stage_seconds) or {},
         running=running,
         stopped=stopped,
     )
@@ -145,7 +145,7 @@ def _runs(settings: Settings) -> tuple[str | None, str | None]:
     lock.close()
     if holder:
         return None, f"{holder} was killed"
-    return None, (_json(settings.failure_file) or {}).get("message")
+    return None, (read_json(settings.failure_file) or {}).get("message")
 
 
 def keep_failure(settings: Settings, message: str | None) -> None:
@@ -153,7 +153,7 @@ def keep_failure(settings: Settings, message: str | None) -> None:
     if message is None:
         settings.failure_file.unlink(missing_ok=True)
     else:
-        write_atomically(settings.failure_file, json.dumps({"message": message}) + "\n")
+        write_json(settings.failure_file, {"message": message})
 
 
 def _table_rows(lake: Lake) -> dict[str, int]:
@@ -173,19 +173,15 @@ def _table_rows(lake: Lake) -> dict[str, int]:
         }
 
 
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text()) if path.exists() else None
-
-
 def _newest_verdict(settings: Settings) -> dict[str, Any] | None:
     files = sorted(settings.verdicts.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
-    return _json(files[-1]) if files else None
+    return read_json(files[-1]) if files else None
 
 
 def keep_stage_seconds(settings: Settings, seconds: dict[str, float]) -> None:
     """Remembers how long each stage took; a stage that didn't run keeps what it took last."""
-    kept = (_json(settings.stage_seconds) or {}) | {stage: round(value, 1) for stage, value in seconds.items()}
-    write_atomically(settings.stage_seconds, json.dumps(kept, indent=2))
+    kept = (read_json(settings.stage_seconds) or {}) | {stage: round(value, 1) for stage, value in seconds.items()}
+    write_json(settings.stage_seconds, kept)
 
 
 def render(status: Status, recomputed: int | None = None, seconds: float = 0.0) -> None:
@@ -200,7 +196,7 @@ def render(status: Status, recomputed: int | None = None, seconds: float = 0.0) 
     from rich.markup import escape
     from rich.table import Table
 
-    from hindcast.promotion.gate import UNDECIDED
+    from hindcast.promotion.verdict import UNDECIDED
 
     console = Console(highlight=False)
     console.print()

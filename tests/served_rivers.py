@@ -16,7 +16,7 @@ from hindcast.monitoring.parity import Parity, measure
 from hindcast.package.model import BASELINE, FEATURES, Feature, ServedModel
 from hindcast.package.reference import HistoricRates
 from hindcast.problem import Problem
-from hindcast.serving.predict import Champion, Reader, answer
+from hindcast.serving.predict import LoadedModel, Reader, answer
 from hindcast.serving.request_log import RequestLog, compact
 from hindcast.settings import Settings
 from hindcast.training.training_data import TrainingData
@@ -76,7 +76,7 @@ class Rivers:
         model = ServedModel.load(self.settings.models / version)
         registry = model.folder / FEATURES
         reader = reader or FeatureReader(self.settings, "floods", registry if registry.exists() else None)
-        champion = Champion(model, reader, None)
+        champion = LoadedModel(model, reader, None)
         clock = SimulatedClock(self.settings.clock_file("rivers"), at("05 00:00"))
         requests = [
             {"day_id": f"of {name}", "gauge": gauge, "river_id": river, "reach": 4}

@@ -51,7 +51,7 @@ def served_world(root: Path) -> Settings:
 
     This process gets the home's environment, as one that `hindcast` starts.
     """
-    for name in ("hindcast", "bentos", "requirements.lock"):
+    for name in ("hindcast", "bentos", "pyproject.toml", "README.md"):
         (root / name).symlink_to(ROOT / name)
     for folder in ("problems", "feature_repo"):
         (root / folder).mkdir()

@@ -1,4 +1,4 @@
-"""The challenger that was asked beside the champion, held against it: on the same requests, and on what became of them.
+"""Compares the shadow's answers with the champion's, on the same requests and on their labels once these are known.
 
 How it is asked is `hindcast.serving.shadow`'s work.
 """
@@ -12,6 +12,7 @@ from hindcast.evaluation.metrics import DIGITS, METRICS, measure
 from hindcast.lake import Lake
 from hindcast.problem import Problem
 from hindcast.serving.request_log import REQUESTS, SHADOW
+from hindcast.sql import identifier
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def compare(problem: Problem, lake: Lake) -> list[Shadowing]:
     asked, beside = problem.table(REQUESTS), problem.table(SHADOW)
     if not (lake.exists(beside) and lake.exists(asked)):
         return []
-    key, label = f'"{problem.entity.key}"', f'"{problem.label.column}"'
+    key, label = identifier(problem.entity.key), identifier(problem.label.column)
     with lake.reading() as connection:
         rows = connection.execute(
             f"SELECT r.model_version AS champion, s.model_version AS challenger, r.probability AS said, "

@@ -1,6 +1,6 @@
 """The log of requests: durable lines while serving, then rows of the lake, each exactly once.
 
-What a record says about a prediction is decided in `answering`; nothing here serves or reads features.
+What a record says about a prediction is decided in `predict`; nothing here serves or reads features.
 """
 
 import fcntl
@@ -11,11 +11,12 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hindcast.clock import WallClock
+from hindcast.sql import without_zone
 
 if TYPE_CHECKING:  # the service writes the log and has no lake
     import duckdb
@@ -267,7 +268,7 @@ def _cell(name: str, value: Any) -> Any:
     if value is None and name in _OPTIONAL:
         return None
     if name in _INSTANTS:
-        return datetime.fromisoformat(value).astimezone(UTC).replace(tzinfo=None)
+        return without_zone(datetime.fromisoformat(value))
     if name in _NESTED:
         return json.dumps(value)
     kind = _COLUMNS[name]

@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 
 from hindcast.lake import Lake, has_table
-from hindcast.tables.readers import identifier
+from hindcast.sql import identifier
 from hindcast.tables.windows import BUILT_UNTIL, INSTANTS, known_until
 
 _TABLES = {"model", "seed", "snapshot"}

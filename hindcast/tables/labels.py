@@ -1,4 +1,4 @@
-"""The labeled table's rows that corrections replaced, so that labels and entities can be read as they were known.
+"""Keeps the rows of the labeled table that corrections replaced, so that labels can be read as they were known.
 
 They are kept beside it in `<labeled table>_superseded`: the columns as they were, `superseded_key` (the entity) and
 `superseded_at`, the instant (UTC) at which the row turned out otherwise. A row of NULLs stands for an entity that had
@@ -10,9 +10,9 @@ from datetime import datetime
 
 import duckdb
 
-from hindcast.lake import Lake, has_table
+from hindcast.lake import Lake, columns_of, has_table
 from hindcast.problem import Problem
-from hindcast.tables.readers import identifier
+from hindcast.sql import identifier, table_identifier
 
 _FIRST, _LAST = "TIMESTAMP '0001-01-01'", "TIMESTAMP '9999-12-31'"
 
@@ -119,9 +119,8 @@ def entities_as_known(connection: duckdb.DuckDBPyConnection, problem: Problem) -
 
 
 def _named(problem: Problem, ending: str = "") -> str:
-    schema, table = problem.labeled_table.split(".")
-    return f"{identifier(schema)}.{identifier(table + ending)}"
+    return table_identifier(problem.labeled_table + ending)
 
 
 def _columns(connection: duckdb.DuckDBPyConnection, problem: Problem) -> list[str]:
-    return [identifier(row[0]) for row in connection.execute(f"DESCRIBE {_named(problem)}").fetchall()]
+    return [identifier(name) for name in columns_of(connection, _named(problem))]

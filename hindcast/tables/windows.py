@@ -19,6 +19,7 @@ from hindcast.fingerprint import fingerprint
 from hindcast.lake import Lake, has_table
 from hindcast.problem import Problem, Splits
 from hindcast.sources import Sources
+from hindcast.sql import without_zone
 
 INSTANTS = "control.instants"
 WINDOWS = "control.windows"
@@ -117,7 +118,7 @@ def write_instants(lake: Lake, sources: Sources, now: datetime) -> str:
     Returns:
         A version of the content: equal content, equal version.
     """
-    until = {name: min(at, _naive(now)) for name, at in tables_until(lake, sources).items()}
+    until = {name: min(at, without_zone(now)) for name, at in tables_until(lake, sources).items()}
     instants = [(f"raw.{name}", at) for name, at in until.items()]
     of_domain = [f"raw.{name}" for name in sources.tables]
     with lake.writing() as connection:
@@ -156,8 +157,8 @@ def write_windows(
     """
     until = tables_until(lake, sources)
     known_until = ingested_until(lake, sources, now)
-    labels = [min(at, _naive(now)) for name, at in until.items() if label_tables is None or name in label_tables]
-    of_labels = (f"labels.{problem.name}", min(labels, default=_naive(known_until)))
+    labels = [min(at, without_zone(now)) for name, at in until.items() if label_tables is None or name in label_tables]
+    of_labels = (f"labels.{problem.name}", min(labels, default=without_zone(known_until)))
     if as_of > known_until:
         raise HindcastError(
             f"As of {as_of.isoformat()} can't be known yet: the data goes to {known_until.isoformat()}. "
@@ -171,7 +172,7 @@ def write_windows(
             "(known.at), if that was before they were ingested."
         )
     windows = [
-        (problem.name, name, _naive(start), _naive(end), _naive(as_of))
+        (problem.name, name, without_zone(start), without_zone(end), without_zone(as_of))
         for name, (start, end) in windows_as_of(problem.splits, as_of).items()
     ]
     with lake.writing() as connection:
@@ -340,8 +341,3 @@ def _rows(connection: duckdb.DuckDBPyConnection, table: str) -> list[tuple[Any, 
     if not has_table(connection, table):
         return []
     return sorted(connection.execute(f"FROM {table}").fetchall())
-
-
-def _naive(instant: datetime) -> datetime:
-    """As the lake keeps instants: UTC without saying so."""
-    return instant.astimezone(UTC).replace(tzinfo=None)

@@ -1,4 +1,4 @@
-"""What training, evaluation and packaging read: the training set at one snapshot of the lake, and its rows as arrays.
+"""Reads the training set at one snapshot of the lake, as a frame and as arrays per split.
 
 How the training set is made is in `training_set`.
 """

@@ -42,9 +42,10 @@ class World:
             "bentos",
             "workspace.yaml",
             "requirements.lock",
+            "pyproject.toml",
+            "README.md",
         ):
             (self.root / name).symlink_to(ROOT / name)
-        (self.root / "pyproject.toml").symlink_to(ROOT / "pyproject.toml")
         (self.root / "problems" / "sources").mkdir(parents=True)
         self._write_problem()
 

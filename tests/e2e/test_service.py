@@ -18,7 +18,7 @@ import httpx
 import psutil
 import pytest
 
-from hindcast.features.store import materialise
+from hindcast.features.materialise import materialise
 from hindcast.lake import Lake
 from hindcast.problem import load_problem
 from hindcast.promotion import champion
@@ -40,7 +40,7 @@ with running(settings, next(iter(built_bentos(settings)))) as url:
     time.sleep(10**6)
 """
 COMPACT = """
-from hindcast.features.store import materialise
+from hindcast.features.materialise import materialise
 from hindcast.lake import Lake
 from hindcast.serving.request_log import compact
 from hindcast.settings import Settings
@@ -306,7 +306,9 @@ def test_champions_are_swapped_under_load_without_a_failed_request(client: httpx
     assert model["promoted_at"] == NOON.isoformat()
 
 
-def test_a_challenger_is_asked_the_same_and_heard_by_nobody(client: httpx.Client, home: Settings) -> None:
+def test_a_challenger_in_shadow_is_asked_the_same_and_its_answers_are_never_returned(
+    client: httpx.Client, home: Settings
+) -> None:
     served = client.get("/model").json()["version"]
     write_package(home.models, "beside", -3.0)
     champion.set_shadow(home, "beside", NOON)

@@ -22,7 +22,7 @@ from assets.monitor import build_monitoring, report_key
 from assets.resources import HindcastResource
 from assets.retrain import build_sensor
 from hindcast.clock import SimulatedClock
-from hindcast.features.store import materialise
+from hindcast.features.materialise import materialise
 from hindcast.files import write_atomically
 from hindcast.lake import Lake
 from hindcast.package.model import REFERENCE, Feature, ServedModel

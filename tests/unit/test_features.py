@@ -12,7 +12,8 @@ import yaml
 from feast import FeatureView
 
 from hindcast.errors import HindcastError
-from hindcast.features.store import apply, feature_names, historical_features, join_keys, materialise, open_store
+from hindcast.features.materialise import materialise
+from hindcast.features.store import apply, feature_names, historical_features, join_keys, open_store
 from hindcast.lake import Lake
 from hindcast.problem import load_problem
 from hindcast.settings import Settings
@@ -118,7 +119,7 @@ def test_materialising_counts_keys_and_leaves_out_what_nobody_can_use(tmp_path: 
         ("project: hindcast", "project: [a", "feature_store.yaml is not YAML"),
         ("project: hindcast\n", "", "feature_store.yaml: project: Field required"),
         (
-            "online_store.NewestSqliteOnlineStore",
+            "sqlite_online_store.NewestSqliteOnlineStore",
             "online_shop.SqliteOnlineStore",
             "feature_store.yaml: Could not import",
         ),

@@ -13,9 +13,10 @@ from click.testing import CliRunner
 
 from hindcast.cli import cli
 from hindcast.errors import HindcastError
+from hindcast.evaluation.intervals import Scored, compare_areas
 from hindcast.evaluation.metrics import roc_auc
 from hindcast.lake import Lake
-from hindcast.leaks.measure import LeakReport, Scored, compare_areas, measure_leaks, model_of
+from hindcast.leaks.measure import LeakReport, measure_leaks, model_of
 from hindcast.leaks.report import caught_by, render, write
 from hindcast.leaks.rows import LeakData, read_leak_data
 from hindcast.leaks.variants import load_variants, sql_of

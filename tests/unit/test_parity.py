@@ -14,8 +14,9 @@ from feast.protos.feast.types.Value_pb2 import Value
 
 from hindcast.features.definition import definition
 from hindcast.features.feature_service import open_online_store
+from hindcast.features.materialise import materialise
 from hindcast.features.online import FeatureReader, FeatureRows
-from hindcast.features.store import apply, materialise, open_store
+from hindcast.features.store import apply, open_store
 from hindcast.lake import Lake
 from hindcast.monitoring.parity import Parity, write
 from tests.feature_world import at

@@ -20,7 +20,7 @@ from hindcast.package.model import CHECKSUMS, FEATURES, METADATA, SAMPLE, SIGNAT
 from hindcast.promotion import by_hand, champion
 from hindcast.promotion.by_hand import import_package, promote_by_hand
 from hindcast.promotion.champion import apply_verdict, current
-from hindcast.promotion.gate import verdict_file
+from hindcast.promotion.verdict import verdict_file
 from tests.feature_world import ROOT, at
 from tests.served_rivers import SIGNATURE as RIVERS
 from tests.served_rivers import Rivers, package

@@ -6,8 +6,9 @@ import pytest
 
 from hindcast.errors import HindcastError
 from hindcast.features.definition import definition
+from hindcast.features.materialise import materialise
 from hindcast.features.online import FeatureReader
-from hindcast.features.store import apply, materialise
+from hindcast.features.store import apply
 from hindcast.package.model import FEATURES
 from hindcast.promotion import champion
 from hindcast.promotion.rollback import roll_back

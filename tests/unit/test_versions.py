@@ -14,7 +14,7 @@ from hindcast.settings import Settings
 from hindcast.sources import Sources
 from hindcast.tables import versions
 from hindcast.tables.ingest import IngestResult, ingest
-from hindcast.tables.versions import Changes
+from hindcast.tables.raw_tables import Changes
 from hindcast.tables.windows import BUILT_UNTIL
 from tests.control import write_control
 from tests.made_up_problem import parcels_problem
