@@ -67,6 +67,11 @@ def served_world(root: Path) -> Settings:
     problem |= {"serving": {"max_batch": 200}}
     (root / "problems" / "parcels.yaml").write_text(yaml.safe_dump(problem))
     settings = Settings(root, root / "home", "parcels")
+    settings.sources_folder.mkdir()
+    flights = yaml.safe_load((ROOT / "problems" / "sources" / "flights.yaml").read_text())
+    table = {"file": "parcels.csv", "format": "csv", "columns": {"parcel": "VARCHAR"}}
+    sources = {"folder": ".", "clock": flights["clock"], "tables": {"parcels": table}}
+    settings.sources_file("parcels").write_text(yaml.safe_dump(sources))
     os.environ.update(settings.environment())
     lake = Lake(settings)
     with lake.writing() as connection:

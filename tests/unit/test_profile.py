@@ -160,9 +160,9 @@ def test_the_lake_keeps_one_row_per_column_and_writes_only_what_differs(
     assert keep(lake, profile, problem) == version
     assert lake.snapshot() == snapshot
     fewer = replace(profile, figures=profile.figures.head(1))
-    assert keep(lake, fewer) != version
+    assert keep(lake, fewer, problem) != version
     with lake.reading() as connection:
-        assert connection.execute("SELECT count(*) FROM profile.columns").fetchall() == [(1,)]
+        assert connection.execute("SELECT count(*) FROM flight_delay.profile").fetchall() == [(1,)]
 
 
 def test_the_page_needs_no_other_file_and_shows_every_table(profile: Profile) -> None:

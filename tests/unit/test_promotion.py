@@ -268,6 +268,7 @@ def command(rivers: Rivers, monkeypatch: pytest.MonkeyPatch) -> Callable[..., An
     settings.problem_file.write_text(yaml.safe_dump(content))
     SimulatedClock(settings.clock_file("rivers"), NOW).move_to(at("20 00:00"))
     monkeypatch.setenv("HINDCAST_ROOT", str(settings.root))
+    monkeypatch.delenv("HINDCAST_PROBLEM", raising=False)
     monkeypatch.setenv("HINDCAST_HOME", str(settings.home))
 
     def run(*arguments: str) -> Any:
