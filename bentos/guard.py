@@ -111,15 +111,15 @@ class Guard:
                 refusal.headers["connection"] = "close"  # its body was never read
                 await refusal(scope, receive, note_status)
                 return
-            late = await self._answer(scope, receive, note_status)
-            if late and not status:
-                await late(scope, receive, note_status)
+            instead = await self._answer(scope, receive, note_status)
+            if instead and not status:
+                await instead(scope, receive, note_status)
         finally:
             path = scope["path"] if scope["path"] in self._paths else "other"
             _SECONDS.labels(path, status).observe(time.perf_counter() - began)
 
     async def _answer(self, scope: Message, receive: Receive, send: Send) -> Response | None:
-        """Has the app answer; gives what to say instead where it took too long."""
+        """Has the app answer; gives what to say instead where the body is too long or it took too long."""
         has_body = scope["method"] not in ("GET", "HEAD")
         self._running += has_body
         is_read = not has_body
@@ -135,8 +135,8 @@ class Guard:
                 await self._app(scope, receive, send)
                 return None
         except TimeoutError:
-            late = (504, "There was no answer") if is_read else (408, "The request didn't come in")
-            return refuse(late[0], f"{late[1]} within {self._seconds:g} seconds.", {"connection": "close"})
+            status, what = (504, "There was no answer") if is_read else (408, "The request didn't come in")
+            return refuse(status, f"{what} within {self._seconds:g} seconds.", {"connection": "close"})
         finally:
             self._running -= has_body
 

@@ -5,7 +5,6 @@ Where files lie and what their columns mean stands in that file; how they are re
 
 import re
 from datetime import date, datetime, timedelta
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
@@ -189,13 +188,6 @@ class Sources(Strict):
         while found[-1] < last:
             found.append((found[-1] + timedelta(days=32)).replace(day=1))
         return [month for month in found if month <= last]
-
-    def release(self) -> str:
-        """The package's version, for what is shown; empty for a folder."""
-        try:
-            return version(self.package) if self.package else ""
-        except PackageNotFoundError:
-            return ""
 
 
 def load_sources(path: Path) -> Sources:

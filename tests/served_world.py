@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from hindcast.features import store as features
+from hindcast.features.materialise import materialise
 from hindcast.lake import Lake
 from hindcast.problem import load_problem
 from hindcast.promotion import champion
@@ -92,7 +93,7 @@ def served_world(root: Path) -> Settings:
         )
         connection.execute("ALTER TABLE features.depots ALTER queue TYPE DOUBLE")
     features.apply(settings, "parcels")
-    features.materialise(settings, None, NOON)
+    materialise(settings, None, NOON)
     promote(settings, "v1", 0.0)
     build_bento(settings, load_problem(settings.problem_file), lake)
     return settings

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hindcast.errors import HindcastError
-from hindcast.features.asof import FeatureTable, table_name
+from hindcast.features.asof import FeatureTable
 from hindcast.features.feast_imports import (
     DataSource,
     DataSourceProto,
@@ -17,6 +17,7 @@ from hindcast.features.feast_imports import (
     ValueType,
 )
 from hindcast.settings import Settings
+from hindcast.sql import table_identifier
 
 if TYPE_CHECKING:
     from hindcast.lake import Lake
@@ -135,7 +136,7 @@ class LakeSource(DataSource):
         return columns
 
     def get_table_query_string(self) -> str:
-        return table_name(self.table)
+        return table_identifier(self.table)
 
     @staticmethod
     def source_datatype_to_feast_value_type() -> Callable[[str], ValueType]:

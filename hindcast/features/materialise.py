@@ -13,6 +13,7 @@ from hindcast.features.store import check_package, open_store, package_views
 from hindcast.lake import Lake, current_snapshot
 from hindcast.package.model import FEATURES
 from hindcast.settings import Settings
+from hindcast.sql import identifier
 
 # Feast takes most of a second to import: only the functions that need it do.
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def _fill(
     remove_others: bool = False,
 ) -> dict[str, int]:
     """Reads all views at one snapshot of the lake and brings them into the online store at once."""
-    from hindcast.features.asof import instant, latest_rows, name
+    from hindcast.features.asof import instant, latest_rows
     from hindcast.features.feature_service import open_online_store
     from hindcast.features.lake_source import feature_table
     from hindcast.features.online_store import Filling, online_rows
@@ -133,7 +134,7 @@ def _fill(
             oldest = end - view.ttl if view.ttl else None
             sql = latest_rows(table, max(filter(None, (since, oldest)), default=None), end)
             if oldest:  # what came in later than it may still be of an event before it
-                sql = f"FROM ({sql}) WHERE CAST({name(table.timestamp)} AS TIMESTAMP) >= {instant(oldest)}"
+                sql = f"FROM ({sql}) WHERE CAST({identifier(table.timestamp)} AS TIMESTAMP) >= {instant(oldest)}"
             found = connection.execute(sql).to_arrow_table()
             written[view.name] += found.num_rows
             fillings.append(Filling(view, online_rows(view, table, found), afresh=since is None))

@@ -12,7 +12,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from hindcast.errors import HindcastError
-from hindcast.features.asof import FeatureTable, all_rows, latest_rows, name, table_name
+from hindcast.features.asof import FeatureTable, all_rows, latest_rows
 from hindcast.features.feast_imports import (
     DUMMY_ENTITY_ID,
     DUMMY_ENTITY_VAL,
@@ -32,6 +32,7 @@ from hindcast.features.lake_source import LakeSource, SavedDatasetLakeStorage, l
 from hindcast.features.retrieval import EntityRows, Retrieval, every_key, span, to_arrow
 from hindcast.lake import Lake
 from hindcast.settings import Settings
+from hindcast.sql import identifier, table_identifier
 
 # Of the CPU of reading all columns of a table, a second thread takes half, and Polars' copy of texts a tenth.
 _READ_FAST = "SET threads = 1; SET arrow_output_version = '1.4'; SET produce_arrow_string_view = true"
@@ -96,8 +97,8 @@ class LakeRetrievalJob(RetrievalJob):
         result = self.to_arrow()
         with self._lake.writing() as connection:
             connection.register("result", result)
-            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {name(storage.table.split('.')[0])}")
-            connection.execute(f"CREATE OR REPLACE TABLE {table_name(storage.table)} AS FROM result")
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(storage.table.split('.')[0])}")
+            connection.execute(f"CREATE OR REPLACE TABLE {table_identifier(storage.table)} AS FROM result")
 
 
 class LakeOfflineStore(OfflineStore):

@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hindcast.errors import HindcastError
-from hindcast.features.asof import AT, KNOWN_BY, ROW, as_of_join, instant, name, table_name
+from hindcast.features.asof import AT, KNOWN_BY, ROW, as_of_join, instant
 from hindcast.features.feast_imports import FeatureView, OnDemandFeatureView, from_feast_to_pyarrow_type
 from hindcast.features.lake_source import feature_table
 from hindcast.features.on_demand import compute, input_features, request_fields
+from hindcast.sql import identifier, table_identifier
 
 EVENT_TIMESTAMP = "event_timestamp"
 EntityRows = Any  # a Pandas or Polars frame, an Arrow table, or SQL over the lake
@@ -52,12 +53,13 @@ class Retrieval:
             HindcastError: A join key or the instant is missing or of another type, or names collide.
         """
         asked, request = self._asked(entity_rows), entity_rows.select(self._request_fields(entity_rows))
-        # Many rows are joined slice by slice in the order of time, each with its own part of the history, so that what
-        # is held in memory beside the result doesn't grow with them.
-        in_time = pc.sort_indices(asked[AT]) if len(asked) > SLICE else None
+        # Slice by slice, each with its own part of the history, so that what is held in memory beside the result
+        # doesn't grow with the rows.
+        in_time = _order(asked[AT])
         slices = []
         for start in range(0, max(1, len(asked)), SLICE):
-            each = [table if in_time is None else table.take(in_time.slice(start, SLICE)) for table in (asked, request)]
+            chosen = None if in_time is None else in_time.slice(start, SLICE)
+            each = [table.slice(start, SLICE) if chosen is None else table.take(chosen) for table in (asked, request)]
             slices.append(self._features(connection, *each))
         features: Features = {}
         back = None if in_time is None else pc.sort_indices(in_time)
@@ -69,7 +71,7 @@ class Retrieval:
     def _asked(self, entity_rows: pa.Table) -> pa.Table:
         """Instants (UTC, without a zone) and join keys of the entity rows."""
         instants = {AT: instant_column(entity_rows)} | ({KNOWN_BY: self.known_by} if self.known_by else {})
-        columns = {name: entity_rows[column].cast(pa.timestamp("us"), safe=False) for name, column in instants.items()}
+        columns = {at: entity_rows[column].cast(pa.timestamp("us"), safe=False) for at, column in instants.items()}
         for view in self.views:
             columns |= _checked_keys(view, entity_rows)
         return pa.table(columns)
@@ -105,6 +107,17 @@ class Retrieval:
                 )
             result = result.append_column(column, features[source, feature])
         return result
+
+
+def _order(instants: pa.ChunkedArray) -> pa.Array | None:
+    """The order of time; None where slices of the rows as they come cover not even twice the time of all rows."""
+
+    def width(rows: pa.ChunkedArray) -> int:
+        ends = pc.min_max(rows.cast(pa.int64())).as_py()
+        return (ends["max"] or 0) - (ends["min"] or 0)
+
+    slices = [instants.slice(start, SLICE) for start in range(0, len(instants), SLICE)]
+    return pc.sort_indices(instants) if sum(map(width, slices)) > 2 * width(instants) else None
 
 
 def to_arrow(connection: duckdb.DuckDBPyConnection, entity_rows: EntityRows) -> pa.Table:
@@ -162,10 +175,10 @@ def every_key(views: Sequence[FeatureView], start: datetime, end: datetime) -> s
     if len(keys) != 1:
         raise HindcastError("Without entity rows, all feature views must have the same join keys; pass entity rows.")
     selects = [
-        f"SELECT {''.join(f'{name(column)} AS {name(key)}, ' for column, key in table.keys.items())}"
-        f"{instant(end)} AS {EVENT_TIMESTAMP} FROM {table_name(table.table)} "
+        f"SELECT {''.join(f'{identifier(column)} AS {identifier(key)}, ' for column, key in table.keys.items())}"
+        f"{instant(end)} AS {EVENT_TIMESTAMP} FROM {table_identifier(table.table)} "
         f"WHERE {table.known} BETWEEN {instant(start)} AND {instant(end)}"
-        f"{''.join(f' AND {name(column)} IS NOT NULL' for column in table.keys)}"
+        f"{''.join(f' AND {identifier(column)} IS NOT NULL' for column in table.keys)}"
         for table in tables
     ]
     return f"SELECT DISTINCT * FROM ({' UNION ALL BY NAME '.join(selects)}) ORDER BY ALL"

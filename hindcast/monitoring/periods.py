@@ -21,7 +21,6 @@ from hindcast.tables.windows import labels_until
 LABELED = "labeled_requests"
 """In the problem's own schema."""
 EMPTY = "empty"
-_TYPES = {"numeric": "DOUBLE", "categorical": "VARCHAR"}
 
 
 @dataclass(frozen=True)

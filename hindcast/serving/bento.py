@@ -29,7 +29,7 @@ from hindcast.promotion.champion import champion_folder
 from hindcast.serving.predict import choose_example
 from hindcast.serving.server import FIELDS, MODEL_ALIAS, PACKAGE, bento_folder, built_bentos
 from hindcast.settings import Settings
-from hindcast.sql import table_identifier, without_zone
+from hindcast.sql import identifier, table_identifier, without_zone
 
 LOCK = "requirements.lock"
 """File in the bento: the packages that the service needs, with hashes."""
@@ -154,7 +154,7 @@ def _examples(settings: Settings, problem: Problem, lake: Lake, package: Path) -
 def _candidates(problem: Problem, lake: Lake, fields: list[str], at: datetime) -> list[dict[str, Any]]:
     """Request fields of the last entities up to an instant, and of some later ones, spread evenly over what is known
     ahead; None for what JSON can't hold."""
-    moment, key = f'"{problem.prediction_time.column}"', f'"{problem.entity.key}"'
+    moment, key = identifier(problem.prediction_time.column), identifier(problem.entity.key)
     numbered = (
         f"SELECT *, {moment} > $at AS _later, count(*) OVER (PARTITION BY {moment} > $at) AS _rows, row_number() OVER "
         f"(PARTITION BY {moment} > $at ORDER BY abs(epoch({moment}) - epoch($at::TIMESTAMP)), {key}) AS _number "

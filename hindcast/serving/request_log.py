@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hindcast.clock import WallClock
-from hindcast.sql import without_zone
+from hindcast.sql import identifiers, without_zone
 
 if TYPE_CHECKING:  # the service writes the log and has no lake
     import duckdb
@@ -304,7 +304,7 @@ def _insert(connection: "duckdb.DuckDBPyConnection", rows: list[dict[str, Any]],
     }
     frame = polars.DataFrame(rows, schema=schema).unique("id", keep="first", maintain_order=True)
     connection.register("new_requests", frame.to_arrow())
-    names = ", ".join(f'"{name}"' for name in schema)
+    names = identifiers(schema)
     inserted = connection.execute(
         f"INSERT INTO {table} ({names}) SELECT {names} FROM new_requests ANTI JOIN {table} USING (id)"
     ).fetchall()

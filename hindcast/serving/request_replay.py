@@ -21,7 +21,7 @@ from hindcast.lake import Lake
 from hindcast.problem import Problem
 from hindcast.serving.request_log import REQUESTS, logged_ids
 from hindcast.settings import Settings
-from hindcast.sql import without_zone
+from hindcast.sql import identifier, identifiers, without_zone
 from hindcast.tables.labels import entities_as_known
 
 _NAMESPACE = uuid.UUID("6f1c2b0e-6f0c-5c64-9a3b-0d1f7b8a5e21")
@@ -133,13 +133,12 @@ def _entities(
     problem: Problem, lake: Lake, fields: Iterable[str], starts_at: datetime, ends_at: datetime
 ) -> list[dict[str, Any]]:
     """Request fields and prediction time (aware, UTC) of the entities that are asked about in [start, end)."""
-    moment = problem.prediction_time.column
+    moment, at = problem.prediction_time.column, identifier(problem.prediction_time.column)
     names = list(dict.fromkeys((*fields, problem.entity.key, moment)))
-    columns = ", ".join(f'"{name}"' for name in names)
     with lake.reading() as connection:
         rows = connection.execute(
-            f"SELECT {columns} FROM {entities_as_known(connection, problem)} "
-            f'WHERE "{moment}" >= ? AND "{moment}" < ? ORDER BY "{moment}", "{problem.entity.key}"',
+            f"SELECT {identifiers(names)} FROM {entities_as_known(connection, problem)} "
+            f"WHERE {at} >= ? AND {at} < ? ORDER BY {at}, {identifier(problem.entity.key)}",
             [without_zone(starts_at), without_zone(ends_at)],
         ).fetchall()
     entities = [dict(zip(names, row, strict=True)) for row in rows]

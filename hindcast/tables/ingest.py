@@ -6,7 +6,7 @@ columns mean is declared in `sources`.
 
 import tempfile
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -136,11 +136,6 @@ def ingest(
         changed=changed or bool(changes),
         data_version=fingerprint(values=[form, in_table, content]),
     )
-
-
-def month_of(instant: datetime) -> date:
-    """First day of an instant's month, in UTC: the partition that it falls in."""
-    return instant.astimezone(UTC).date().replace(day=1)
 
 
 def _files(sources: Sources, table: str, root: Path) -> dict[str, Path]:

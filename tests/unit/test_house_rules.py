@@ -109,6 +109,40 @@ def test_a_module_is_short_enough_to_be_read_at_once(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 350
 
 
+def names_of(module: ast.Module) -> set[str]:
+    """What a module defines or imports outside of functions and classes."""
+    found: set[str] = set()
+    todo: list[ast.AST] = [*module.body]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            found |= {alias.asname or alias.name for alias in node.names}
+        else:
+            found |= {node.id} if isinstance(node, ast.Name) else set()
+            todo += ast.iter_child_nodes(node)
+    return found
+
+
+def test_what_is_imported_from_the_house_is_there() -> None:
+    """Benchmarks and tools are run rarely, and import much inside of functions."""
+    trees = {module_name(path): ast.parse(path.read_text()) for path in GENERAL}
+    packages = {name.rpartition(".")[0] for name in trees}
+    lost = []
+    for folder in ("assets", "bench", "bentos", "hindcast", "tests", "tools"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "hindcast":
+                    there = names_of(trees[node.module]) if node.module in trees else set()
+                    there |= {name.rpartition(".")[2] for name in trees if name.rpartition(".")[0] == node.module}
+                    there |= {name.rpartition(".")[2] for name in packages if name.rpartition(".")[0] == node.module}
+                    lost += [
+                        f"{path.name}: {node.module}.{alias.name}" for alias in node.names if alias.name not in there
+                    ]
+    assert lost == []
+
+
 def private_names(source: str) -> set[str]:
     """Names with an underscore in front, or out of a module with one, that code takes from elsewhere than the house."""
     tree = ast.parse(source)

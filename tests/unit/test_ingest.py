@@ -14,7 +14,7 @@ from hindcast.errors import HindcastError
 from hindcast.lake import Lake
 from hindcast.settings import Settings
 from hindcast.sources import Sources, load_sources
-from hindcast.tables.ingest import IngestResult, ingest, month_of
+from hindcast.tables.ingest import IngestResult, ingest
 from hindcast.tables.readers import append
 
 NOW = datetime(2024, 3, 1, tzinfo=UTC)
@@ -383,10 +383,6 @@ def test_only_the_asked_months_that_differ_are_replaced(world: World) -> None:
     world.write("2024-02-05,2,,a,,\n", "2024-03-05,3,,b,,\n")
     world.ingest(later, [date(2024, 1, 1)])
     assert world.query(versions) == [(1, "a", march, april), (2, "a", march, None), (3, "a", march, None)]
-
-
-def test_months_are_those_of_utc() -> None:
-    assert month_of(datetime.fromisoformat("2024-01-31T23:30:00-01:00")) == date(2024, 2, 1)
 
 
 def test_without_a_declared_instant_a_row_is_known_when_first_ingested(world: World) -> None:

@@ -217,6 +217,13 @@ def test_slices_in_the_order_of_time_give_every_row_its_own(monkeypatch: pytest.
     assert [instant.hour for instant in first] == hours  # as they were given
     assert [len(instants) for instants in slices] == [5, 5, 5, 5, 2]
     assert [instant for instants in slices for instant in sorted(instants)] == sorted(first)
+    joined.clear()
+    nearly = pa.table({"k": ["A"] * 8, "event_timestamp": [at(f"05 0{hour}:30") for hour in (1, 0, 2, 3, 4, 6, 5, 7)]})
+    assert ask(history, nearly)["value"].to_pylist() == [1, 0, 2, 3, 4, 6, 5, 7]
+    assert [[instant.hour for instant in instants] for instants in joined] == [
+        [1, 0, 2, 3, 4],
+        [6, 5, 7],
+    ]  # as they come
 
 
 def test_on_demand_features_are_computed_slice_by_slice_too(monkeypatch: pytest.MonkeyPatch) -> None:
