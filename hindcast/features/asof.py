@@ -1,17 +1,24 @@
-"""The SQL of features as known then: which row of a feature table an instant may see. Knows no Feast and runs nothing.
+"""Features as known then: which row of a feature table an instant may see. Knows no Feast.
 
 Instants are compared as timestamps without a zone in UTC; the connection's time zone must be UTC (`Lake` sees to it).
 """
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
-# Names inside the queries; no table's own column is likely to have them.
-ROW, AT, KNOWN, KNOWN_BY = "__row", "__at", "__known", "__known_by"
+import duckdb
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 
-# To be run once before `as_of_join`. DuckDB joins few rows by a nested loop, and takes rows that have just come in for
-# few: with it, joins of 300,000 rows take minutes; without it, they take a second, and those of one row 30 ms.
-NO_LOOP_JOIN = "SET asof_loop_join_threshold = 0"
+from hindcast.sql import identifier, identifiers, table_identifier, without_zone
+
+# Names inside the join; no table's own column is likely to have them.
+ROW, AT, KNOWN, KNOWN_BY, VERSION = "__row", "__at", "__known", "__known_by", "__version"
+
+# mimalloc, Arrow's default, rounds columns of a slice up to huge pages: to clear them takes longer than to fill them.
+_POOL = pa.jemalloc_memory_pool() if "jemalloc" in pa.supported_memory_backends() else pa.default_memory_pool()
 
 
 @dataclass(frozen=True)
@@ -45,36 +52,79 @@ class FeatureTable:
         at = _utc(self.timestamp)
         return f"CASE WHEN {at} IS NOT NULL THEN greatest({at}, {_utc(self.created)}) END" if self.created else at
 
-    def history(self) -> str:
-        """SQL of the rows that ever count: keys, features, `__at` (timestamp) and `__known`, from when on they do."""
-        listed = "".join(f"{name(column)}, " for column in dict.fromkeys([*self.keys, *self.features]))
+    def history(self, first: datetime, last: datetime) -> str:
+        """SQL of the rows that may count for instants from `first` to `last` (UTC).
+
+        Its columns: keys, features, `__at` (timestamp) and, if that differs, `__known`, from when on a row counts. Keys
+        and instants aren't null, and keys and the latter are unique.
+        """
+        listed = "".join(f"{identifier(column)}, " for column in dict.fromkeys([*self.keys, *self.features]))
         at = _utc(self.timestamp)
-        rows = f"SELECT {listed}{at} AS {AT}, {self.known} AS {KNOWN} FROM {table_name(self.table)}"
+        useful = [f"{self.known} <= {instant(last)}", *(f"{identifier(key)} IS NOT NULL" for key in self.keys)]
+        # What is too old hides nothing but what is older still.
+        useful += [f"{at} >= {instant(first)} - {_interval(self.ttl)}"] if self.ttl else []
+        source = f"FROM {table_identifier(self.table)} WHERE {' AND '.join(useful)}"
         if self.created is None:
-            return rows
+            return f"SELECT {listed}{at} AS {AT} {source}"
         # What comes in behind something newer never counts.
         version = f"row({at}, ifnull({_utc(self.created)}, {at}))"
-        each = f"PARTITION BY {', '.join(map(name, self.keys))} " if self.keys else ""
+        each = f"PARTITION BY {identifiers(self.keys)} " if self.keys else ""
         newest = f"max({version}) OVER ({each}ORDER BY {self.known} RANGE UNBOUNDED PRECEDING)"
-        return f"{rows} WHERE {at} IS NOT NULL QUALIFY {version} = {newest}"
+        return f"SELECT {listed}{at} AS {AT}, {self.known} AS {KNOWN} {source} QUALIFY {version} = {newest}"
 
 
-def as_of_join(view: FeatureTable, entity_rows: str, known_by: str = AT) -> str:
-    """For each entity row, the features of the row that counts at its instant; one row each, in order.
+def as_of_join(
+    connection: duckdb.DuckDBPyConnection, view: FeatureTable, entity_rows: pl.DataFrame, known_by: str = AT
+) -> pa.Table:
+    """For each entity row, the features of the row that counts at its instant.
+
+    Holds the history between the first and the last instant (and the TTL before it) in memory.
 
     Args:
+        connection: Reads the feature table.
         view: The feature table.
-        entity_rows: Relation with the entity columns, `__at` (the instant, UTC) and `__row` (the order).
-        known_by: Its column of the instant (UTC) past which nothing that became known is used.
+        entity_rows: The entity columns, `__at` (the instant, UTC without a zone, in microseconds) and `__row` (0, 1, …
+            in any order: where they come in the order of time, they needn't be sorted for each view).
+        known_by: Their column of the instant past which nothing that became known is used, of the same type.
+
+    Returns:
+        The features, one row for each entity row, in the order of `__row`; types are the table's.
     """
-    # Without a TTL as well: to an ASOF join, two nulls are instants that match.
-    fresh = f"v.{AT} >= e.{AT} - {_interval(view.ttl)}" if view.ttl else f"v.{KNOWN} <= e.{known_by}"
-    taken = [f"CASE WHEN {fresh} THEN v.{name(c)} END AS {name(out)}" for c, out in view.features.items()]
-    same_keys = "".join(f"e.{name(entity)} = v.{name(key)} AND " for key, entity in view.keys.items())
-    return (
-        f"SELECT {', '.join(taken)} FROM {entity_rows} e ASOF LEFT JOIN ({view.history()}) v "
-        f"ON {same_keys}e.{known_by} >= v.{KNOWN} ORDER BY e.{ROW}"
+    asked = entity_rows.drop_nulls([*view.keys.values(), known_by])  # null equals nothing
+    first, last = asked.select(pl.col(AT).min(), pl.col(known_by).max().alias(KNOWN_BY)).row(0)
+    history = connection.execute(view.history(first or datetime.max, last or datetime.min)).to_arrow_table()
+    known = KNOWN if view.created else AT
+    versions = pl.DataFrame(history.select([*view.keys, known])).with_row_index(VERSION)
+    # Only keys, instants and row numbers are sorted and joined; the rest is gathered afterwards.
+    keys = [f"__key{number}" for number in range(len(view.keys))]
+    left, right = [], []
+    for key, (column, entity_column) in zip(keys, view.keys.items(), strict=True):
+        kind = _comparable(asked.schema[entity_column], versions.schema[column])
+        left.append(pl.col(entity_column).cast(kind).alias(key))
+        right.append(pl.col(column).cast(kind).alias(key))
+    found = (
+        _sorted(asked.select(ROW, AT, pl.col(known_by).alias(KNOWN_BY), *left), KNOWN_BY)
+        .join_asof(
+            _sorted(versions.select(VERSION, pl.col(known).alias(KNOWN), *right), KNOWN),
+            left_on=KNOWN_BY,
+            right_on=KNOWN,
+            by=keys or None,
+            check_sortedness=False,  # within keys Polars can't, and warns
+        )
+        .drop_nulls(VERSION)
     )
+    if view.ttl:
+        told = pl.Series(history[AT]).gather(found[VERSION])
+        found = found.filter(told >= found[AT] - view.ttl)
+    rows = found[ROW].to_numpy()
+    version, missing = np.zeros(len(entity_rows), np.int64), np.ones(len(entity_rows), bool)
+    version[rows], missing[rows] = found[VERSION].to_numpy(), False
+    features = history.select(list(view.features))
+    # A connection may read texts as string views, which Polars takes as they are and Arrow can't gather.
+    kinds = [pa.string() if pa.types.is_string_view(kind) else kind for kind in features.schema.types]
+    features = features.cast(pa.schema(list(zip(features.column_names, kinds, strict=True))))
+    taken = pc.take(features, pa.array(version, mask=missing), memory_pool=_POOL)
+    return taken.rename_columns(list(view.features.values()))
 
 
 def latest_rows(view: FeatureTable, start: datetime | None, end: datetime | None) -> str:
@@ -83,13 +133,13 @@ def latest_rows(view: FeatureTable, start: datetime | None, end: datetime | None
     Its columns: keys, features, timestamp, created.
     """
     rows = all_rows(view, start, end)
-    rows += "".join(f" AND {name(column)} IS NOT NULL" for column in [*view.keys, view.timestamp])
+    rows += "".join(f" AND {identifier(column)} IS NOT NULL" for column in [*view.keys, view.timestamp])
     newest_first = f"{_utc(view.timestamp)} DESC"
     if view.created:  # without a word on it, a row came in when it says
         newest_first += f", ifnull({_utc(view.created)}, {_utc(view.timestamp)}) DESC"
     if not view.keys:  # a window without a partition would make one row of nulls out of none
         return f"{rows} ORDER BY {newest_first} LIMIT 1"
-    keys = ", ".join(name(key) for key in view.keys)
+    keys = identifiers(view.keys)
     return f"{rows} QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {newest_first}) = 1"
 
 
@@ -98,29 +148,28 @@ def all_rows(view: FeatureTable, start: datetime | None, end: datetime | None) -
     columns = [*view.keys, *view.features, view.timestamp, *([view.created] if view.created else [])]
     bounds = [f"{view.known} >= {instant(start)}"] if start else []
     bounds += [f"{view.known} <= {instant(end)}"] if end else []
-    listed = ", ".join(name(column) for column in dict.fromkeys(columns))
-    return f"SELECT {listed} FROM {table_name(view.table)} WHERE {' AND '.join(bounds) or 'true'}"
-
-
-def name(identifier: str) -> str:
-    """An identifier, quoted."""
-    return '"' + identifier.replace('"', '""') + '"'
-
-
-def table_name(table: str) -> str:
-    """`schema.table`, quoted."""
-    return ".".join(name(part) for part in table.split("."))
+    listed = identifiers(dict.fromkeys(columns))
+    return f"SELECT {listed} FROM {table_identifier(view.table)} WHERE {' AND '.join(bounds) or 'true'}"
 
 
 def instant(at: datetime) -> str:
     """An instant as a timestamp in UTC; one without a zone is UTC."""
-    utc = at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo else at
-    return f"TIMESTAMP '{utc.isoformat(sep=' ')}'"
+    return f"TIMESTAMP '{without_zone(at).isoformat(sep=' ')}'"
 
 
 def _utc(column: str) -> str:
-    return f"CAST({name(column)} AS TIMESTAMP)"
+    return f"CAST({identifier(column)} AS TIMESTAMP)"
 
 
 def _interval(age: timedelta) -> str:
     return f"to_microseconds({age // timedelta(microseconds=1)})"
+
+
+def _sorted(frame: pl.DataFrame, column: str) -> pl.DataFrame:
+    return frame if frame[column].is_sorted() else frame.sort(column, maintain_order=True)
+
+
+def _comparable(one: pl.DataType, other: pl.DataType) -> pl.DataType:
+    """The type in which keys of two types are compared, as SQL would: neither loses anything."""
+    kinds = [pl.Datetime("us") if isinstance(kind, pl.Datetime) else kind for kind in (one, other)]
+    return pl.concat([pl.DataFrame(schema={ROW: kind}) for kind in kinds], how="vertical_relaxed").schema[ROW]

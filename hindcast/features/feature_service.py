@@ -5,15 +5,22 @@ import re
 from typing import Any
 
 import yaml
-from feast import FeatureService, FeatureStore, FeatureView, OnDemandFeatureView, RepoConfig
-from feast.errors import FeastError
-from feast.infra.online_stores.helpers import get_online_store_from_config
-from feast.utils import _get_feature_views_to_use
 from google.protobuf.message import DecodeError
 from pydantic import ValidationError
 
 from hindcast.errors import HindcastError
-from hindcast.features.online_store import NewestOnlineStore, NewestSqliteOnlineStore
+from hindcast.features.feast_imports import (
+    FeastError,
+    FeatureService,
+    FeatureStore,
+    FeatureView,
+    OnDemandFeatureView,
+    RepoConfig,
+    _get_feature_views_to_use,
+    get_online_store_from_config,
+)
+from hindcast.features.online_store import NewestOnlineStore
+from hindcast.features.sqlite_online_store import NewestSqliteOnlineStore
 from hindcast.settings import Settings
 
 
@@ -93,7 +100,7 @@ def open_online_store(config: RepoConfig) -> NewestOnlineStore:
     if not isinstance(store, NewestOnlineStore):
         raise HindcastError(
             f"An online store of type {config.online_store.type} lets older rows overwrite newer: let it be "
-            "hindcast.features.online_store.NewestSqliteOnlineStore or "
+            "hindcast.features.sqlite_online_store.NewestSqliteOnlineStore or "
             "hindcast.features.redis_online_store.NewestRedisOnlineStore in feature_store.yaml."
         )
     return store

@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from feast import OnDemandFeatureView
-
 from hindcast.errors import HindcastError
+from hindcast.features.feast_imports import OnDemandFeatureView
 
 
 def input_features(view: OnDemandFeatureView) -> list[tuple[str, str]]:

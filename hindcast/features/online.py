@@ -12,14 +12,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from feast import FeatureView
-from feast.protos.feast.types.Value_pb2 import Value
-from feast.type_map import feast_value_type_to_python_type
-
 from hindcast.errors import HindcastError
 
 # The registry and the configuration name the classes of the first two.
 from hindcast.features import lake_source, redis_online_store  # noqa: F401
+from hindcast.features.feast_imports import FeatureView, Value, feast_value_type_to_python_type
 from hindcast.features.feature_service import (
     find_service,
     join_keys,

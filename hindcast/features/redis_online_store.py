@@ -10,19 +10,25 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Literal
 
-from feast import Entity, FeatureView
-from feast.infra.key_encoding_utils import deserialize_entity_key, serialize_entity_key
-from feast.infra.online_stores.helpers import _mmh3
-from feast.infra.online_stores.redis import RedisClient, RedisOnlineStore, RedisOnlineStoreConfig, RedisType
-from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-from feast.protos.feast.types.Value_pb2 import Value
-from feast.repo_config import RepoConfig
+import mmh3
 from google.protobuf.timestamp_pb2 import Timestamp
 from redis import ConnectionError, Redis, RedisError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from hindcast.errors import HindcastError
+from hindcast.features.feast_imports import (
+    EntityKey,
+    FeatureView,
+    RedisClient,
+    RedisOnlineStore,
+    RedisOnlineStoreConfig,
+    RedisType,
+    RepoConfig,
+    Value,
+    deserialize_entity_key,
+    serialize_entity_key,
+)
 from hindcast.features.online_store import (
     Filling,
     Held,
@@ -118,10 +124,6 @@ class NewestRedisOnlineStore(NewestOnlineStore):
         answers = iter(found)
         rows = [[_row(next(answers), features) for _ in keys] for _, keys, features in asked]
         return Held(rows, known_until, snapshot)
-
-    def teardown(self, config: RepoConfig, tables: Sequence[FeatureView], entities: Sequence[Entity]) -> None:
-        """Removes all that is the project's."""
-        self.keep_only(config, [])
 
     def _write(
         self,
@@ -262,7 +264,7 @@ def _stamp_fields(view: str) -> tuple[str, str]:
 
 @cache
 def _field(view: str, feature: str) -> bytes:
-    return _mmh3(f"{view}:{feature}")
+    return mmh3.hash(f"{view}:{feature}", signed=False).to_bytes(4, "little")
 
 
 def _stamp(instant: datetime) -> bytes:

@@ -7,20 +7,24 @@ from datetime import datetime
 from typing import Any
 
 import duckdb
-import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-from feast import FeatureView, OnDemandFeatureView
-from feast.types import from_feast_to_pyarrow_type
 
 from hindcast.errors import HindcastError
-from hindcast.features.asof import AT, KNOWN_BY, NO_LOOP_JOIN, ROW, as_of_join, instant, name, table_name
+from hindcast.features.asof import AT, KNOWN_BY, ROW, as_of_join, instant
+from hindcast.features.feast_imports import FeatureView, OnDemandFeatureView, from_feast_to_pyarrow_type
 from hindcast.features.lake_source import feature_table
 from hindcast.features.on_demand import compute, input_features, request_fields
+from hindcast.sql import identifier, table_identifier
 
 EVENT_TIMESTAMP = "event_timestamp"
 EntityRows = Any  # a Pandas or Polars frame, an Arrow table, or SQL over the lake
+Features = dict[tuple[str, str], pa.ChunkedArray]  # by (view, feature)
+
+SLICE = 340_000
+"""Entity rows that are joined at once: what Polars holds in memory beside the result grows with it."""
 
 
 @dataclass(frozen=True)
@@ -48,39 +52,51 @@ class Retrieval:
         Raises:
             HindcastError: A join key or the instant is missing or of another type, or names collide.
         """
-        self._register(connection, entity_rows)
-        features: dict[tuple[str, str], pa.ChunkedArray] = {}
-        for view in self.views:
-            wanted = [feature for source, feature in map(_parse, self.refs) if source == view.projection.name_to_use()]
-            table = feature_table(view, wanted)
-            if wanted:
-                join = as_of_join(table, "temp.entity_rows", KNOWN_BY if self.known_by else AT)
-                # As one piece: what comes in several is copied once more when it is put together.
-                found = connection.execute(join).to_arrow_table(max(1, len(entity_rows)))
-                features |= {(view.projection.name_to_use(), column): found[column] for column in found.column_names}
-        for computed in self.on_demand:
-            features |= _computed(computed, features, entity_rows)
+        asked, request = self._asked(entity_rows), entity_rows.select(self._request_fields(entity_rows))
+        # Slice by slice, each with its own part of the history, so that what is held in memory beside the result
+        # doesn't grow with the rows.
+        in_time = _order(asked[AT])
+        slices = []
+        for start in range(0, max(1, len(asked)), SLICE):
+            chosen = None if in_time is None else in_time.slice(start, SLICE)
+            each = [table.slice(start, SLICE) if chosen is None else table.take(chosen) for table in (asked, request)]
+            slices.append(self._features(connection, *each))
+        features: Features = {}
+        back = None if in_time is None else pc.sort_indices(in_time)
+        for ref in list(slices[0]):
+            whole = pa.chunked_array([chunk for found in slices for chunk in found.pop(ref).chunks])
+            features[ref] = whole if back is None else whole.take(back)
         return self._append(entity_rows, features)
 
-    def _register(self, connection: duckdb.DuckDBPyConnection, entity_rows: pa.Table) -> None:
-        """Makes the temporary table of keys, instants and order that the joins run on."""
+    def _asked(self, entity_rows: pa.Table) -> pa.Table:
+        """Instants (UTC, without a zone) and join keys of the entity rows."""
         instants = {AT: instant_column(entity_rows)} | ({KNOWN_BY: self.known_by} if self.known_by else {})
-        keys: dict[str, pa.Field] = {}
+        columns = {at: entity_rows[column].cast(pa.timestamp("us"), safe=False) for at, column in instants.items()}
         for view in self.views:
-            keys |= _checked_keys(view, entity_rows)
-        columns = [entity_rows[key].cast(kind) if kind else entity_rows[key] for key, kind in keys.items()]
-        narrow = pa.table(
-            [pa.array(np.arange(len(entity_rows))), *(entity_rows[column] for column in instants.values()), *columns],
-            names=[ROW, *instants, *keys],
-        )
-        connection.execute(NO_LOOP_JOIN)
-        connection.register("entity_rows_arrow", narrow)
-        listed = [f"CAST({column} AS TIMESTAMP) AS {column}" for column in instants] + [name(key) for key in keys]
-        connection.execute(
-            f"CREATE TEMP TABLE entity_rows AS SELECT {', '.join([ROW, *listed])} FROM entity_rows_arrow"
-        )
+            columns |= _checked_keys(view, entity_rows)
+        return pa.table(columns)
 
-    def _append(self, entity_rows: pa.Table, features: dict[tuple[str, str], pa.ChunkedArray]) -> pa.Table:
+    def _request_fields(self, entity_rows: pa.Table) -> list[str]:
+        """Columns of the entity rows that on-demand views need."""
+        for view in self.on_demand:
+            if absent := [field for field in request_fields(view) if field not in entity_rows.column_names]:
+                raise HindcastError(f"Entity rows have no column {absent[0]}, which on-demand view {view.name} needs.")
+        return list(dict.fromkeys(field for view in self.on_demand for field in request_fields(view)))
+
+    def _features(self, connection: duckdb.DuckDBPyConnection, asked: pa.Table, request: pa.Table) -> Features:
+        known_by = KNOWN_BY if self.known_by else AT
+        in_time = pl.DataFrame(asked).with_row_index(ROW).sort(known_by)  # once for all views
+        features: Features = {}
+        for view in self.views:
+            wanted = [feature for source, feature in map(_parse, self.refs) if source == view.projection.name_to_use()]
+            if wanted:
+                found = as_of_join(connection, feature_table(view, wanted), in_time, known_by)
+                features |= {(view.projection.name_to_use(), column): found[column] for column in found.column_names}
+        for computed in self.on_demand:
+            features |= _computed(computed, features, request)
+        return features
+
+    def _append(self, entity_rows: pa.Table, features: Features) -> pa.Table:
         aliases = {view.projection.name_to_use(): view.projection.name_alias or view.name for view in self.views}
         result = entity_rows
         for source, feature in map(_parse, self.refs):
@@ -91,6 +107,17 @@ class Retrieval:
                 )
             result = result.append_column(column, features[source, feature])
         return result
+
+
+def _order(instants: pa.ChunkedArray) -> pa.Array | None:
+    """The order of time; None where slices of the rows as they come cover not even twice the time of all rows."""
+
+    def width(rows: pa.ChunkedArray) -> int:
+        ends = pc.min_max(rows.cast(pa.int64())).as_py()
+        return (ends["max"] or 0) - (ends["min"] or 0)
+
+    slices = [instants.slice(start, SLICE) for start in range(0, len(instants), SLICE)]
+    return pc.sort_indices(instants) if sum(map(width, slices)) > 2 * width(instants) else None
 
 
 def to_arrow(connection: duckdb.DuckDBPyConnection, entity_rows: EntityRows) -> pa.Table:
@@ -148,10 +175,10 @@ def every_key(views: Sequence[FeatureView], start: datetime, end: datetime) -> s
     if len(keys) != 1:
         raise HindcastError("Without entity rows, all feature views must have the same join keys; pass entity rows.")
     selects = [
-        f"SELECT {''.join(f'{name(column)} AS {name(key)}, ' for column, key in table.keys.items())}"
-        f"{instant(end)} AS {EVENT_TIMESTAMP} FROM {table_name(table.table)} "
+        f"SELECT {''.join(f'{identifier(column)} AS {identifier(key)}, ' for column, key in table.keys.items())}"
+        f"{instant(end)} AS {EVENT_TIMESTAMP} FROM {table_identifier(table.table)} "
         f"WHERE {table.known} BETWEEN {instant(start)} AND {instant(end)}"
-        f"{''.join(f' AND {name(column)} IS NOT NULL' for column in table.keys)}"
+        f"{''.join(f' AND {identifier(column)} IS NOT NULL' for column in table.keys)}"
         for table in tables
     ]
     return f"SELECT DISTINCT * FROM ({' UNION ALL BY NAME '.join(selects)}) ORDER BY ALL"
@@ -162,9 +189,9 @@ def _parse(ref: str) -> tuple[str, str]:
     return view, feature
 
 
-def _checked_keys(view: FeatureView, entity_rows: pa.Table) -> dict[str, pa.DataType | None]:
-    """Entity columns that the view joins on, each with the type to cast it to where it is of nothing but nulls."""
-    keys: dict[str, pa.DataType | None] = {}
+def _checked_keys(view: FeatureView, entity_rows: pa.Table) -> dict[str, pa.ChunkedArray]:
+    """Entity columns that the view joins on; of the declared type where they hold nothing but nulls."""
+    keys: dict[str, pa.ChunkedArray] = {}
     for field in view.entity_columns:
         key = view.projection.join_key_map.get(field.name, field.name)
         if key not in entity_rows.column_names:
@@ -175,7 +202,8 @@ def _checked_keys(view: FeatureView, entity_rows: pa.Table) -> dict[str, pa.Data
         declared, given = from_feast_to_pyarrow_type(field.dtype), entity_rows.schema.field(key).type
         if _is_text(declared) != _is_text(given) and not pa.types.is_null(given):
             raise HindcastError(f"Entity rows: join key {key} of {view.name} must be {declared}, not {given}.")
-        keys[key] = declared if pa.types.is_null(given) else None
+        plain = given.value_type if pa.types.is_dictionary(given) else given
+        keys[key] = entity_rows[key].cast(declared if pa.types.is_null(given) else plain)
     return keys
 
 
@@ -185,14 +213,9 @@ def _is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
-def _computed(
-    view: OnDemandFeatureView, features: dict[tuple[str, str], pa.ChunkedArray], entity_rows: pa.Table
-) -> dict[tuple[str, str], pa.ChunkedArray]:
-    absent = [field for field in request_fields(view) if field not in entity_rows.column_names]
-    if absent:
-        raise HindcastError(f"Entity rows have no column {absent[0]}, which on-demand view {view.name} needs.")
+def _computed(view: OnDemandFeatureView, features: Features, request: pa.Table) -> Features:
     inputs = {source: features[source].to_pylist() for source in input_features(view)}
-    outputs = compute(view, inputs, {field: entity_rows[field].to_pylist() for field in request_fields(view)})
+    outputs = compute(view, inputs, {field: request[field].to_pylist() for field in request_fields(view)})
     return {
         (view.projection.name_to_use(), field.name): pa.chunked_array(
             [pa.array(outputs[field.name], from_feast_to_pyarrow_type(field.dtype))]

@@ -1,13 +1,17 @@
-"""The SQL of features as known then, run by DuckDB alone on small histories; through Feast: test_offline_store."""
+"""Features as known then, on small histories in DuckDB; through Feast: test_offline_store."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import duckdb
+import numpy as np
+import polars as pl
+import pyarrow as pa
 import pytest
 
-from hindcast.features.asof import FeatureTable, all_rows, as_of_join, instant, latest_rows, name, table_name
+from hindcast.features.asof import FeatureTable, all_rows, as_of_join, instant, latest_rows
+from hindcast.sql import identifier, table_identifier
 
 READINGS = [  # of gauge and day, when it came in, level
     ("A", 1, 1, 10),
@@ -42,13 +46,16 @@ def connection() -> duckdb.DuckDBPyConnection:
 def joined(
     connection: duckdb.DuckDBPyConnection, view: FeatureTable, *asked: tuple[str | None, float | None], **options: Any
 ) -> list[int | None]:
-    connection.execute(
-        "CREATE OR REPLACE TABLE asked (at_gauge VARCHAR, __at TIMESTAMP, __row INTEGER, until TIMESTAMP)"
-    )
-    for number, (gauge, at) in enumerate(asked):
-        row = [gauge, at and day(at), number, at and day(at + 1)]
-        connection.execute("INSERT INTO asked VALUES (?, ?, ?, ?)", row)
-    return [level for (level,) in connection.execute(as_of_join(view, "asked", **options)).fetchall()]
+    rows = {
+        "at_gauge": pa.array([gauge for gauge, _ in asked], pa.string()),
+        "__at": pa.array([at and day(at) for _, at in asked], pa.timestamp("us")),
+        "until": pa.array([at and day(at + 1) for _, at in asked], pa.timestamp("us")),
+    }
+    return join(connection, view, pa.table(rows), **options)["now"].to_pylist()
+
+
+def join(connection: duckdb.DuckDBPyConnection, view: FeatureTable, rows: pa.Table, known_by: str = "__at") -> pa.Table:
+    return as_of_join(connection, view, pl.DataFrame(rows).with_row_index("__row"), known_by)
 
 
 def test_without_a_word_on_it_a_row_is_known_from_its_timestamp(connection: duckdb.DuckDBPyConnection) -> None:
@@ -83,6 +90,118 @@ def test_what_is_known_a_day_later_may_be_asked_for(connection: duckdb.DuckDBPyC
 def test_a_view_without_keys_is_one_history(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("DELETE FROM features.levels WHERE gauge = 'B'")
     assert joined(connection, ALONE, (None, 1), ("A", 1.9), ("A", 2), ("B", 4.9), ("A", 9)) == [10, 10, 77, 77, 51]
+
+
+def test_what_is_too_old_or_too_new_for_every_instant_is_not_read(connection: duckdb.DuckDBPyConnection) -> None:
+    def read(view: FeatureTable, first: float, last: float) -> list[int]:
+        found = connection.execute(view.history(day(first), day(last))).to_arrow_table()
+        return sorted(found["level"].to_pylist())
+
+    connection.execute("DELETE FROM features.levels WHERE level = 51")
+    assert read(PLAIN, 4, 5) == [10, 20, 30, 50]
+    assert read(PLAIN, 4, 4.9) == [10, 20, 30]
+    two_days = timedelta(days=2)
+    assert read(replace(PLAIN, ttl=two_days), 4, 4.9) == [20, 30]
+    assert read(replace(PLAIN, ttl=two_days), 4.1, 4.9) == [30]
+    assert read(replace(DATED, ttl=two_days), 5, 6.9) == [50]  # 30 is of the third, but came in on the seventh
+
+
+@pytest.mark.parametrize(
+    ("asked", "held", "expected"),
+    [
+        (pa.array([1, 2, None], pa.int64()), "INTEGER", [1, 2, None]),
+        (pa.array([1, 2**40, None], pa.int64()), "INTEGER", [1, None, None]),
+        (pa.array([1, 1.5, 2], pa.float64()), "INTEGER", [1, None, 2]),
+        (pa.array([1, 2, 3], pa.int8()), "BIGINT", [1, 2, None]),
+        (pa.array([1, 2, 1], pa.int32()), "DOUBLE", [1, 2, 1]),
+        (pa.array(["1", "2", None]), "VARCHAR", [1, 2, None]),
+        (pa.array(["1", "2", "2"], pa.large_string()), "VARCHAR", [1, 2, 2]),
+        (pa.array(["1", "3", "2"]).dictionary_encode(), "VARCHAR", [1, None, 2]),
+        (pa.array([b"1", b"2", b"3"]), "BLOB", [1, 2, None]),
+        (pa.array([True, False, None]), "BOOLEAN", [1, None, None]),
+        (pa.array([day(1), day(2), day(3)], pa.timestamp("ns", "Asia/Tokyo")), "TIMESTAMP", [1, 2, None]),
+    ],
+)
+def test_keys_of_other_types_are_equal_where_their_values_are(
+    connection: duckdb.DuckDBPyConnection, asked: pa.Array, held: str, expected: list[int | None]
+) -> None:
+    connection.execute(f"CREATE TABLE features.numbered (k {held}, read_at TIMESTAMP, n INTEGER)")
+    others: dict[str, list[Any]] = {"BOOLEAN": [True], "BLOB": [b"1", b"2"], "TIMESTAMP": [day(1), day(2)]}
+    keys = others.get(held, [1, 2])
+    for number, key in enumerate(keys, 1):
+        connection.execute("INSERT INTO features.numbered VALUES (?, ?, ?)", [key, day(1), number])
+    rows = pa.table({"k": asked, "__at": pa.array([day(2)] * 3, pa.timestamp("us"))})
+    view = FeatureTable("features.numbered", {"k": "k"}, "read_at", features={"n": "n"})
+    assert join(connection, view, rows)["n"].to_pylist() == expected
+
+
+def test_features_keep_the_types_of_the_table(connection: duckdb.DuckDBPyConnection) -> None:
+    columns = {
+        "words": "'a'", "small": "1::TINYINT", "half": "0.5::FLOAT", "flag": "true", "on_day": "DATE '2024-01-01'",
+        "instant": "TIMESTAMP '2024-01-01'", "zoned": "TIMESTAMPTZ '2024-01-01 00:00:00+00'", "raw": "'x'::BLOB",
+    }  # fmt: skip
+    listed = ", ".join(f"{sql} AS {column}" for column, sql in columns.items())
+    connection.execute(f"CREATE TABLE features.kinds AS SELECT 'A' AS k, TIMESTAMP '2024-01-01' AS read_at, {listed}")
+    view = FeatureTable("features.kinds", {"k": "k"}, "read_at", features={column: column for column in columns})
+    rows = pa.table({"k": ["A", "B"], "__at": pa.array([day(2)] * 2, pa.timestamp("us"))})
+    found = join(connection, view, rows)
+    read = connection.execute(f"SELECT {', '.join(columns)} FROM features.kinds").to_arrow_table()
+    assert found.schema == read.schema
+    assert found.slice(0, 1).equals(read)
+    assert found.slice(1).to_pylist() == [dict.fromkeys(columns)]
+
+
+def by_duckdb(
+    connection: duckdb.DuckDBPyConnection, view: FeatureTable, entity_rows: pa.Table, known_by: str
+) -> pa.Table:
+    """The same by DuckDB's ASOF JOIN, of the whole table."""
+    history = view.history(datetime.min + timedelta(days=4000), datetime.max)
+    fresh = f"v.__at >= e.__at - to_microseconds({view.ttl // timedelta(microseconds=1)})" if view.ttl else "true"
+    taken = [f"CASE WHEN v.__at IS NOT NULL AND {fresh} THEN v.{c} END AS {out}" for c, out in view.features.items()]
+    same_keys = "".join(f"e.{entity} = v.{key} AND " for key, entity in view.keys.items())
+    known = "__known" if view.created else "__at"
+    connection.register("e", entity_rows.append_column("row", pa.array(range(len(entity_rows)))))
+    return connection.execute(
+        f"SELECT {', '.join(taken)} FROM (FROM e WHERE __at IS NOT NULL UNION ALL FROM e WHERE __at IS NULL) e "
+        f"ASOF LEFT JOIN ({history}) v ON {same_keys}e.{known_by} >= v.{known} ORDER BY row"
+    ).to_arrow_table()
+
+
+@pytest.mark.parametrize("created", [None, "came_in"])
+@pytest.mark.parametrize("ttl", [None, timedelta(minutes=50)])
+@pytest.mark.parametrize("keys", [0, 1, 2])
+def test_any_rows_get_what_an_asof_join_of_duckdb_gives_them(
+    created: str | None, ttl: timedelta | None, keys: int
+) -> None:
+    random = np.random.default_rng(keys)
+    rows, start = 3000, datetime(2024, 1, 1)
+
+    def minutes(count: int, nulls: float) -> pl.Series:
+        found = pl.Series([start + timedelta(minutes=int(minute)) for minute in random.integers(0, 2000, count)])
+        return found.set(pl.Series(random.random(count) < nulls), None)
+
+    def entities(count: int) -> dict[str, pl.Series]:
+        letters = pl.Series(random.choice(["A", "B", "C"], count)).set(pl.Series(random.random(count) < 0.1), None)
+        return {"letter": letters, "number": pl.Series(random.integers(0, 4, count))}
+
+    history = pl.DataFrame(
+        {**entities(rows), "read_at": minutes(rows, 0.05), "came_in": minutes(rows, 0.3)}
+    ).with_columns(pl.Series("level", random.random(rows)), pl.Series("state", random.choice(["low", "high"], rows)))
+    named = ["letter", "number"][:keys]
+    version = [*named, "read_at", *([pl.coalesce("came_in", "read_at")] if created else [])]
+    history = history.filter(~pl.struct(version).is_duplicated())
+    asked = pl.DataFrame({**entities(rows), "__at": minutes(rows, 0.05), "until": minutes(rows, 0.0)})
+    connection = duckdb.connect()
+    connection.register("given", history.to_arrow())
+    connection.execute("CREATE SCHEMA features; CREATE TABLE features.levels AS FROM given")
+    view = FeatureTable(
+        "features.levels", {key: key for key in named}, "read_at", created, ttl, {"level": "level", "state": "state"}
+    )
+    for known_by in ("__at", "until"):
+        found = join(connection, view, asked.to_arrow(), known_by)
+        expected = by_duckdb(connection, view, asked.to_arrow(), known_by)
+        assert found.equals(expected)
+        assert 0 < found["level"].null_count < rows
 
 
 @pytest.mark.parametrize(
@@ -142,8 +261,8 @@ def test_the_latest_row_without_keys_or_none(connection: duckdb.DuckDBPyConnecti
 
 
 def test_names_are_quoted_and_instants_are_utc() -> None:
-    assert name('say "hi"') == '"say ""hi"""'
-    assert table_name('features.my "levels"') == '"features"."my ""levels"""'
+    assert identifier('say "hi"') == '"say ""hi"""'
+    assert table_identifier('features.my "levels"') == '"features"."my ""levels"""'
     east = datetime(2024, 1, 1, 2, 30, tzinfo=timezone(timedelta(hours=2)))
     assert instant(east) == instant(datetime(2024, 1, 1, 0, 30)) == "TIMESTAMP '2024-01-01 00:30:00'"
     assert instant(datetime(2024, 1, 1, 0, 30, tzinfo=UTC)) == "TIMESTAMP '2024-01-01 00:30:00'"

@@ -22,7 +22,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from hindcast.errors import HindcastError
-from hindcast.features.asof import latest_rows
+from hindcast.features import retrieval
+from hindcast.features.asof import AT, FeatureTable, as_of_join, latest_rows
 from hindcast.features.lake_source import LakeSource, SavedDatasetLakeStorage, feature_table
 from hindcast.features.offline_store import LakeOfflineStore
 from hindcast.features.retrieval import Retrieval, to_arrow
@@ -193,6 +194,48 @@ def test_order_and_duplicates_of_the_entity_rows_are_kept() -> None:
     assert result["value"].to_pylist() == [3, 1, None, 3, 2, 1] * 500
 
 
+def test_slices_in_the_order_of_time_give_every_row_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    hours = [(7 * number) % 24 for number in range(22)]  # each another one, in no order
+    history = [(key, at(f"05 {hour:02}:00"), None, hour) for key in "AB" for hour in range(24)]
+    keys = ["A", "B", None, "C"] * 6
+    rows = pa.table({"k": keys, "event_timestamp": [*(at(f"05 {hour:02}:30") for hour in hours), None, None]})
+    rows = pa.concat_tables([rows.slice(0, 5), rows.slice(5)])  # in chunks
+    joined: list[list[datetime]] = []
+
+    def watched(connection: Any, table: FeatureTable, asked: pl.DataFrame, known_by: str) -> pa.Table:
+        joined.append(asked.sort("__row")[AT].drop_nulls().to_list())
+        return as_of_join(connection, table, asked, known_by)
+
+    monkeypatch.setattr(retrieval, "as_of_join", watched)
+    whole = ask(history, rows, ttl=timedelta(hours=1))
+    assert whole["value"].to_pylist() == [
+        hour if key in ("A", "B") else None for hour, key in zip([*hours, None, None], keys, strict=True)
+    ]
+    monkeypatch.setattr(retrieval, "SLICE", 5)
+    assert ask(history, rows, ttl=timedelta(hours=1)).equals(whole)
+    first, *slices = joined
+    assert [instant.hour for instant in first] == hours  # as they were given
+    assert [len(instants) for instants in slices] == [5, 5, 5, 5, 2]
+    assert [instant for instants in slices for instant in sorted(instants)] == sorted(first)
+    joined.clear()
+    nearly = pa.table({"k": ["A"] * 8, "event_timestamp": [at(f"05 0{hour}:30") for hour in (1, 0, 2, 3, 4, 6, 5, 7)]})
+    assert ask(history, nearly)["value"].to_pylist() == [1, 0, 2, 3, 4, 6, 5, 7]
+    assert [[instant.hour for instant in instants] for instants in joined] == [
+        [1, 0, 2, 3, 4],
+        [6, 5, 7],
+    ]  # as they come
+
+
+def test_on_demand_features_are_computed_slice_by_slice_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(shared_world())
+    rows = pa.Table.from_pandas(pd.concat([ASKED, ASKED.iloc[::-1]]), preserve_index=False)
+    whole = store.get_historical_features(rows, store.get_feature_service("floods")).to_arrow()
+    assert whole["share"].to_pylist() == EXPECTED["share"] + EXPECTED["share"][::-1]
+    monkeypatch.setattr(retrieval, "SLICE", 3)
+    sliced = store.get_historical_features(rows, store.get_feature_service("floods")).to_arrow()
+    assert sliced.equals(whole)
+
+
 def test_naive_instants_are_utc_and_zoned_ones_are_converted() -> None:
     history = [("A", at("05 10:00"), None, 1)]
     naive = pa.array([datetime(2020, 1, 5, 9, 59), datetime(2020, 1, 5, 10)], pa.timestamp("us"))
@@ -348,7 +391,13 @@ def test_entity_rows_of_any_form(world: Settings, form: str) -> None:
     found = {name: result[name].to_pylist() for name in EXPECTED}
     expected = {name: [column[0], column[2]] if form == "sql" else column for name, column in EXPECTED.items()}
     assert found == expected
-    assert (result.schema.field("level").type, result.schema.field("dry").type) == (pa.int32(), pa.int64())
+    assert [result.schema.field(name).type for name in ("level", "state", "dry")] == [
+        pa.int32(),
+        pa.string(),
+        pa.int64(),
+    ]
+    given = to_arrow(duckdb.connect(), rows).schema.field("gauge").type if form != "sql" else pa.string()
+    assert result.schema.field("gauge").type == given
 
 
 def test_full_feature_names_and_an_alias(world: Settings) -> None:
