@@ -1,5 +1,6 @@
 # Every command sets the environment up first (tools/bootstrap.py; nothing to do when it is as locked).
 PYTHON ?= python3
+PROBLEM ?= flight_delay
 BIN := .venv/bin
 # Where it is set, every process would compile all of its packages again: seconds each.
 unexport PYTHONDONTWRITEBYTECODE
@@ -13,8 +14,8 @@ help: ## list the commands
 setup: ## make .venv hold what requirements.lock names
 	@$(PYTHON) tools/bootstrap.py
 
-run: setup ## the main job: raw flights to a served, logged and monitored prediction
-	@$(BIN)/hindcast run
+run: setup ## the main job: raw flights to a served, logged and monitored prediction; another by PROBLEM=name
+	@$(BIN)/hindcast run $(PROBLEM)
 
 test: setup ## unit, graph, end-to-end and (where Chromium is installed) browser tests
 	@$(BIN)/python -m pytest

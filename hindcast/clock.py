@@ -1,6 +1,6 @@
 """What time it is: the wall clock, or a simulated one. The only module that may ask the machine.
 
-A problem with a `clock` in its file lives in simulated time: the instant stands in the home and moves
+A domain with a `clock` in its sources file lives in simulated time: the instant stands in the home and moves
 only when it is moved. Without one, the wall clock is read.
 """
 
@@ -12,6 +12,7 @@ from hindcast.artefacts import read_json, write_json
 from hindcast.errors import HindcastError
 from hindcast.problem import Problem
 from hindcast.settings import Settings
+from hindcast.sources import Sources, load_sources
 
 
 class WallClock:
@@ -55,8 +56,13 @@ class SimulatedClock:
 Clock = WallClock | SimulatedClock
 
 
-def clock_of(settings: Settings, problem: Problem) -> Clock:
-    """The clock that a problem lives by: simulated where its file has a `clock`, else the machine's."""
-    if problem.clock is None:
+def domain_clock(settings: Settings, domain: str, sources: Sources) -> Clock:
+    """The clock that a domain lives by: simulated where its sources file has a `clock`, else the machine's."""
+    if sources.clock is None:
         return WallClock()
-    return SimulatedClock(settings.clock_file, problem.clock.start)
+    return SimulatedClock(settings.clock_file(domain), sources.clock.start)
+
+
+def clock_of(settings: Settings, problem: Problem) -> Clock:
+    """The clock of a problem's domain."""
+    return domain_clock(settings, problem.domain, load_sources(settings.sources_file(problem.domain)))

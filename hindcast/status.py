@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from hindcast.artefacts import read_json, write_json
-from hindcast.clock import clock_of
 from hindcast.files import try_lock
 from hindcast.lake import Lake
-from hindcast.problem import Problem
 from hindcast.settings import Settings
+from hindcast.tables.windows import read_as_of
+from hindcast.workspace import Workspace
 
 _SHOWN = {
     "roc_auc": "ROC AUC",
@@ -64,8 +64,10 @@ class Status:
         return json.dumps(asdict(self), indent=2, sort_keys=True, default=str)
 
 
-def collect(settings: Settings, problem: Problem, lake: Lake) -> Status:
-    """Reads the state of a home; works at any moment, also before anything has run."""
+def collect(workspace: Workspace) -> Status:
+    """Reads the state of a problem in a home; works at any moment, also before anything has run."""
+    settings, problem, lake = workspace.settings, workspace.problem, workspace.lake
+    domain, own = {f"raw.{name}" for name in workspace.sources.tables}, problem.table
     tables = _table_rows(lake) if settings.lake_catalogue.exists() else {}
     evaluation = read_json(settings.reports / "evaluation.json") or {}
     champion = read_json(settings.champion_file)
@@ -74,7 +76,7 @@ def collect(settings: Settings, problem: Problem, lake: Lake) -> Status:
     known: dict[str, int] = {}
     split: dict[str, int] = {}
     rules: dict[str, int] = {}
-    as_of, rejected, labeled = None, 0, 0
+    rejected, labeled = 0, 0
     if tables:
         with lake.reading() as connection:
 
@@ -88,13 +90,15 @@ def collect(settings: Settings, problem: Problem, lake: Lake) -> Status:
             ):
                 known["known" if state else "pending"] = count
             split = dict(rows(f"SELECT split, count(*) FROM {problem.split_table} GROUP BY 1", problem.split_table))
-            instants = dict(rows('SELECT name, "at" FROM control.instants', "control.instants"))
-            as_of = f"{instants['as_of'].isoformat()}Z" if "as_of" in instants else None
-            rejected = tables.get("raw.rejected", 0)
+            rejected = sum(
+                count
+                for table, count in rows("SELECT table_name, count(*) FROM raw.rejected GROUP BY 1", "raw.rejected")
+                if f"raw.{table}" in domain
+            )
             rules = dict(
                 rows("SELECT rule, rows_touched FROM cleaned.cleaning_rules ORDER BY rule", "cleaned.cleaning_rules")
             )
-            counted = rows(f'SELECT count("{label.column}") FROM monitor.labeled_requests', "monitor.labeled_requests")
+            counted = rows(f'SELECT count("{label.column}") FROM {own("labeled_requests")}', own("labeled_requests"))
             labeled = counted[0][0] if counted else 0
 
     def stage(schema: str) -> dict[str, int]:
@@ -105,11 +109,11 @@ def collect(settings: Settings, problem: Problem, lake: Lake) -> Status:
     return Status(
         problem=problem.name,
         question=problem.question,
-        now=clock_of(settings, problem).now().isoformat(),
-        as_of=as_of,
+        now=workspace.clock.now().isoformat(),
+        as_of=as_of.isoformat() if (as_of := read_as_of(lake, problem)) else None,
         snapshot=lake.snapshot() if tables else None,
         rows={
-            "raw": {name: count for name, count in stage("raw").items() if name != "rejected"},
+            "raw": {name: count for name, count in stage("raw").items() if f"raw.{name}" in domain},
             "cleaned": {name: count for name, count in stage("cleaned").items() if name.startswith("stg_")},
             "labeled": known,
             "split": split,
@@ -122,7 +126,7 @@ def collect(settings: Settings, problem: Problem, lake: Lake) -> Status:
         gate=_newest_verdict(settings),
         champion=champion,
         requests=replay.get("sent", 0),
-        logged=tables.get("log.requests", 0),
+        logged=tables.get(own("requests"), 0),
         labeled=labeled,
         parity=read_json(settings.reports / "parity.json"),
         report=read_json(settings.reports / "monitoring.json"),

@@ -77,14 +77,14 @@ class Rivers:
         registry = model.folder / FEATURES
         reader = reader or FeatureReader(self.settings, "floods", registry if registry.exists() else None)
         champion = LoadedModel(model, reader, None)
-        clock = SimulatedClock(self.settings.clock_file, at("05 00:00"))
+        clock = SimulatedClock(self.settings.clock_file("rivers"), at("05 00:00"))
         requests = [
             {"day_id": f"of {name}", "gauge": gauge, "river_id": river, "reach": 4}
             | {"prediction_time": moment, "request_id": name}
             for name, gauge, river, moment in asked
         ]
         answer(champion, requests, self.log, clock)
-        compact(self.settings.request_log, self.lake, "day_id")
+        compact(self.settings.request_log, self.lake, "floods.requests", "day_id")
 
     def write(self, sql: str) -> None:
         with self.lake.writing() as connection:
@@ -116,8 +116,8 @@ def package(rivers: Rivers, version: str, signature: Any = SIGNATURE, bias: floa
 
 def redeclare(rivers: Rivers, text: str = LESS) -> None:
     """Registers another content of the feature repository."""
-    (rivers.settings.feature_repo / "features.py").write_text(text)
-    apply(rivers.settings)
+    (rivers.settings.feature_repo / "rivers.py").write_text(text)
+    apply(rivers.settings, "rivers")
 
 
 def batch_problem() -> Problem:

@@ -4,7 +4,7 @@ Many users need no server: this is the same package, the same features and the s
 is the service's work (`serving.predict`).
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,11 @@ from hindcast.problem import Problem
 from hindcast.settings import Settings
 from hindcast.sql import identifier, identifiers, without_zone
 from hindcast.tables.labels import entities_as_known
+from hindcast.tables.windows import labels_until, read_windows
 from hindcast.training.training_data import columns
 
-TABLE = "predictions.batch"
+TABLE = "batch_predictions"
+"""In the problem's own schema."""
 
 
 def score(model: ServedModel, frame: pl.DataFrame) -> pl.DataFrame:
@@ -152,22 +154,17 @@ def read_entities(
     ).pl()
 
 
-def scoring_period(lake: Lake) -> tuple[datetime, datetime]:
-    """From the test window's first prediction time to the last instant (UTC) that the lake knows of."""
-    with lake.reading() as connection:
-        ((starts_at, ends_at),) = connection.execute(
-            "SELECT (SELECT starts_at FROM control.windows WHERE split = 'test'), "
-            "(SELECT i.at FROM control.instants i WHERE i.name = 'known_until')"
-        ).fetchall()
-    return starts_at.replace(tzinfo=UTC), ends_at.replace(tzinfo=UTC)
+def scoring_period(lake: Lake, problem: Problem) -> tuple[datetime, datetime]:
+    """From the test window's first prediction time to the last instant (UTC) of which labels are known."""
+    return read_windows(lake, problem)["test"][0], labels_until(lake, problem)
 
 
-def write_batch(lake: Lake, scored: pl.DataFrame) -> None:
-    """Replaces `predictions.batch`: one row per scored entity."""
+def write_batch(lake: Lake, problem: Problem, scored: pl.DataFrame) -> None:
+    """Replaces the problem's `batch_predictions`: one row per scored entity."""
     with lake.writing() as connection:
-        connection.execute("CREATE SCHEMA IF NOT EXISTS predictions")
+        connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{problem.name}"')
         connection.register("scored", scored.to_arrow())
-        connection.execute(f"CREATE OR REPLACE TABLE {TABLE} AS SELECT * FROM scored")
+        connection.execute(f"CREATE OR REPLACE TABLE {problem.table(TABLE)} AS SELECT * FROM scored")
 
 
 def own_features(

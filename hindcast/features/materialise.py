@@ -3,7 +3,7 @@
 What an online store promises is in `online_store`; reading for the service is `online`'s work.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,18 +20,21 @@ if TYPE_CHECKING:
     from hindcast.features.feast_imports import FeatureView
 
 
-def materialise(settings: Settings, start: datetime | None, end: datetime) -> dict[str, int]:
+def materialise(
+    settings: Settings, start: datetime | None, end: datetime, service: str | None = None
+) -> dict[str, int]:
     """Brings what became known up to `end` into the online store, for every definition of a view that is in use.
 
     In use are those of the home's registry and those of the packages of the champion and of its shadow. What the store
-    holds of others is removed. Rows that nothing may use at `end` or later because of their view's TTL are left out.
-    What the store knows already isn't replaced by anything older.
+    holds of others, and no other problem uses, is removed. Rows that nothing may use at `end` or later because of their
+    view's TTL are left out. What the store knows already isn't replaced by anything older.
 
     Args:
         settings: Of the home.
         start: From when on rows became known (UTC); None fills the store afresh. What isn't in the store up to here
             yet is filled afresh, too.
         end: Until when, included (UTC).
+        service: Of the home's registry, takes its views alone; None takes all.
 
     Returns:
         Keys written per view, over all its definitions.
@@ -46,7 +49,7 @@ def materialise(settings: Settings, start: datetime | None, end: datetime) -> di
     missing = []
     for package in [None, *packages_in_use(settings)]:
         try:
-            used = used_views(settings, package) | used
+            used = used_views(settings, package, service) | used
         except HindcastError as error:
             missing.append(str(error))
     written = _fill(settings, used, start, end, remove_others=True)
@@ -83,19 +86,21 @@ def fill_for(settings: Settings, package: Path, now: datetime) -> bool:
     return bool(wanted)
 
 
-def used_views(settings: Settings, package: Path | None) -> dict[str, "FeatureView"]:
-    """What a package reads online, by the name under which the online store holds it; of None, all that is registered.
+def used_views(settings: Settings, package: Path | None, service: str | None = None) -> dict[str, "FeatureView"]:
+    """What a package reads online, by the name under which the online store holds it; of None, what is registered: all,
+    or a service's.
 
     A package of before, which doesn't define its features, reads what is registered.
 
     Raises:
         HindcastError: The lake no longer has what one of its views takes.
     """
+    from hindcast.features.feature_service import find_service, service_views
     from hindcast.features.online_store import online_name
 
     store = open_store(settings)
     if package is None or not (package / FEATURES).exists():
-        views = store.list_feature_views()
+        views = service_views(store, find_service(store, service))[0] if service else store.list_feature_views()
     else:
         check_package(settings, package)
         views = package_views(settings, package)
@@ -136,5 +141,16 @@ def _fill(
         snapshot = current_snapshot(connection)
     online.fill(config, fillings, known_until=end, snapshot=snapshot)
     if remove_others:
-        online.keep_only(config, set(used))
+        online.keep_only(config, set(used).union(*_used_by_others(settings)))
     return written
+
+
+def _used_by_others(settings: Settings) -> Iterator[set[str]]:
+    """What the online store holds for the home's other problems: all that is registered, and what their models read."""
+    from hindcast.promotion.champion import packages_in_use
+
+    yield set(used_views(settings, None))
+    for folder in settings.problem_homes.glob("*"):
+        if folder.name != settings.problem:
+            for package in packages_in_use(settings.of(folder.name)):
+                yield set(used_views(settings, package))

@@ -3,7 +3,6 @@
 How rows are joined is `retrieval`'s work, filling the online store `materialise`'s, reading for the service `online`'s.
 """
 
-import importlib.util
 import shutil
 import sys
 import tempfile
@@ -11,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -42,8 +42,12 @@ def open_store(settings: Settings, snapshot: int | None = None, registry: Path |
     return feature_service.open_store(settings, offline_store={"snapshot": snapshot}, **changes)
 
 
-def apply(settings: Settings) -> dict[str, int]:
-    """Registers what the feature repository declares, and takes out what it no longer does.
+def apply(settings: Settings, domain: str) -> dict[str, int]:
+    """Registers what the feature repository declares for a domain, and takes out what no file declares any more.
+
+    Args:
+        settings: Of the home.
+        domain: Name of its file. Of others, tables may not be built yet.
 
     Returns:
         How many there are of each kind: entities, feature_views, on_demand_feature_views, feature_services; and the
@@ -61,14 +65,18 @@ def apply(settings: Settings) -> dict[str, int]:
         "on_demand_feature_views": OnDemandFeatureView,
         "feature_services": FeatureService,
     }
-    declared: list[Any] = [thing for thing in _load_repository(settings) if isinstance(thing, tuple(kinds.values()))]
+    repository = _load_repository(settings, tuple(kinds.values()))
+    if domain not in repository:
+        raise HindcastError(f"No feature views of {domain}: there is no {settings.feature_repo / domain}.py.")
+    declared: list[Any] = repository[domain]
     views = [thing for thing in declared if isinstance(thing, FeatureView)]
     check_tables(settings, views)
     with exclusive(settings.locks / "feast-registry"), _replacing(settings.feast_registry) as registry:
         store = feature_service.open_store(settings, registry=str(registry))
-        kept: set[tuple[type, str]] = {(type(thing), thing.name) for thing in declared}
-        sources = [view.batch_source for view in views if view.batch_source]
-        sources += [each for thing in declared for each in getattr(thing, "source_request_sources", {}).values()]
+        every = [thing for things in repository.values() for thing in things]
+        kept: set[tuple[type, str]] = {(type(thing), thing.name) for thing in every}
+        sources = [thing.batch_source for thing in every if isinstance(thing, FeatureView) and thing.batch_source]
+        sources += [each for thing in every for each in getattr(thing, "source_request_sources", {}).values()]
         kept |= {(type(source), source.name) for source in sources}
         known: list[Any] = [*store.list_entities(), *store.list_feature_views(), *store.list_on_demand_feature_views()]
         known += [*store.list_feature_services(), *store.list_data_sources()]
@@ -147,17 +155,32 @@ def historical_features(
     return entity_rows.hstack(pl.DataFrame(pl.from_arrow(job.to_arrow().select(names))))
 
 
-def _load_repository(settings: Settings) -> list[Any]:
-    """What `features.py` of the feature repository defines, read afresh."""
-    path = settings.feature_repo / "features.py"
-    name = "hindcast_feature_repository"  # not `features`, by which Feast's command line imports it
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.exists():
-        raise HindcastError(f"No feature repository {path}.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # Feast reads a function's source through its module
-    spec.loader.exec_module(module)
-    return list({id(thing): thing for thing in vars(module).values()}.values())
+def _load_repository(settings: Settings, kinds: tuple[type, ...]) -> dict[str, list[Any]]:
+    """What each file of the feature repository defines of some kinds, by its domain, read afresh.
+
+    Raises:
+        HindcastError: There is no file, or two define something of the same kind and name.
+    """
+    found: dict[str, list[Any]] = {}
+    defined_in: dict[tuple[str, str], str] = {}
+    for path in sorted(settings.feature_repo.glob("*.py")):
+        name = f"hindcast_feature_repository_{path.stem}"  # not its own, by which Feast's command line imports it
+        module = ModuleType(name)
+        module.__file__ = str(path)
+        sys.modules[name] = module  # Feast reads a function's source through its module
+        # Not by import: its cache takes a file of the same second and size for the same.
+        exec(compile(path.read_text(), str(path), "exec"), vars(module))
+        things = {id(thing): thing for thing in vars(module).values() if isinstance(thing, kinds)}
+        found[path.stem] = list(things.values())
+        for thing in found[path.stem]:
+            kind = type(thing).__name__
+            if (other := defined_in.setdefault((kind, thing.name), path.name)) != path.name:
+                raise HindcastError(
+                    f"{settings.feature_repo}: {other} and {path.name} both define the {kind} {thing.name}: rename one."
+                )
+    if not found:
+        raise HindcastError(f"No feature repository {settings.feature_repo}: it has no file of a domain.")
+    return found
 
 
 def check_tables(settings: Settings, views: Sequence["FeatureView"], snapshot: int | None = None) -> None:

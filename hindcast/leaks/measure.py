@@ -6,7 +6,7 @@ The rows come from `rows`, how the result looks is in `report`. Figures are area
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,6 @@ from hindcast.evaluation.future_home import future_home
 from hindcast.evaluation.intervals import Scored, compare_areas
 from hindcast.evaluation.leak_checks import Check, check_features, check_known_at, check_null_patterns
 from hindcast.evaluation.metrics import measure
-from hindcast.lake import Lake
 from hindcast.leaks.rows import LeakData, read_leak_data
 from hindcast.leaks.trials import Model, Trial, Windows
 from hindcast.leaks.variants import load_variants
@@ -26,10 +25,11 @@ from hindcast.package.model import METADATA, encode, read_package
 from hindcast.problem import Candidate, Problem
 from hindcast.promotion.champion import champion_folder, current
 from hindcast.settings import Settings
-from hindcast.tables.windows import read_instants, windows_as_of
+from hindcast.tables.windows import read_windows
 from hindcast.training.search import fit, fitting_pool, probabilities, spread
 from hindcast.training.training_data import columns, find_features
 from hindcast.training.training_set import SPLIT
+from hindcast.workspace import Workspace
 
 Rows = NDArray[np.int64]
 
@@ -89,8 +89,7 @@ class LeakReport:
 
 
 def measure_leaks(
-    settings: Settings,
-    problem: Problem,
+    workspace: Workspace,
     period: tuple[datetime, datetime] | None = None,
     most_rows: int = 100_000,
     only: Sequence[str] = (),
@@ -99,8 +98,7 @@ def measure_leaks(
     """Trains the champion's model (without one, the first candidate) on each variant and serves it honestly.
 
     Args:
-        settings: The home.
-        problem: What is predicted.
+        workspace: The home, and what is predicted.
         period: First and last day (midnight UTC, included) to test on; where it lies ahead of a simulated clock, the
             data is brought on in a home beside this one. None takes the problem's test window.
         most_rows: A model is fitted to at most so many rows, evenly over their time.
@@ -112,14 +110,14 @@ def measure_leaks(
             has no labels or begins before training ends, nothing has been built in this home yet, or the task isn't
             supported.
     """
+    settings, problem = workspace.settings, workspace.problem
     if problem.task != "binary":
         raise HindcastError(f"{problem.name}: leaks of task {problem.task} can't be measured yet, only binary.")
-    lake, model = Lake(settings), model_of(settings, problem)
-    as_of = read_instants(lake).get("as_of")
-    if as_of is None:
+    lake, model = workspace.lake, model_of(settings, problem)
+    split = read_windows(lake, problem)
+    if not split:
         raise HindcastError(f"The lake at {settings.lake_catalogue} has no windows yet: `hindcast run` makes them.")
-    split = windows_as_of(problem.splits, as_of.replace(tzinfo=UTC))
-    windows = {"train": split["train"], "test": split["test"]}
+    windows = {name: split[name][:2] for name in ("train", "test")}
     variants = load_variants(settings)
     if period:
         windows["test"] = (period[0], period[1] + timedelta(days=1))
@@ -128,9 +126,9 @@ def measure_leaks(
                 f"Training ends at {windows['train'][1]:%Y-%m-%d}: test on a later period whose last day isn't before "
                 f"its first, not on {period[0]:%Y-%m-%d} to {period[1]:%Y-%m-%d}."
             )
-        settings = future_home(settings, problem, period[1])
+        workspace = future_home(workspace, period[1])
     progress("reading every feature as known then")
-    data = read_leak_data(settings, problem, Lake(settings), windows, model, variants)
+    data = read_leak_data(workspace.settings, problem, workspace.lake, windows, model, variants)
     if unknown := sorted(set(only) - set(data.names)):
         raise HindcastError(f"There is no leak variant {', '.join(unknown)}; there are {', '.join(data.names)}.")
     return _measure(data, windows, most_rows, [called for called in data.names if called in only or not only], progress)

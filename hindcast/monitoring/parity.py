@@ -18,10 +18,10 @@ from hindcast.artefacts import write_json
 from hindcast.errors import HindcastError
 from hindcast.lake import Lake
 from hindcast.monitoring.comparing import EXAMPLES, TOLERANCE, Found, compare_served, predicted_otherwise, utc
-from hindcast.monitoring.periods import REQUESTS
 from hindcast.monitoring.recomputing import Recomputing, requests_by_version
 from hindcast.package.model import ServedModel
 from hindcast.problem import Problem
+from hindcast.serving.request_log import REQUESTS
 from hindcast.settings import Settings
 
 OK, SKEWED, UNPROVEN, EMPTY = "ok", "skew", "nothing could be checked", "no requests"
@@ -89,12 +89,12 @@ def measure_model(settings: Settings, lake: Lake, version: str, now: datetime) -
 
 
 def _measure(settings: Settings, lake: Lake, since: datetime, now: datetime, only: str | None = None) -> Parity:
-    if not lake.exists(REQUESTS):
+    if not lake.exists(f"{settings.problem}.{REQUESTS}"):
         return _parity([])
     found = []
     with lake.reading() as connection:
         made = connection.execute("SELECT snapshot_id, snapshot_time FROM lake.snapshots()").fetchall()
-        for version, rows in requests_by_version(connection, since, now).items():
+        for version, rows in requests_by_version(connection, settings.problem, since, now).items():
             if only not in (None, version):
                 continue
             try:

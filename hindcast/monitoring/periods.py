@@ -4,7 +4,7 @@ What follows from the comparison is in `hindcast.monitoring.report`.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import polars as pl
@@ -14,16 +14,18 @@ from hindcast.monitoring.logged import read_logged
 from hindcast.package.model import ServedModel
 from hindcast.package.reference import read_reference
 from hindcast.problem import Problem
+from hindcast.serving.request_log import REQUESTS
 from hindcast.sql import identifier, without_zone
+from hindcast.tables.windows import labels_until
 
-REQUESTS = "log.requests"
-LABELED = "monitor.labeled_requests"
+LABELED = "labeled_requests"
+"""In the problem's own schema."""
 EMPTY = "empty"
 
 
 @dataclass(frozen=True)
 class LabelCounts:
-    """What `monitor.labeled_requests` holds.
+    """What `labeled_requests` holds.
 
     Attributes:
         requests: Logged requests.
@@ -82,27 +84,27 @@ class Periods:
 
 
 def label_requests(problem: Problem, lake: Lake) -> LabelCounts:
-    """Writes `monitor.labeled_requests`: one row per logged request, with its label and since when that is known.
+    """Writes the problem's `labeled_requests`: one row per logged request, with its label and since when that is known.
 
     Both are null while the label is unknown. Nothing is written, and no snapshot made, where nothing changed.
     """
-    if not lake.exists(REQUESTS):
+    requests, labeled = problem.table(REQUESTS), problem.table(LABELED)
+    if not lake.exists(requests):
         return LabelCounts(0, 0, False, EMPTY)
     names = (problem.entity.key, problem.label.column, problem.label.known_at)
     key, label, known_at = map(identifier, names)
     joined = (
-        f"SELECT request.*, truth.{label}, truth.{known_at} FROM {REQUESTS} AS request "
+        f"SELECT request.*, truth.{label}, truth.{known_at} FROM {requests} AS request "
         # As text, which the log holds: a request's key need not be of the table's type.
         f"LEFT JOIN {problem.labeled_table} AS truth ON request.{key} = CAST(truth.{key} AS VARCHAR)"
     )
-    present = lake.exists(LABELED)
+    present = lake.exists(labeled)
     with lake.writing() as connection:
-        changed = not present or _differ(connection, joined, f"FROM {LABELED}")
+        changed = not present or _differ(connection, joined, f"FROM {labeled}")
         if changed:
-            connection.execute("CREATE SCHEMA IF NOT EXISTS monitor")
-            connection.execute(f"CREATE OR REPLACE TABLE {LABELED} AS {joined} ORDER BY prediction_time, id")
+            connection.execute(f"CREATE OR REPLACE TABLE {labeled} AS {joined} ORDER BY prediction_time, id")
         counts = connection.execute(
-            f"SELECT count(*), count({label}), bit_xor(hash(row)) FROM {LABELED} AS row"
+            f"SELECT count(*), count({label}), bit_xor(hash(row)) FROM {labeled} AS row"
         ).fetchall()[0]
     return LabelCounts(int(counts[0]), int(counts[1]), changed, f"{counts[2]:016x}" if counts[0] else EMPTY)
 
@@ -121,7 +123,7 @@ def load(problem: Problem, lake: Lake, model: ServedModel, now: datetime) -> Per
 
     Args:
         problem: Names columns, window and maturity.
-        lake: Holds `monitor.labeled_requests` once something was served.
+        lake: Holds `labeled_requests` once something was served.
         model: The champion.
         now: The clock, UTC.
 
@@ -132,9 +134,7 @@ def load(problem: Problem, lake: Lake, model: ServedModel, now: datetime) -> Per
     reference = read_reference(model)
     values = reference.select(list(features)).to_dict(as_series=False)
     probability = model.predict(model.matrix(values))
-    with lake.reading() as connection:
-        found = connection.execute("SELECT \"at\" FROM control.instants WHERE name = 'known_until'").fetchall()
-    known_until = found[0][0].replace(tzinfo=UTC)
+    known_until = labels_until(lake, problem)
     current, others, unreadable = _current(problem, lake, model.version, features, now, known_until)
     return Periods(
         model_version=model.version,
@@ -154,7 +154,8 @@ def _current(
 ) -> tuple[pl.DataFrame, int, int]:
     """The version's requests of the window and of the time before it whose labels have matured; then the count of
     others' in the window, and of the version's own whose record can't be read."""
-    if not lake.exists(LABELED):
+    labeled = problem.table(LABELED)
+    if not lake.exists(labeled):
         kinds: dict[str, Any] = {
             name: pl.Float64 if kind == "numeric" else pl.String for name, kind in features.items()
         }
@@ -171,14 +172,14 @@ def _current(
         found = read_logged(
             connection,
             f"(SELECT id, model_version, prediction_time, {identifier(problem.label.column)}::BIGINT AS label, "
-            f"probability::DOUBLE AS probability, features FROM {LABELED}) "
+            f"probability::DOUBLE AS probability, features FROM {labeled}) "
             "WHERE model_version = $version AND prediction_time > $since AND prediction_time <= $until",
             {"version": version, "since": window[0], "until": window[1]},
             ("id", "prediction_time", "label", "probability"),
             {"features": form},
         )
         others = connection.execute(
-            f"SELECT count(*) FROM {LABELED} WHERE model_version <> ? AND prediction_time > ? AND prediction_time <= ?",
+            f"SELECT count(*) FROM {labeled} WHERE model_version <> ? AND prediction_time > ? AND prediction_time <= ?",
             [version, without_zone(now - problem.monitoring.window), window[1]],
         ).fetchall()[0][0]
     return found.said.drop("id").hstack(found.nested["features"]), int(others), len(found.unreadable)

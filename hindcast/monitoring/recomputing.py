@@ -22,17 +22,12 @@ from hindcast.features.lake_source import feature_table
 from hindcast.features.on_demand import input_features
 from hindcast.features.retrieval import EVENT_TIMESTAMP, Retrieval
 from hindcast.monitoring.logged import Kind, read_logged
-from hindcast.monitoring.periods import REQUESTS
 from hindcast.package.model import FEATURES, ServedModel
+from hindcast.serving.request_log import REQUESTS
 from hindcast.settings import Settings
 from hindcast.sql import identifier, table_identifier, without_zone
 
 _KNOWN_BY = "known_by"
-# Of a home of before, until its log is compacted again, the table lacks what the last two columns say.
-_LOGGED = (
-    f"(FROM {REQUESTS} UNION ALL BY NAME "
-    "SELECT NULL::TIMESTAMP AS features_as_of, NULL::BIGINT AS features_snapshot WHERE false)"
-)
 _IN_WINDOW = "prediction_time > $since AND prediction_time <= $until"
 
 
@@ -63,11 +58,11 @@ class Requests:
 
 
 def requests_by_version(
-    connection: duckdb.DuckDBPyConnection, since: datetime, until: datetime
+    connection: duckdb.DuckDBPyConnection, problem: str, since: datetime, until: datetime
 ) -> dict[str, pl.DataFrame]:
     """`id` and `prediction_time` of the requests of (since, until], by the version of the model that answered."""
     rows = connection.execute(
-        f"SELECT model_version, id, prediction_time FROM {REQUESTS} WHERE {_IN_WINDOW} ORDER BY ALL",
+        f"SELECT model_version, id, prediction_time FROM {problem}.{REQUESTS} WHERE {_IN_WINDOW} ORDER BY ALL",
         _bounds(since, until),
     ).pl()
     return {
@@ -91,7 +86,7 @@ class Recomputing:
     """
 
     def __init__(self, settings: Settings, model: ServedModel) -> None:
-        self._model = model
+        self._model, self._table = model, f"{settings.problem}.{REQUESTS}"
         names, service_name = model.signature.names, model.signature.feature_service
         registry = model.folder / FEATURES
         store = open_store(settings, **({"registry": str(registry)} if registry.exists() else {}))
@@ -135,7 +130,7 @@ class Recomputing:
         kinds = {"numeric": "number", "categorical": "text"}
         found = read_logged(
             connection,
-            f"{_LOGGED} WHERE model_version = $version AND {_IN_WINDOW}",
+            f"{self._table} WHERE model_version = $version AND {_IN_WINDOW}",
             _bounds(since, until) | {"version": self._model.version},
             ("id", "received_at", "prediction_time", "probability", "features_as_of", "features_snapshot"),
             {

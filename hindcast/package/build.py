@@ -81,6 +81,7 @@ def build(
     feature_definition: str | None = None,
     registry: bytes | None = None,
     lake: str | None = None,
+    sql: Sequence[str] = (),
 ) -> Package:
     """Packages the chosen candidate.
 
@@ -97,6 +98,7 @@ def build(
         feature_definition: Short name of what the features are taken from (`hindcast.features.definition`).
         registry: Feast's, which defines them: a package goes on reading them as it was trained on them.
         lake: Identity of the lake that the training set was read from.
+        sql: Versions of the SQL that the training set was made by.
     """
     chosen = next(each for each in report["candidates"] if each["chosen"])
     fitted = next(each for each in candidates.fitted if each.name == chosen["name"])
@@ -149,7 +151,7 @@ def build(
         "training_hash": candidates.training_hash,
         "feature_definition": feature_definition,
         "training_declaration": training_declaration(problem),
-        "training_code": fingerprint(settings.training_code),
+        "training_code": fingerprint(settings.training_code, sql),
         "code_version": code_version(settings.root),
         "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
     }

@@ -7,6 +7,7 @@ Metrics and intervals are in `evaluation`; verdicts are kept by `verdict`; `cham
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -284,3 +285,18 @@ def shown_checks(checks: Sequence[Check]) -> str:
         ),
         ".6g",
     )
+
+
+def explain_failed(problem: str, checks: Sequence[Check]) -> str:
+    """The checks that don't hold, in words, each with the key of the problem file that holds its limit."""
+    return " ".join(_explain(problem, check) for check in checks if not check.holds)
+
+
+def _explain(problem: str, check: Check) -> str:
+    keys = {"gain_over_baseline_at_least": "baseline.min_gain", "not_worse_than_champion": "metrics.tolerance"}
+    for end, bound in (("_at_least", "min"), ("_at_most", "max")):
+        if check.name.startswith("test_") and check.name.endswith(end):
+            keys[check.name] = f"metrics.bars.{check.name.removeprefix('test_').removesuffix(end)}.{bound}"
+    if not check.look_at and check.name in keys:
+        check = replace(check, look_at=f"problems/{problem}.yaml: {keys[check.name]}")
+    return check.message()

@@ -69,7 +69,7 @@ def build_bento(settings: Settings, problem: Problem, lake: Lake) -> Built:
         HindcastError: There is no champion, or BentoML can't build (with what it said).
     """
     package = champion_folder(settings)
-    files = _sources(settings)
+    files = _sources(settings, problem)
     types = _column_types(problem, lake)
     python = platform.python_version()
     # Each by itself: files are taken in the order of their paths, and the home may lie anywhere.
@@ -107,10 +107,12 @@ def build_bento(settings: Settings, problem: Problem, lake: Lake) -> Built:
     return Built(tag, path, True, packages, wanted)
 
 
-def _sources(settings: Settings) -> dict[str, Path]:
-    """Files of the bento by their paths in it: the service, its lock, the problem and the online store's settings."""
+def _sources(settings: Settings, problem: Problem) -> dict[str, Path]:
+    """Files of the bento by their paths in it: the service, its lock, the problem, its domain's clock and the online
+    store's settings."""
     files = {path.name: path for path in sorted(settings.bentos.iterdir()) if path.is_file()}
     files[f"problems/{settings.problem}.yaml"] = settings.problem_file
+    files[f"problems/sources/{problem.domain}.yaml"] = settings.sources_file(problem.domain)
     files["feature_repo/feature_store.yaml"] = settings.feature_repo / "feature_store.yaml"
     return files
 

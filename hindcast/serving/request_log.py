@@ -28,7 +28,8 @@ _as_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 _FILE_BYTES = 64 * 1024 * 1024
 _BATCH_BYTES = 32 * 1024 * 1024
 
-REQUESTS, SHADOW = "log.requests", "log.shadow"
+REQUESTS, SHADOW = "requests", "shadow_requests"
+"""Tables in the problem's own schema."""
 """The tables: what was answered, and what a challenger would have said."""
 
 # The columns of these tables besides the entity's key, and what DuckDB reads them from.
@@ -137,9 +138,7 @@ class Compaction:
     deleted: int = 0
 
 
-def compact(
-    folder: Path, lake: "Lake", entity_key: str, keep: timedelta | None = None, table: str = REQUESTS
-) -> Compaction:
+def compact(folder: Path, lake: "Lake", table: str, entity_key: str, keep: timedelta | None = None) -> Compaction:
     """Moves what was logged since the last time into a table, each record exactly once; then lets old files go.
 
     Rows and the position up to which each file has been read land in one transaction: after a kill at any
@@ -149,9 +148,9 @@ def compact(
     Args:
         folder: Of the log's files.
         lake: Gets the table, and `log.consumed`: per file how far it has been read, of deleted ones, too.
+        table: `schema.table`, of the problem.
         entity_key: Join key that names the entity; a column of this name holds its value as text.
         keep: How long files stay after their last record; None is for ever.
-        table: `REQUESTS`, or `SHADOW` for the log of a challenger.
     """
     added = duplicates = 0
     more = True
@@ -167,7 +166,7 @@ def compact(
             new = _insert(connection, records, entity_key, table) if records else 0
             rows, torn_lines = connection.execute(
                 f"SELECT (SELECT count(*) FROM {table}), "
-                f"(SELECT coalesce(sum(torn), 0) FROM log.consumed WHERE coalesce(\"table\", '{REQUESTS}') = ?)",
+                '(SELECT coalesce(sum(torn), 0) FROM log.consumed WHERE "table" = ?)',
                 [table],
             ).fetchall()[0]
         added += new
@@ -177,13 +176,13 @@ def compact(
     return Compaction(added, duplicates, int(torn_lines), int(rows), deleted)
 
 
-def logged_ids(folder: Path, lake: "Lake") -> set[str]:
+def logged_ids(folder: Path, lake: "Lake", table: str) -> set[str]:
     """Ids of all records that were ever logged, in the lake or still only in files."""
     ids: set[str] = set()
     consumed: dict[str, int] = {}
-    if lake.exists("log.consumed"):
+    if lake.exists(table):
         with lake.reading() as connection:
-            ids = {row[0] for row in connection.execute("SELECT id FROM log.requests").fetchall()}
+            ids = {row[0] for row in connection.execute(f"SELECT id FROM {table}").fetchall()}
             consumed = _consumed(connection)
     while pieces := list(_unread(folder, consumed, _BATCH_BYTES)):
         for piece in pieces:
@@ -204,11 +203,11 @@ class _Piece:
 def _create_tables(connection: "duckdb.DuckDBPyConnection", entity_key: str, table: str) -> None:
     columns = ", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
     connection.execute("CREATE SCHEMA IF NOT EXISTS log")
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {table.split('.')[0]}")
     connection.execute(f'CREATE TABLE IF NOT EXISTS {table} ("{entity_key}" VARCHAR, {columns})')
-    for name in _OPTIONAL:  # a table of an earlier version lacks them
-        connection.execute(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {name} {_COLUMNS[name]}")
-    connection.execute('CREATE TABLE IF NOT EXISTS log.consumed (file VARCHAR, "offset" BIGINT, torn BIGINT)')
-    connection.execute('ALTER TABLE log.consumed ADD COLUMN IF NOT EXISTS "table" VARCHAR')  # null is `REQUESTS`
+    connection.execute(
+        'CREATE TABLE IF NOT EXISTS log.consumed (file VARCHAR, "offset" BIGINT, torn BIGINT, "table" VARCHAR)'
+    )
 
 
 def _consumed(connection: "duckdb.DuckDBPyConnection") -> dict[str, int]:

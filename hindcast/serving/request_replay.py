@@ -19,7 +19,7 @@ from hindcast.artefacts import write_json
 from hindcast.errors import HindcastError
 from hindcast.lake import Lake
 from hindcast.problem import Problem
-from hindcast.serving.request_log import logged_ids
+from hindcast.serving.request_log import REQUESTS, logged_ids
 from hindcast.settings import Settings
 from hindcast.sql import identifier, identifiers, without_zone
 from hindcast.tables.labels import entities_as_known
@@ -99,7 +99,7 @@ def replay_requests(
         if described["as_of"] is not None:
             starts_at = max(starts_at, datetime.fromisoformat(described["as_of"]))
         entities = _entities(problem, lake, fields, starts_at, ends_at)
-        logged = logged_ids(settings.request_log, lake)
+        logged = logged_ids(settings.request_log, lake, problem.table(REQUESTS))
         waiting = [entity for entity in entities if _request_id(problem, entity, version) not in logged]
         outcomes = _Outcomes()
         filled: datetime | None = None

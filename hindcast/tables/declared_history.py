@@ -7,8 +7,8 @@ from datetime import datetime
 
 import duckdb
 
+from hindcast.sources import SourceTable
 from hindcast.tables.raw_tables import Changes, RawColumns, plain_name
-from hindcast.tables.sources import SourceTable
 from hindcast.tables.windows import CORRECTIONS
 
 

@@ -16,11 +16,11 @@ from hindcast.errors import HindcastError
 from hindcast.fingerprint import fingerprint
 from hindcast.lake import Lake, columns_of, has_table
 from hindcast.settings import Settings
+from hindcast.sources import Lookup, Sources, SourceTable
 from hindcast.sql import identifier, identifiers, without_zone
 from hindcast.tables.raw_tables import Changes, create, month_condition, show_known
 from hindcast.tables.readers import append, read_files
 from hindcast.tables.rejected import collect_rejects, replace_rejected
-from hindcast.tables.sources import Lookup, Sources, SourceTable
 from hindcast.tables.versions import update
 from hindcast.tables.windows import create_tables, note_ingested, read_ingested
 

@@ -20,12 +20,13 @@ _FIRST, _LAST = "TIMESTAMP '0001-01-01'", "TIMESTAMP '9999-12-31'"
 NOTED = "control.noted_corrections"
 
 
-def noted_corrections(lake: Lake) -> set[datetime]:
+def noted_corrections(lake: Lake, problem: Problem) -> set[datetime]:
     """The corrections (UTC, without a zone) whose replaced rows are kept, also where there were none."""
     if not lake.exists(NOTED):
         return set()
     with lake.reading() as connection:
-        return {instant for (instant,) in connection.execute(f'SELECT "at" FROM {NOTED}').fetchall()}
+        rows = connection.execute(f'SELECT "at" FROM {NOTED} WHERE problem = ?', [problem.name]).fetchall()
+        return {instant for (instant,) in rows}
 
 
 def forget_superseded(lake: Lake, problem: Problem) -> None:
@@ -35,7 +36,7 @@ def forget_superseded(lake: Lake, problem: Problem) -> None:
             if has_table(connection, problem.labeled_table + ending):
                 connection.execute(f"DROP TABLE {_named(problem, ending)}")
         if has_table(connection, NOTED):
-            connection.execute(f"DROP TABLE {NOTED}")
+            connection.execute(f"DELETE FROM {NOTED} WHERE problem = ?", [problem.name])
 
 
 def keep_former(lake: Lake, problem: Problem) -> None:
@@ -71,8 +72,8 @@ def note_superseded(lake: Lake, problem: Problem, correction: datetime) -> int:
             # An entity that is simply new was never otherwise: since when it may be used, its label says.
             f"WHERE NOT ({same}) AND (former.{key} IS NOT NULL OR now.{key} IN ({before}))"
         )
-        connection.execute(f'CREATE TABLE IF NOT EXISTS {NOTED} ("at" TIMESTAMP)')
-        connection.execute(f"INSERT INTO {NOTED} VALUES (TIMESTAMP '{correction}')")
+        connection.execute(f'CREATE TABLE IF NOT EXISTS {NOTED} (problem VARCHAR, "at" TIMESTAMP)')
+        connection.execute(f"INSERT INTO {NOTED} VALUES (?, TIMESTAMP '{correction}')", [problem.name])
         if there:
             connection.execute(f"DELETE FROM {superseded} WHERE superseded_at = TIMESTAMP '{correction}'")
             connection.execute(f"INSERT INTO {superseded} BY NAME {changed}")

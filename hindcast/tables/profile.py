@@ -82,16 +82,17 @@ def measure(lake: Lake, problem: Problem, tables: Sequence[str]) -> Profile:
         return Profile(current_snapshot(connection), pl.concat(figures), samples, target)
 
 
-def keep(lake: Lake, profile: Profile) -> str:
-    """Replaces the lake's `profile.columns` where it differs; returns a name for the content (equal for equal)."""
+def keep(lake: Lake, profile: Profile, problem: Problem) -> str:
+    """Replaces the problem's table `profile` where it differs; returns a name for the content (equal for equal)."""
+    table = problem.table("profile")
     with lake.writing() as connection:
         connection.register("figures", profile.figures.to_arrow())
-        connection.execute("CREATE SCHEMA IF NOT EXISTS profile")
-        connection.execute("CREATE TABLE IF NOT EXISTS profile.columns AS FROM figures LIMIT 0")
-        kept, found = "FROM profile.columns", "FROM figures"
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {problem.name}")
+        connection.execute(f"CREATE TABLE IF NOT EXISTS {table} AS FROM figures LIMIT 0")
+        kept, found = f"FROM {table}", "FROM figures"
         if connection.execute(f"({kept} EXCEPT {found}) UNION ALL ({found} EXCEPT {kept}) LIMIT 1").fetchall():
-            connection.execute("DELETE FROM profile.columns")
-            connection.execute(f"INSERT INTO profile.columns {found}")
+            connection.execute(f"DELETE FROM {table}")
+            connection.execute(f"INSERT INTO {table} {found}")
     return fingerprint(values=[profile.figures.rows(), profile.target.rows()])
 
 

@@ -11,8 +11,8 @@ from datetime import date
 
 import duckdb
 
+from hindcast.sources import SourceTable
 from hindcast.sql import identifier
-from hindcast.tables.sources import SourceTable
 from hindcast.tables.windows import CAP, INSTANTS
 
 KNOWN = "known"

@@ -21,8 +21,8 @@ import duckdb
 
 from hindcast.errors import HindcastError
 from hindcast.lake import columns_of
+from hindcast.sources import SourceTable
 from hindcast.sql import identifier, identifiers, text_literal
-from hindcast.tables.sources import SourceTable
 
 _LONGEST_LINE = 1_000_000  # bytes; DuckDB gives up at twice that
 _LONGEST_VALUE = 1_000  # lines that a quoted value may go over; beyond them, its quote counts as never closed

@@ -8,9 +8,9 @@ import duckdb
 
 from hindcast.checks import explain, rows
 from hindcast.lake import Lake
+from hindcast.sources import SourceTable
 from hindcast.sql import text_literal
 from hindcast.tables.readers import append, row_texts
-from hindcast.tables.sources import SourceTable
 
 REJECTED = "raw.rejected"
 _COLUMNS = "table_name VARCHAR, source_file VARCHAR, line BIGINT, column_name VARCHAR, reason VARCHAR, text VARCHAR"

@@ -10,10 +10,10 @@ import duckdb
 
 from hindcast.errors import HindcastError
 from hindcast.lake import has_table
+from hindcast.sources import SourceTable
 from hindcast.sql import identifier
 from hindcast.tables.declared_history import load_history
 from hindcast.tables.raw_tables import Changes, RawColumns, equal, month_condition, plain_name
-from hindcast.tables.sources import SourceTable
 from hindcast.tables.windows import BUILT_UNTIL, CORRECTIONS
 
 

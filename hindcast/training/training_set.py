@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from pandera.api.polars.types import PolarsData
     from pandera.polars import DataFrameSchema
 
-TABLE = "train.training_set"
+TABLE = "training_set"
+"""In the problem's own schema."""
 SPLIT = "split"
 
 
@@ -62,8 +63,8 @@ def build(settings: Settings, problem: Problem, lake: Lake) -> TrainingSet:
     if written:
         with lake.writing() as connection:
             connection.register("training_set", frame.to_arrow())
-            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(TABLE.split('.')[0])}")
-            connection.execute(f"CREATE OR REPLACE TABLE {table_identifier(TABLE)} AS FROM training_set")
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(problem.name)}")
+            connection.execute(f"CREATE OR REPLACE TABLE {table_identifier(problem.table(TABLE))} AS FROM training_set")
     counts = entities.group_by(SPLIT, maintain_order=True).len().sort(SPLIT)
     features = feature_names(settings, problem.feature_service)
     return TrainingSet(snapshot, dict(counts.iter_rows()), features, found, written)
@@ -72,7 +73,8 @@ def build(settings: Settings, problem: Problem, lake: Lake) -> TrainingSet:
 def read(problem: Problem, lake: Lake, snapshot: int | None = None) -> pl.DataFrame:
     """The training set as it was at a snapshot, or at the newest one, in the order of its key."""
     with lake.reading(snapshot) as connection:
-        return connection.execute(f"FROM {table_identifier(TABLE)} ORDER BY {identifier(problem.entity.key)}").pl()
+        table, key = table_identifier(problem.table(TABLE)), identifier(problem.entity.key)
+        return connection.execute(f"FROM {table} ORDER BY {key}").pl()
 
 
 def content_hash(frame: pl.DataFrame) -> str:

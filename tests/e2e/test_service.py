@@ -46,7 +46,7 @@ from hindcast.serving.request_log import compact
 from hindcast.settings import Settings
 settings = Settings.from_environment()
 print("begin", flush=True)
-compact(settings.request_log, Lake(settings), "parcel")
+compact(settings.request_log, Lake(settings), "parcels.requests", "parcel")
 """
 
 
@@ -374,10 +374,10 @@ def test_kill_9_loses_no_acknowledged_record_and_each_becomes_one_row(home: Sett
         time.sleep(delay)
         process.kill()
         process.wait()
-    done = compact(home.request_log, lake, "parcel")
+    done = compact(home.request_log, lake, "parcels.requests", "parcel")
     assert done.rows == len(on_file)
     with lake.reading() as connection:
-        ids = connection.execute("SELECT id FROM log.requests").fetchall()
+        ids = connection.execute("SELECT id FROM parcels.requests").fetchall()
     assert {row[0] for row in ids} == set(on_file)
 
 

@@ -62,12 +62,13 @@ def test_objects_are_whole_or_damaged(tmp_path: Path) -> None:
 def test_every_reader_of_a_home_names_its_damaged_file(tmp_path: Path) -> None:
     settings = Settings(ROOT, tmp_path)
     keep_failure(settings, "no disk")
-    for path in (settings.champion_file, settings.clock_file):
+    for path in (settings.champion_file, settings.clock_file("flights")):
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{")
     with pytest.raises(HindcastError, match=r"champion\.json is damaged"):
         current(settings)
-    with pytest.raises(HindcastError, match=r"clock\.json is damaged"):
-        SimulatedClock(settings.clock_file, datetime(2024, 1, 1)).now()
+    with pytest.raises(HindcastError, match=r"flights\.json is damaged"):
+        SimulatedClock(settings.clock_file("flights"), datetime(2024, 1, 1)).now()
     assert read_json(settings.failure_file) == {"message": "no disk"}
 
 

@@ -36,7 +36,7 @@ def test_feast_is_imported_in_one_place() -> None:
 
 def words_of_the_flights() -> set[str]:
     """Every column, table and airport that the flights' own files name, less what every problem may have."""
-    sources = yaml.safe_load((ROOT / "problems" / "sources" / "nycflights13.yaml").read_text())
+    sources = yaml.safe_load((ROOT / "problems" / "sources" / "flights.yaml").read_text())
     columns = {column for table in sources["tables"].values() for column in table["columns"]}
     words = set(sources["tables"]) | columns | {"EWR", "JFK", "LGA", "flight_id", "is_late", "tail_number"}
     words |= {"flight_number", "destination", "scheduled_hour", "flight_delay", "nycflights13", "flight_outcomes"}

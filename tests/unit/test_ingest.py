@@ -13,9 +13,9 @@ import pytest
 from hindcast.errors import HindcastError
 from hindcast.lake import Lake
 from hindcast.settings import Settings
+from hindcast.sources import Sources, load_sources
 from hindcast.tables.ingest import IngestResult, ingest
 from hindcast.tables.readers import append
-from hindcast.tables.sources import Sources, load_sources
 
 NOW = datetime(2024, 3, 1, tzinfo=UTC)
 COLUMNS = {"id": "INTEGER", "name": "VARCHAR", "size": "DOUBLE", "moment": "TIMESTAMP", "day": "DATE"}
@@ -444,7 +444,7 @@ def test_a_changed_declaration_is_not_mixed_with_old_rows(world: World) -> None:
 
 def test_a_month_of_the_real_flights(tmp_path: Path) -> None:
     settings = Settings(Settings.from_environment().root, tmp_path)
-    sources = load_sources(settings.sources_folder / "nycflights13.yaml")
+    sources = load_sources(settings.sources_folder / "flights.yaml")
     lake = Lake(settings)
     clock = datetime(2013, 2, 1, tzinfo=UTC)
     ingest(lake, sources, "airports", clock, settings)

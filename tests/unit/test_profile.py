@@ -145,22 +145,24 @@ def test_classes_have_their_share_per_day(lake: Lake, problem: Problem) -> None:
     ]
 
 
-def test_the_lake_keeps_one_row_per_column_and_writes_only_what_differs(lake: Lake, profile: Profile) -> None:
-    version = keep(lake, profile)
+def test_the_lake_keeps_one_row_per_column_and_writes_only_what_differs(
+    lake: Lake, profile: Profile, problem: Problem
+) -> None:
+    version = keep(lake, profile, problem)
     with lake.reading() as connection:
         rows = connection.execute(
-            "SELECT position, rows, nulls, mean, q50, top_values FROM profile.columns "
+            "SELECT position, rows, nulls, mean, q50, top_values FROM flight_delay.profile "
             "WHERE table_name = 'readings' AND column_name = 'other'"
         ).fetchall()
     top = [{"value": "-5.0", "rows": 1}, {"value": "10.0", "rows": 1}, {"value": "20.0", "rows": 1}]
     assert rows == [(3, 5, 2, pytest.approx(25 / 3), 10.0, top)]
     snapshot = lake.snapshot()
-    assert keep(lake, profile) == version
+    assert keep(lake, profile, problem) == version
     assert lake.snapshot() == snapshot
     fewer = replace(profile, figures=profile.figures.head(1))
-    assert keep(lake, fewer) != version
+    assert keep(lake, fewer, problem) != version
     with lake.reading() as connection:
-        assert connection.execute("SELECT count(*) FROM profile.columns").fetchall() == [(1,)]
+        assert connection.execute("SELECT count(*) FROM flight_delay.profile").fetchall() == [(1,)]
 
 
 def test_the_page_needs_no_other_file_and_shows_every_table(profile: Profile) -> None:

@@ -36,7 +36,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def clock_of(settings: Settings) -> SimulatedClock:
-    return SimulatedClock(settings.clock_file, NOON + timedelta(days=1))
+    return SimulatedClock(settings.clock_file("parcels"), NOON + timedelta(days=1))
 
 
 def shadow_of(

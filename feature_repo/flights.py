@@ -1,7 +1,8 @@
-"""What Feast knows of the flight delay problem: one feature view per table of dbt_project/models/marts/features.
+"""What Feast knows of the flights: one feature view per table of dbt_project/models/flights/features.
 
 A view's TTL says how old a row may be and still be used. It is longer than the step at which the table gets rows, or
-features would come and go between two of them. Feast imports this file by its bare name: keep it the only one here.
+features would come and go between two of them. Feast imports each file of this folder by its bare name: one per domain,
+and nothing else.
 """
 
 from datetime import timedelta

@@ -19,10 +19,10 @@ judged as (
     from flights
 ),
 
-labeled as (
+dated as (
     select
         *,
-        case is_late when 0 then arrived_at when 1 then late_from end as label_known_at
+        case is_late when 0 then arrived_at when 1 then late_from end as outcome_known_at
     from judged
 )
 
@@ -36,9 +36,9 @@ select
     scheduled_departure_at,
     scheduled_arrival_at,
     scheduled_hour,
-    {{ add_minutes("scheduled_departure_at", -120) }} as prediction_time,
+    known_at,
     is_late,
-    label_known_at
-from labeled
--- A flight is new, or its label is.
-where {{ since_held("known_at") }} or {{ since_held("label_known_at") }}
+    outcome_known_at
+from dated
+-- A flight is new, or its outcome is.
+where {{ since_held("known_at") }} or {{ since_held("outcome_known_at") }}

@@ -2,10 +2,10 @@ with outcomes as (
     select
         carrier,
         flight_number,
-        label_known_at as event_timestamp,
+        outcome_known_at as event_timestamp,
         count(*) as flights,
         sum(is_late) as late_flights
-    from {{ ref("flight_outcomes") }}
+    from {{ ref("int_flight_outcomes") }}
     where is_late is not null and {{ since_held("scheduled_departure_at", days_before=30) }}
     group by carrier, flight_number, event_timestamp
 ),

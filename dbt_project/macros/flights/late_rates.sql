@@ -19,14 +19,14 @@
 with news as (
     select
         {{ key_columns }},
-        label_known_at as known_at,
+        outcome_known_at as known_at,
         1 as flights,
         is_late as late_flights,
         0 as delays
         {%- for name in means %},
         0 as {{ name }}
         {%- endfor %}
-    from {{ ref("flight_outcomes") }}
+    from {{ ref("int_flight_outcomes") }}
     where is_late is not null and {{ since_held("scheduled_departure_at", days_before=days) }}
     {%- if delays %}
 

@@ -1,4 +1,4 @@
-"""Which files the raw tables are read from, as a strict, frozen form of one file under `problems/sources/`.
+"""A domain's source tables and its clock, as a strict, frozen form of one file under `problems/sources/`.
 
 Where files lie and what their columns mean stands in that file; how they are read is `ingest`'s work.
 """
@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from hindcast.errors import HindcastError
-from hindcast.problem import Strict, load_strict
+from hindcast.problem import Duration, Instant, Strict, load_strict
 
 
 def _name(value: str) -> str:
@@ -109,8 +109,16 @@ class SourceTable(Strict):
         return self
 
 
+class SimulatedTime(Strict):
+    """For data that lies in the past: where the clock stands first, and how far the main job advances it."""
+
+    start: Instant
+    demo_until: Instant
+    refresh_every: Duration = Field(description="How often the online store is refreshed while the clock advances.")
+
+
 class Sources(Strict):
-    """All raw tables of a problem. See `problems/sources/nycflights13.yaml` for a commented example."""
+    """The raw tables of a domain. See `problems/sources/flights.yaml` for a commented example."""
 
     package: str | None = Field(default=None, description="An installed package that ships the files; never imported.")
     folder: Path | None = Field(default=None, description="Or a folder: absolute, or relative to the checkout.")
@@ -120,6 +128,10 @@ class Sources(Strict):
     ends: Annotated[date, AfterValidator(_first_of_month)] | None = Field(
         default=None, description="The month after the last; left out where data keeps coming."
     )
+    settles_within: Duration = Field(
+        default=timedelta(0), description="How long after a month's end something may still become known of its rows."
+    )
+    clock: SimulatedTime | None = Field(default=None, description="Left out where the data is live.")
     tables: dict[Name, SourceTable] = Field(min_length=1, description="In the order in which they are ingested.")
 
     @model_validator(mode="after")

@@ -4,19 +4,13 @@ with outcomes as (
         key="flight_id",
         labels=["is_late", "label_known_at"],
         prediction_time="prediction_time",
-        as_of=as_of(),
+        as_of=as_of("flight_delay"),
     ) }}
 ),
 
 windows as (
-    select
-        windows.split,
-        windows.starts_at,
-        windows.ends_at,
-        instants."at" as as_of
-    from {{ source("control", "windows") }} as windows
-    cross join {{ source("control", "instants") }} as instants
-    where instants.name = 'as_of'
+    select * from {{ source("control", "windows") }}
+    where problem = 'flight_delay'
 )
 
 select

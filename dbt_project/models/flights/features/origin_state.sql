@@ -62,14 +62,14 @@ news as (
 
     select
         origin,
-        label_known_at as known_at,
+        outcome_known_at as known_at,
         0 as departed,
         0 as departure_delay,
         0 as overdue,
         0 as overdue_scheduled_minutes,
         1 as outcomes,
         is_late as late_outcomes
-    from {{ ref("flight_outcomes") }}
+    from {{ ref("int_flight_outcomes") }}
     where is_late is not null and {{ since_held("scheduled_departure_at", days_before=9) }}
 ),
 
