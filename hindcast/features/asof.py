@@ -53,12 +53,12 @@ class FeatureTable:
     def history(self, first: datetime, last: datetime) -> str:
         """SQL of the rows that may count for instants from `first` to `last` (UTC).
 
-        Its columns: keys, features, `__at` (timestamp) and, if that differs, `__known`, from when on a row counts. Keys
-        and instants aren't null, and keys and the latter are unique.
+        Its columns: keys, features, `__at` (timestamp) and, if that differs, `__known`, from when on a row counts.
+        Instants aren't null, and keys and the latter are unique.
         """
         listed = "".join(f"{name(column)}, " for column in dict.fromkeys([*self.keys, *self.features]))
         at = _utc(self.timestamp)
-        useful = [f"{self.known} <= {instant(last)}", *(f"{name(key)} IS NOT NULL" for key in self.keys)]
+        useful = [f"{self.known} <= {instant(last)}"]
         # What is too old hides nothing but what is older still.
         useful += [f"{at} >= {instant(first)} - {_interval(self.ttl)}"] if self.ttl else []
         source = f"FROM {table_name(self.table)} WHERE {' AND '.join(useful)}"
@@ -109,6 +109,7 @@ def as_of_join(
             by=keys or None,
             check_sortedness=False,  # within keys Polars can't, and warns
         )
+        .select(ROW, AT, VERSION)
         .drop_nulls(VERSION)
     )
     if view.ttl:
@@ -175,7 +176,10 @@ def _interval(age: timedelta) -> str:
 
 
 def _sorted(frame: pl.DataFrame, column: str) -> pl.DataFrame:
-    return frame if frame[column].is_sorted() else frame.sort(column, maintain_order=True)
+    """By a column of instants without nulls; which of equal instants comes first makes no difference to the join."""
+    if frame[column].is_sorted():
+        return frame
+    return frame[np.argsort(frame[column].to_physical().to_numpy())]  # half of what Polars' own sort takes
 
 
 def _comparable(one: pl.DataType, other: pl.DataType) -> pl.DataType:
