@@ -1,5 +1,6 @@
 # Every command sets the environment up first (tools/bootstrap.py; nothing to do when it is as locked).
 PYTHON ?= python3
+PROBLEM ?= flight_delay
 BIN := .venv/bin
 # Where it is set, every process would compile all of its packages again: seconds each.
 unexport PYTHONDONTWRITEBYTECODE
@@ -13,8 +14,8 @@ help: ## list the commands
 setup: ## make .venv hold what requirements.lock names
 	@$(PYTHON) tools/bootstrap.py
 
-run: setup ## the main job: raw flights to a served, logged and monitored prediction
-	@$(BIN)/hindcast run
+run: setup ## the main job: raw flights to a served, logged and monitored prediction; another by PROBLEM=name
+	@$(BIN)/hindcast run $(PROBLEM)
 
 test: setup ## unit, graph, end-to-end and (where Chromium is installed) browser tests
 	@$(BIN)/python -m pytest
@@ -45,6 +46,8 @@ replay: setup ## let one more simulated week go by: data, requests, labels, repo
 bench: setup ## side by side with peers and limits; one of them by ONLY=name
 	@$(BIN)/python -m bench $(ONLY)
 
-lock: setup ## write requirements.lock again from pyproject.toml
+lock: setup ## write requirements.lock again from pyproject.toml, and the service's part of it
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes \
 		--no-emit-index-url --no-header --upgrade pyproject.toml --output-file requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--no-annotate --constraint requirements.lock bentos/requirements.in --output-file bentos/requirements.lock

@@ -3,7 +3,7 @@
 What the SQL says is in `dbt_project/`; how it is run, in `hindcast.tables.transform`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dagster import (
@@ -25,46 +25,87 @@ from dagster import (
 )
 from dagster_dbt import DagsterDbtTranslator, dbt_assets
 
+from assets.control import control_key, windows_key
 from assets.resources import HindcastResource
+from hindcast.errors import HindcastError
 from hindcast.lake import Lake, version_of
-from hindcast.settings import Settings
+from hindcast.problem import Problem
 from hindcast.tables.catch_up import catch_up
-from hindcast.tables.transform import NodeResult, build, manifest
+from hindcast.tables.transform import NodeResult, build, domain_of, is_stage, manifest
+from hindcast.workspace import Domain
 
 _UNIQUE_ID = "dagster_dbt/unique_id"
-_CONTROL = AssetKey(["control", "instants"])
+_OF_PROBLEMS = ("labeled", "split")
 
 
 class Translator(DagsterDbtTranslator):
-    """Assets are named as their tables are, `schema/table`, and described in words; the SQL is in the repository.
+    """Assets are named as their tables are, `schema/table`; from the labeled table on, their problem is in front.
 
-    The first of them come after `control`: dbt reads that before it builds anything.
+    Where dbt reads what tells it about time, they depend on the asset that writes it.
     """
+
+    def __init__(self, domain: Domain, problem: Problem | None) -> None:
+        super().__init__()
+        self._domain, self._problem = domain, problem
+
+    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> AssetKey:
+        key = super().get_asset_key(dbt_resource_props)
+        owner = _owner(self._domain, dbt_resource_props)
+        return AssetKey([owner.name, *key.path]) if owner else key
 
     def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: Any) -> AssetSpec:
         spec = super().get_asset_spec(manifest, unique_id, project)
         node = manifest["nodes"].get(unique_id)
-        parents = node["depends_on"].get("nodes", []) if node else []
-        first = node is not None and all(parent in manifest["sources"] for parent in parents)
-        if first and all(dep.asset_key != _CONTROL for dep in spec.deps):
-            return spec.replace_attributes(deps=[*spec.deps, AssetDep(_CONTROL)])
-        return spec
+        if node is None:
+            return spec
+        deps = [dep for dep in spec.deps if dep.asset_key.path[0] != "control"]
+        parents = node["depends_on"].get("nodes", [])
+        if self._problem and is_stage(node, "split"):
+            deps.append(AssetDep(windows_key(self._problem.name)))
+        elif all(parent in manifest["sources"] for parent in parents) or len(deps) < len(list(spec.deps)):
+            deps.append(AssetDep(control_key(self._domain.name)))
+        return spec.replace_attributes(deps=deps)
 
     def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
         return str(dbt_resource_props.get("description") or "")
 
 
-def dbt_stage(name: str, select: str) -> AssetsDefinition:
-    """All models that a dbt selector finds, as one step.
+def _owner(domain: Domain, node: Mapping[str, Any]) -> Problem | None:
+    """The problem that a labeled or split table belongs to."""
+    table = f"{node.get('schema')}.{node.get('alias')}"
+    return next((each for each in domain.problems if table in (each.labeled_table, each.split_table)), None)
+
+
+def dbt_stage(name: str, domain: Domain, stage: str, problem: Problem | None = None) -> list[AssetsDefinition]:
+    """The models of a stage as one step: a domain's, or one problem's; nothing where there are none.
 
     Args:
         name: Of the step.
-        select: dbt's selector, e.g. `tag:cleaned`.
-    """
-    described = manifest(Settings.from_environment())
+        domain: Whose folder of models it is.
+        stage: Tag of the models (and seeds): cleaned, labeled, split or features.
+        problem: Whose labeled or split table it is.
 
-    @dbt_assets(manifest=described, select=select, name=name, dagster_dbt_translator=Translator())
-    def stage(context: AssetExecutionContext, hindcast: HindcastResource) -> Iterator[Any]:
+    Raises:
+        HindcastError: A labeled or split table belongs to no problem.
+    """
+    described = manifest(domain.settings)
+    nodes = [node for node in described["nodes"].values() if node["resource_type"] in ("model", "seed")]
+    nodes = [node for node in nodes if stage in node["tags"] and domain_of(node) == domain.name]
+    if stage in _OF_PROBLEMS:
+        for node in nodes:
+            if _owner(domain, node) is None:
+                raise HindcastError(
+                    f"dbt_project/{node['original_file_path']}: {node['alias']} is no problem's labeled_table "
+                    "or split_table; what several use belongs into the folder intermediate."
+                )
+        nodes = [node for node in nodes if _owner(domain, node) == problem]
+    if not nodes:
+        return []
+    select = " ".join(node["name"] for node in nodes)
+    of = domain.name
+
+    @dbt_assets(manifest=described, select=select, name=name, dagster_dbt_translator=Translator(domain, problem))
+    def build_tables(context: AssetExecutionContext, hindcast: HindcastResource) -> Iterator[Any]:
         graph = context.assets_def
         models = {graph.get_asset_spec(key).metadata[_UNIQUE_ID]: key for key in context.selected_asset_keys}
         checks = {
@@ -73,32 +114,43 @@ def dbt_stage(name: str, select: str) -> AssetsDefinition:
         }
         names = [described["nodes"][unique_id]["name"] for unique_id in (*models, *checks)]
         names += [test["name"] for test in described["unit_tests"].values() if test["depends_on"]["nodes"][0] in models]
-        catch_up(hindcast.settings, hindcast.problem, context.log.info)
-        results = build(hindcast.settings, names)
-        for result in results:
-            if result.unique_id in models and not result.failed:
-                key, node = models[result.unique_id], described["nodes"][result.unique_id]
-                metadata, version = _described(hindcast.lake, key, node, result)
-                yield MaterializeResult(asset_key=key, metadata=metadata, data_version=DataVersion(version))
-            elif result.unique_id in checks and result.status != "skipped":
-                yield _check(checks[result.unique_id], result)
-        # A failing check stops the run by itself; what has no check of its own must be told, but not that it was left
-        # out because of one.
-        stopped = any(result.failed and result.status != "skipped" for result in results if result.unique_id in checks)
-        faults = [
-            result
-            for result in results
-            if result.failed and result.unique_id not in checks and not (stopped and result.status == "skipped")
-        ]
-        if faults:
-            raise Failure("; ".join(f"{fault.unique_id}: {fault.status} {fault.message}".strip() for fault in faults))
+        catch_up(hindcast.domain(of), context.log.info)
+        results = build(hindcast.domain(of).settings, names)
+        yield from _results(hindcast.domain(of).lake, described, models, checks, results)
 
-    return stage
+    return [build_tables]
 
 
-def _described(lake: Lake, key: AssetKey, node: Mapping[str, Any], result: NodeResult) -> tuple[dict[str, Any], str]:
+def _results(
+    lake: Lake,
+    described: Mapping[str, Any],
+    models: Mapping[str, AssetKey],
+    checks: Mapping[str, AssetCheckKey],
+    results: Sequence[NodeResult],
+) -> Iterator[Any]:
+    """What dbt did, as Dagster knows it."""
+    for result in results:
+        if result.unique_id in models and not result.failed:
+            key, node = models[result.unique_id], described["nodes"][result.unique_id]
+            metadata, version = _described(lake, node, result)
+            yield MaterializeResult(asset_key=key, metadata=metadata, data_version=DataVersion(version))
+        elif result.unique_id in checks and result.status != "skipped":
+            yield _check(checks[result.unique_id], result)
+    # A failing check stops the run by itself; what has no check of its own is reported here, but not what was left
+    # out because of one.
+    stopped = any(result.failed and result.status != "skipped" for result in results if result.unique_id in checks)
+    faults = [
+        result
+        for result in results
+        if result.failed and result.unique_id not in checks and not (stopped and result.status == "skipped")
+    ]
+    if faults:
+        raise Failure("; ".join(f"{fault.unique_id}: {fault.status} {fault.message}".strip() for fault in faults))
+
+
+def _described(lake: Lake, node: Mapping[str, Any], result: NodeResult) -> tuple[dict[str, Any], str]:
     """What is shown of a table, and a version of its content: what is made from it isn't stale if that is the same."""
-    table = ".".join(f'"{part}"' for part in key.path)
+    table = f'"{node["schema"]}"."{node["alias"]}"'
     with lake.reading() as connection:
         version = version_of(connection, f"FROM {table}")
         rows = connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0]

@@ -1,59 +1,58 @@
-"""Stage evaluate: how good the candidates are where they haven't learned. Measuring: `hindcast.evaluation.evaluate`."""
+"""How good the candidates are where they haven't learned. Measuring is `hindcast.evaluation.evaluate`'s work."""
 
-from dagster import AssetCheckResult, AssetCheckSpec, DataVersion, MaterializeResult, MetadataValue, asset
-
-from assets.resources import HindcastResource
-from hindcast.files import write_atomically
-from hindcast.fingerprint import fingerprint
-from hindcast.training.training_data import read_training_data
-
-
-@asset(
-    deps=["candidates"],
-    check_specs=[
-        AssetCheckSpec(
-            "model_roc_auc", asset="evaluation", blocking=True, description="No model is too good to be honest."
-        )
-    ],
-    kinds={"scikitlearn"},
+from dagster import (
+    AssetCheckResult,
+    AssetChecksDefinition,
+    AssetKey,
+    AssetsDefinition,
+    DataVersion,
+    MaterializeResult,
+    MetadataValue,
+    asset,
+    asset_check,
 )
-def evaluation(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
-    """Metrics of every candidate on validation and test, per slice, and beside two baselines; the best is chosen."""
-    from hindcast.evaluation.evaluate import evaluate, shown_metrics, shown_slices
-    from hindcast.evaluation.leak_checks import check_models
-    from hindcast.evaluation.plots import as_markdown, as_page, evaluation_plots, importances_of
-    from hindcast.training.search import Candidates
 
-    settings, problem = hindcast.settings, hindcast.problem
-    found = Candidates.load(settings.candidates_file)
-    data = read_training_data(hindcast.lake, problem, found.snapshot, found.training_hash)
-    result = evaluate(problem, data.frame, found)
-    report = result.to_json()
-    write_atomically(settings.reports / "evaluation.json", report)
-    pictures = evaluation_plots(result, importances_of(result, found, problem.budget.seed), problem.metrics.primary)
-    tables = {
-        "Candidates": shown_metrics(result.report["candidates"]),
-        "Without a model": shown_metrics(result.baseline_entries),
-        "Slices of the test window": shown_slices(result.report["slices"]),
-    }
-    page = settings.reports / "evaluation.html"
-    write_atomically(page, as_page(f"{problem.name}: {result.chosen}", problem.question, tables, pictures))
-    check = check_models(problem, result.report["candidates"])
-    return MaterializeResult(
-        metadata={
-            "chosen": result.chosen,
-            "threshold": result.chosen_report["threshold"],
-            "report": MetadataValue.path(page),
-            **{name: MetadataValue.md(table) for name, table in tables.items()},
-            **{title: MetadataValue.md(picture) for title, picture in as_markdown(pictures).items()},
-        },
-        data_version=DataVersion(fingerprint(values=[report])),
-        check_results=[
-            AssetCheckResult(
-                check_name="model_roc_auc",
-                passed=check.holds,
-                description=check.detail if check.holds else check.message(),
-                metadata={"value": check.value, "limit": check.limit},
-            )
-        ],
-    )
+from assets.inputs import LIMITS, limits_version
+from assets.resources import HindcastResource
+from hindcast.artefacts import to_json
+from hindcast.fingerprint import fingerprint
+from hindcast.pipeline import evaluate_candidates, evaluation_report
+from hindcast.workspace import Workspace
+
+
+def build_evaluation(workspace: Workspace) -> list[AssetsDefinition | AssetChecksDefinition]:
+    """The asset `<problem>/evaluation`, and the alarm on it."""
+    of = workspace.problem.name
+    key = AssetKey([of, "evaluation"])
+
+    @asset(key=key, deps=[AssetKey([of, "candidates"])], kinds={"scikitlearn"})
+    def evaluation(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
+        """Metrics of every candidate on validation and test, per slice and beside two baselines; chooses one."""
+        from hindcast.pages import as_markdown
+
+        found = hindcast.problem(of)
+        result, tables, pictures = evaluate_candidates(found)
+        drawn = tables | as_markdown(pictures)
+        return MaterializeResult(
+            metadata={
+                "chosen": result.chosen,
+                "threshold": result.chosen_report["threshold"],
+                "report": MetadataValue.path(found.settings.reports / "evaluation.html"),
+                **{title: MetadataValue.md(text) for title, text in drawn.items()},
+            },
+            data_version=DataVersion(fingerprint(values=[to_json(result.report)])),
+        )
+
+    @asset_check(asset=key, blocking=True, description="No model is too good to be honest.")
+    def model_roc_auc(hindcast: HindcastResource) -> AssetCheckResult:
+        from hindcast.evaluation.leak_checks import check_models
+
+        found = hindcast.problem(of)
+        check = check_models(found.problem, evaluation_report(found)["candidates"])
+        return AssetCheckResult(
+            passed=check.holds,
+            description=check.detail if check.holds else check.message(),
+            metadata={"value": check.value, "limit": check.limit, LIMITS: limits_version(found.problem)},
+        )
+
+    return [evaluation, model_roc_auc]

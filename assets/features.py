@@ -1,99 +1,66 @@
-"""Stage features: tables of what was known when, registered with Feast, joined for training and filled for serving.
+"""Features: views registered with Feast, per problem what its views held as of the split, the online store.
 
 What a feature is stands in `dbt_project/` and `feature_repo/`; the joins are `hindcast.features.retrieval`'s work.
 """
 
-from datetime import UTC
+from dagster import AssetKey, AssetsDefinition, DataVersion, MaterializeResult, asset
 
-from dagster import AssetCheckResult, AssetKey, DataVersion, MaterializeResult, asset, asset_check
-
-from assets.dbt import dbt_stage
+from assets.control import windows_key
 from assets.resources import HindcastResource
 from hindcast.fingerprint import fingerprint
-from hindcast.problem import load_problem
-from hindcast.settings import Settings
-from hindcast.tables.windows import INSTANTS, read_instants
+from hindcast.pipeline import feature_versions, fill_online_store
+from hindcast.workspace import Domain, Workspace
 
 # Feast takes seconds to import: what needs it is imported where it is used.
 
-TRAINING_SET = AssetKey(["train", "training_set"])
-_SPLIT = AssetKey(load_problem(Settings.from_environment().problem_file).split_table.split("."))
-_INSTANTS = AssetKey(INSTANTS.split("."))
 
-feature_tables = dbt_stage("features", select="tag:features")
+def views_key(domain: str) -> AssetKey:
+    return AssetKey(["feature_views", domain])
 
 
-@asset(deps=sorted(feature_tables.keys), kinds={"feast"})
-def feature_views(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
-    """Feast's registry: the entities, views and feature services that the feature repository declares."""
-    from hindcast.features.store import apply
+def build_feature_views(domain: Domain, tables: list[AssetKey]) -> AssetsDefinition:
+    """The asset `feature_views/<domain>`."""
+    of = domain.name
 
-    settings = hindcast.settings
-    return MaterializeResult(
-        metadata=apply(settings) | {"registry": str(settings.feast_registry)},
-        data_version=DataVersion(fingerprint(settings.feature_repo.glob("feature*"))),
-    )
+    @asset(key=views_key(of), deps=tables, kinds={"feast"})
+    def feature_views(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
+        """Feast's registry: the entities, views and feature services that the feature repository declares."""
+        from hindcast.features.store import apply
 
+        settings = hindcast.domain(of).settings
+        return MaterializeResult(
+            metadata=apply(settings, of) | {"registry": str(settings.feast_registry)},
+            data_version=DataVersion(fingerprint(settings.feature_files(of))),
+        )
 
-@asset(deps=[feature_views], kinds={"feast"})
-def online_store(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
-    """Per key of each feature view the newest row known by now, for the service to read; by every definition in use."""
-    from hindcast.features.store import materialise
-
-    now = hindcast.clock.now()
-    keys = materialise(hindcast.settings, None, now)
-    return MaterializeResult(
-        metadata={"keys": sum(keys.values()), "known_until": now.isoformat(), **keys},
-        data_version=DataVersion(fingerprint(values=[now, keys])),
-    )
+    return feature_views
 
 
-@asset(deps=[*sorted(feature_tables.keys), feature_views, _INSTANTS], kinds={"duckdb"})
-def feature_history(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
-    """What the feature tables held as of the as-of instant, by its content: all that a training set takes from them.
+def build_features(workspace: Workspace, tables: list[AssetKey]) -> list[AssetsDefinition]:
+    """The assets `<problem>/feature_history` and `<problem>/online_store`."""
+    of, views = workspace.problem.name, views_key(workspace.problem.domain)
 
-    The tables grow as time goes by; only where their history is corrected, a training set is made from something else.
-    """
-    from hindcast.features.history import versions_as_of
+    @asset(key=[of, "feature_history"], deps=[*tables, views, windows_key(of)], kinds={"duckdb"})
+    def feature_history(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
+        """What the feature tables held as of the as-of instant, by content: all that a training set takes from them.
 
-    as_of = read_instants(hindcast.lake)["as_of"].replace(tzinfo=UTC)
-    versions = versions_as_of(hindcast.settings, hindcast.lake, hindcast.problem.feature_service, as_of)
-    return MaterializeResult(
-        metadata={"as_of": as_of.isoformat(), **versions},
-        data_version=DataVersion(fingerprint(values=[as_of, *sorted(versions.items())])),
-    )
+        The tables grow as time goes by; only where their history is corrected, a training set is made from something
+        else.
+        """
+        as_of, versions = feature_versions(hindcast.problem(of))
+        return MaterializeResult(
+            metadata={"as_of": as_of.isoformat(), **versions},
+            data_version=DataVersion(fingerprint(values=[as_of, *sorted(versions.items())])),
+        )
 
+    @asset(key=[of, "online_store"], deps=[views], kinds={"feast"})
+    def online_store(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
+        """Per key of each view the newest row known by now, for the service to read; by every definition in use."""
+        found = hindcast.problem(of)
+        now, keys = found.clock.now(), fill_online_store(found)
+        return MaterializeResult(
+            metadata={"keys": sum(keys.values()), "known_until": now.isoformat(), **keys},
+            data_version=DataVersion(fingerprint(values=[now, keys])),
+        )
 
-@asset(key=TRAINING_SET, deps=[_SPLIT, feature_views, feature_history], kinds={"feast", "duckdb"})
-def training_set(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
-    """One row per split entity, with the features of the problem's service as known at its prediction time."""
-    from hindcast.training.training_set import build
-
-    built = build(hindcast.settings, hindcast.problem, hindcast.lake)
-    return MaterializeResult(
-        metadata={
-            "dagster/row_count": sum(built.rows.values()),
-            **{f"rows_{split}": rows for split, rows in built.rows.items()},
-            "features": built.features,
-            "content_hash": built.content_hash,
-            "changed": built.written,
-            "snapshot": built.snapshot,
-        },
-        data_version=DataVersion(built.content_hash),
-    )
-
-
-@asset_check(
-    asset=TRAINING_SET,
-    description="A unique key, labels that come later than the question, features with finite values.",
-    blocking=True,
-)
-def can_be_trained_on(hindcast: HindcastResource) -> AssetCheckResult:
-    from hindcast.features.store import feature_names
-    from hindcast.tables.schemas import explain_faults, faults_of
-    from hindcast.training.training_set import TABLE, training_schema
-
-    schema = training_schema(hindcast.problem, feature_names(hindcast.settings, hindcast.problem.feature_service))
-    rows, faults = faults_of(hindcast.lake, hindcast.problem, TABLE, schema)
-    told = explain_faults(hindcast.problem, TABLE, faults) if faults else None
-    return AssetCheckResult(passed=not faults, description=told, metadata={"rows": rows, "faults": len(faults)})
+    return [feature_history, online_store]

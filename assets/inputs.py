@@ -1,123 +1,162 @@
-"""Stage inputs: what the graph reads but doesn't make, as assets with a version: the clock, source files, the problem.
+"""Stage inputs: what the graph reads but doesn't make, as assets with a version: clocks, source files, problem files.
 
 Their versions are recorded when a run begins, so that each asset records which of them it was made from. Here is also
 which code makes which asset. What follows from both is decided in `up_to_date.py`.
 """
 
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from dagster import AssetKey, AssetMaterialization, AssetSpec, DagsterInstance
 
 from hindcast.fingerprint import fingerprint
 from hindcast.problem import Problem
-from hindcast.settings import Settings
-from hindcast.tables.sources import load_sources
+from hindcast.tables.transform import sql_versions
+from hindcast.workspace import Catalogue, Domain, Workspace
 
 CODE_VERSION, DATA_VERSION = "dagster/code_version", "dagster/data_version"
-CHAMPION = AssetKey("champion")
-CLOCK, SOURCE_FILES, DATA, TRAINING, MONITORING = (
-    AssetKey(["inputs", name]) for name in ("clock", "source_files", "data", "training", "monitoring")
-)
+LIMITS = "limits"
+"""Metadata of a check: the version of the limits that it was held against."""
 
-specs = [
-    AssetSpec(key, description=description)
-    for key, description in {
-        CLOCK: "The instant (UTC) at which the clock stood when a run began.",
-        SOURCE_FILES: "The sources file and the files that it names, by their content.",
-        DATA: "Of the problem file: entity, label, windows, feature service.",
-        TRAINING: "The problem file but for monitoring and the clock.",
-        MONITORING: "Of the problem file: monitoring.",
-    }.items()
-]
-
-_OF_STAGES = {
-    "raw": [CLOCK, SOURCE_FILES],
-    "control": [CLOCK, DATA],
-    "profile": [DATA],
-    "train": [TRAINING],
-    "evaluate": [TRAINING],
-    "package": [TRAINING],
-    "monitor": [CLOCK, MONITORING],
+_OF_DOMAIN = {
+    "clock": "The instant (UTC) at which the clock stood when a run began.",
+    "source_files": "The sources file and the files that it names, by their content.",
 }
-_OF_ASSETS = {
-    AssetKey(["train", "training_set"]): [DATA],
-    AssetKey("feature_history"): [DATA],
-    AssetKey("online_store"): [CLOCK],
-    AssetKey("bento"): [TRAINING],
-    AssetKey("served_requests"): [CLOCK, TRAINING],
+_OF_PROBLEM = {
+    "data": "Of the problem file: entity, label, windows, feature service.",
+    "training": "The problem file but for limits of leak alarms, monitoring and the service.",
+    "monitoring": "Of the problem file: monitoring.",
+    "serving": "Of the problem file: serving.",
 }
+_READ_BY = {  # assets of a problem -> its inputs
+    "windows": ["data"],
+    "profile": ["data"],
+    "feature_history": ["data"],
+    "training_set": ["data"],
+    "candidates": ["training"],
+    "evaluation": ["training"],
+    "model_package": ["training"],
+    "verdict": ["training"],
+    "bento": ["training", "serving"],
+    "served_requests": ["training"],
+    "monitoring_report": ["monitoring"],
+}
+_READ_THE_CLOCK = {
+    *("windows", "online_store", "served_requests", "labeled_requests", "serving_parity", "monitoring_report"),
+}
+_DATA = {"entity", "label", "splits", "prediction_time", "feature_service"}
+_NOT_TRAINING = {"monitoring", "leakage", "serving"}
 
 
-def with_inputs(settings: Settings) -> Callable[[AssetSpec], AssetSpec]:
+def input_specs(catalogue: Catalogue) -> list[AssetSpec]:
+    """All inputs of all domains and problems."""
+    of_domains = [(name, _OF_DOMAIN) for name in catalogue.domains]
+    of_problems = [(name, _OF_PROBLEM) for name in catalogue.workspaces]
+    return [
+        AssetSpec(_input(owner, name), description=description, group_name="1_inputs")
+        for owner, inputs in (*of_domains, *of_problems)
+        for name, description in inputs.items()
+    ]
+
+
+def limits_version(problem: Problem) -> str:
+    """Of the limits that leak alarms are held against."""
+    return fingerprint(values=[problem.leakage.model_dump_json()])
+
+
+def with_inputs(catalogue: Catalogue) -> Callable[[AssetSpec], AssetSpec]:
     """Adds to each asset the inputs that it reads and the version of the code that makes it."""
+    settings = next(iter(catalogue.domains.values())).settings
     root = settings.root
-    python = [*root.glob("hindcast/**/*.py"), *root.glob("assets/**/*.py"), root / "requirements.lock"]
-    sql = [path for path in settings.dbt_project.rglob("*.*") if path.suffix in {".sql", ".yml", ".csv"}]
-    of_python, of_sql = fingerprint(python), fingerprint(sql)
-    views = fingerprint(settings.feature_repo.glob("*.*"), [of_python])
-    of_inputs = {spec.key for spec in specs}
-    of_assets = {
-        AssetKey("bento"): fingerprint(settings.bentos.glob("*.*"), [of_python]),
-        AssetKey("feature_views"): views,
-        AssetKey("online_store"): views,
-    }
+    of_python = fingerprint([*root.glob("hindcast/**/*.py"), *root.glob("assets/**/*.py"), root / "requirements.lock"])
+    of_service = fingerprint(settings.bentos.glob("*.*"), [of_python])
+    of_views = {name: fingerprint(settings.feature_files(name), [of_python]) for name in catalogue.domains}
+    of_sql = sql_versions(settings)
+    tables = {f"raw/{table}": name for name, domain in catalogue.domains.items() for table in domain.sources.tables}
+
+    def inputs(key: AssetKey) -> list[AssetKey]:
+        if domain := tables.get(key.to_user_string()):
+            return [_input(domain, "clock"), _input(domain, "source_files")]
+        if key.path[0] == "control":
+            return [_input(key.path[1], "clock")]
+        if workspace := catalogue.workspaces.get(key.path[0]):
+            read = [_input(key.path[0], name) for name in _READ_BY.get(key.path[1], ())]
+            clock = [_input(workspace.problem.domain, "clock")] if key.path[1] in _READ_THE_CLOCK else []
+            return [*read, *clock]
+        return []
+
+    def code(spec: AssetSpec) -> str:
+        if node := spec.metadata.get("dagster_dbt/unique_id"):
+            return of_sql[node]
+        if spec.key.path[0] == "feature_views":
+            return of_views[spec.key.path[1]]
+        workspace = catalogue.workspaces.get(spec.key.path[0])
+        if workspace and spec.key.path[1] == "online_store":
+            return of_views[workspace.problem.domain]
+        return fingerprint(values=[of_service if spec.key.path[-1] == "bento" else of_python, spec.code_version])
 
     def change(spec: AssetSpec) -> AssetSpec:
-        if spec.key in of_inputs:
+        if spec.key.path[0] == "inputs":
             return spec
-        if "dagster_dbt/unique_id" in spec.metadata:
-            version = of_sql
-        else:
-            version = fingerprint(values=[of_assets.get(spec.key, of_python), spec.code_version])
-        inputs = [*_OF_STAGES.get(spec.group_name or "", ()), *_OF_ASSETS.get(spec.key, ())]
-        return spec.replace_attributes(code_version=version, deps=[*spec.deps, *inputs])
+        return spec.replace_attributes(code_version=code(spec), deps=[*spec.deps, *inputs(spec.key)])
 
     return change
 
 
-def report(instance: DagsterInstance, settings: Settings, problem: Problem, now: datetime) -> None:
+def report(instance: DagsterInstance, catalogue: Catalogue) -> None:
     """Records the versions that the inputs have now, where they have changed.
 
     Args:
         instance: Keeps them.
-        settings: Where the files are.
-        problem: The problem file's content.
-        now: The clock's instant, UTC.
+        catalogue: The domains and problems.
 
     Raises:
-        HindcastError: The sources file breaks its form, or names a folder that isn't there.
+        HindcastError: A sources file names a folder that isn't there.
     """
-    declaration = settings.sources_folder / f"{problem.sources}.yaml"
-    sources = load_sources(declaration)
-    folder, _ = sources.origin(settings.root)
-    files = [path for table in sources.tables.values() for path in folder.glob(table.file)]
-    shape = {"entity", "label", "splits", "prediction_time", "feature_service", "leakage"}
-    versions = {
-        CLOCK: now.isoformat(),
-        SOURCE_FILES: fingerprint(files, [fingerprint([declaration])]),
-        DATA: fingerprint(values=[problem.model_dump_json(include=shape)]),
-        TRAINING: fingerprint(values=[problem.model_dump_json(exclude={"monitoring", "clock"})]),
-        MONITORING: fingerprint(values=[problem.monitoring.model_dump_json()]),
-    }
-    records = {record.asset_entry.asset_key: record for record in instance.get_asset_records([*versions, CHAMPION])}
+    versions: dict[AssetKey, str] = {}
+    for name, domain in catalogue.domains.items():
+        versions |= {_input(name, key): version for key, version in _versions_of_domain(domain).items()}
+    for name, workspace in catalogue.workspaces.items():
+        versions |= {_input(name, key): version for key, version in _versions_of_problem(workspace.problem).items()}
+    champions = {AssetKey([name, "champion"]): workspace for name, workspace in catalogue.workspaces.items()}
+    records = {record.asset_entry.asset_key: record for record in instance.get_asset_records([*versions, *champions])}
     for key, version in versions.items():
         if _tags(records.get(key)).get(DATA_VERSION) != version:
             instance.report_runless_asset_event(AssetMaterialization(key, tags={DATA_VERSION: version}))
-    _report_champion(instance, settings, _tags(records.get(CHAMPION)))
+    for key, workspace in champions.items():
+        _report_champion(instance, key, workspace, _tags(records.get(key)))
 
 
-def _report_champion(instance: DagsterInstance, settings: Settings, recorded: dict[str, str]) -> None:
+def _versions_of_domain(domain: Domain) -> dict[str, str]:
+    folder, _ = domain.sources.origin(domain.settings.root)
+    files = [path for table in domain.sources.tables.values() for path in folder.glob(table.file)]
+    declaration = fingerprint([domain.settings.sources_file(domain.name)])
+    return {"clock": domain.clock.now().isoformat(), "source_files": fingerprint(files, [declaration])}
+
+
+def _versions_of_problem(problem: Problem) -> dict[str, str]:
+    return {
+        "data": fingerprint(values=[problem.model_dump_json(include=_DATA)]),
+        "training": fingerprint(values=[problem.model_dump_json(exclude=_NOT_TRAINING)]),
+        "monitoring": fingerprint(values=[problem.monitoring.model_dump_json()]),
+        "serving": fingerprint(values=[problem.serving.model_dump_json()]),
+    }
+
+
+def _report_champion(
+    instance: DagsterInstance, key: AssetKey, workspace: Workspace, recorded: Mapping[str, str]
+) -> None:
     """Records which package is in use where a command (`hindcast rollback`) has changed it since the graph did."""
-    from hindcast.promotion.champion import (
-        current,  # with NumPy, which must find the home's environment when it is loaded
-    )
+    from hindcast.promotion.champion import current  # with NumPy, which must find the home's environment when loaded
 
-    champion = current(settings)
+    champion = current(workspace.settings)
     if champion and recorded and recorded[DATA_VERSION] != champion["version"]:
-        tags = recorded | {DATA_VERSION: champion["version"]}
-        instance.report_runless_asset_event(AssetMaterialization(CHAMPION, tags=tags))
+        tags = {**recorded, DATA_VERSION: champion["version"]}
+        instance.report_runless_asset_event(AssetMaterialization(key, tags=tags))
+
+
+def _input(owner: str, name: str) -> AssetKey:
+    return AssetKey(["inputs", owner, name])
 
 
 def _tags(record: Any) -> dict[str, str]:

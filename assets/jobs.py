@@ -1,42 +1,49 @@
-"""The jobs: which assets run together, and nothing else. `run.py` says in what order the main job runs them."""
+"""The jobs of each problem: which assets run together. In what order the main job runs them is in `run.py`."""
 
 from typing import Any
 
-from dagster import AssetSelection, define_asset_job
+from dagster import AssetKey, AssetSelection, define_asset_job
+
+from assets.control import control_key, windows_key
+from assets.features import views_key
+from hindcast.workspace import Domain, Workspace
 
 _LOG = {"loggers": {"console": {}}}  # the terse logger of definitions.py
 
 
-def _job(name: str, selection: AssetSelection, description: str) -> Any:
-    return define_asset_job(name, selection, config=_LOG, description=description)
+def ingest_job(domain: Domain) -> Any:
+    """`<domain>_ingest`."""
+    tables = AssetSelection.assets(*(AssetKey(["raw", name]) for name in domain.sources.tables))
+    return _job(domain.name, "ingest", tables, "Brings in the months that the clock has reached.")
 
 
-_SERVING = AssetSelection.assets("bento", "online_store")
+def jobs_of(workspace: Workspace, shared: list[AssetKey]) -> list[Any]:
+    """The jobs of a problem, `<problem>_<what it does>`.
 
-ingest_job = _job("ingest", AssetSelection.groups("raw"), "Brings in the months that the clock has reached.")
-build_job = _job(
-    "build",
-    AssetSelection.groups("control", "cleaned", "labeled", "split", "profile", "features")
-    - AssetSelection.assets(["train", "training_set"])
-    - _SERVING,
-    "Cleans, labels, splits and derives features from what is known by now.",
-)
-train_job = _job(
-    "train",
-    AssetSelection.groups("train", "evaluate", "package") | AssetSelection.assets(["train", "training_set"]),
-    "Makes the training set, trains the candidates, evaluates, packages and lets the gate decide.",
-)
-publish_job = _job("publish", _SERVING, "Fills the online store and builds the champion's bento.")
-serve_job = _job(
-    "serve", AssetSelection.groups("serve", "log", "score") - _SERVING, "Serves, logs and scores what time brought."
-)
-monitor_job = _job(
-    "monitor", AssetSelection.groups("monitor"), "Computes again what was served, joins labels that came, and reports."
-)
-retrain_job = _job(
-    "retrain",
-    build_job.selection | train_job.selection | _SERVING,
-    "Everything from cleaning to the champion's bento, as of now.",
-)
+    Args:
+        workspace: The problem.
+        shared: The tables that its domain's problems share.
+    """
+    of, problem = workspace.problem.name, workspace.problem
 
-JOBS = (ingest_job, build_job, train_job, publish_job, serve_job, monitor_job, retrain_job)
+    def own(*names: str) -> AssetSelection:
+        return AssetSelection.assets(*(AssetKey([of, *name.split(".")]) for name in names))
+
+    control = AssetSelection.assets(control_key(problem.domain), windows_key(of), views_key(problem.domain), *shared)
+    build = control | own(problem.labeled_table, problem.split_table, "profile", "feature_history")
+    train = own("training_set", "candidates", "evaluation", "model_package", "verdict", "champion")
+    publish = own("online_store", "bento")
+    serve = own("served_requests", "requests", "shadow_requests", "batch_predictions")
+    monitor = own("labeled_requests", "serving_parity", "monitoring_report")
+    return [
+        _job(of, "build", build, "Cleans, labels, splits and derives features from what is known by now."),
+        _job(of, "train", train, "Makes the training set, trains, evaluates, packages and lets the gate decide."),
+        _job(of, "publish", publish, "Fills the online store and builds the champion's bento."),
+        _job(of, "serve", serve, "Serves, logs and scores what time brought."),
+        _job(of, "monitor", monitor, "Computes again what was served, joins labels that came, and reports."),
+        _job(of, "retrain", build | train | publish, "Everything from cleaning to the champion's bento, as of now."),
+    ]
+
+
+def _job(of: str, name: str, selection: AssetSelection, description: str) -> Any:
+    return define_asset_job(f"{of}_{name}", selection, config=_LOG, description=description)

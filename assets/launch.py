@@ -1,10 +1,11 @@
 """Runs a job in this process as a run like any other: the Dagster UI shows it on its home, timeline and job pages."""
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 from uuid import uuid4
 
-from dagster import DagsterInstance, Definitions
+from dagster import AssetCheckKey, AssetKey, DagsterInstance, Definitions
 
 # Dagster has no public way to give a run that isn't launched by its daemon the origin by which the UI finds runs:
 # `JobDefinition.execute_in_process` leaves it out. `tests/graph/test_turn.py` holds that this is enough.
@@ -27,8 +28,10 @@ def run_job(
     job: str,
     tags: Mapping[str, str],
     run_config: Mapping[str, Any],
+    assets: AbstractSet[AssetKey] | None = None,
+    checks: AbstractSet[AssetCheckKey] | None = None,
 ) -> Any:
-    """Executes a job; returns Dagster's result, also where a step failed.
+    """Executes a job, or a part of it; returns Dagster's result, also where a step failed.
 
     Args:
         settings: Of the home; its checkout has the `workspace.yaml` that the UI reads.
@@ -37,12 +40,21 @@ def run_job(
         job: Its name.
         tags: Of the run.
         run_config: Of the run.
+        assets: Of these alone; None for all of the job.
+        checks: Of these alone; None for all of the assets.
     """
     defined = definitions.resolve_job_def(job)
+    if assets is not None:
+        defined = defined.get_subset(asset_selection=assets, asset_check_selection=checks)
     run_id = str(uuid4())
     mark_alive(settings, run_id)  # before there is a record: what is recorded and not alive was killed
     run = instance.create_run_for_job(
-        defined, run_id=run_id, tags=tags, run_config=run_config, remote_job_origin=job_origin(settings, job)
+        defined,
+        run_id=run_id,
+        tags=tags,
+        run_config=run_config,
+        remote_job_origin=job_origin(settings, job),
+        asset_selection=frozenset(assets) if assets else None,
     )
     result = execute_run(InMemoryJob(defined), run, instance)
     mark_ended(settings, run_id)

@@ -1,48 +1,38 @@
-"""Stage profile: what is in the raw and the labeled tables, as a lake table and as a page.
+"""What is in the raw and the labeled tables, as a lake table and as a page. Measuring: `hindcast.tables.profile`."""
 
-Measuring is `hindcast.tables.profile`'s work, drawing `hindcast.tables.profile_page`'s.
-"""
-
-from dagster import AssetKey, DataVersion, MaterializeResult, MetadataValue, TableRecord, asset
+from dagster import AssetKey, AssetsDefinition, DataVersion, MaterializeResult, MetadataValue, asset
 
 from assets.resources import HindcastResource
-from hindcast.files import write_atomically
-from hindcast.problem import load_problem
-from hindcast.settings import Settings
-from hindcast.tables.profile import keep, measure
-from hindcast.tables.sources import load_sources
-
-_SETTINGS = Settings.from_environment()
-_PROBLEM = load_problem(_SETTINGS.problem_file)
-_TABLES = [f"raw.{name}" for name in load_sources(_SETTINGS.sources_folder / f"{_PROBLEM.sources}.yaml").tables]
-_TABLES.append(_PROBLEM.labeled_table)
+from assets.tables import table_key
+from hindcast.pipeline import write_profile
+from hindcast.workspace import Workspace
 
 
-@asset(
-    key=["profile", "columns"],
-    deps=[AssetKey(table.split(".")) for table in _TABLES],
-    kinds={"duckdb", "matplotlib"},
-)
-def profile_columns(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
-    """One row per column of each raw table and of the labeled table: what a reader should see before trusting them."""
-    from hindcast.tables.profile_page import as_markdown, cells, page, pictures
+def build_profile(workspace: Workspace) -> AssetsDefinition:
+    """The asset `<problem>/profile`."""
+    of = workspace.problem.name
+    tables = [AssetKey(["raw", name]) for name in workspace.sources.tables]
 
-    profile = measure(hindcast.lake, hindcast.problem, _TABLES)
-    version = keep(hindcast.lake, profile)
-    drawn = pictures(profile)
-    file = hindcast.settings.reports / "profile.html"
-    title = f"What is in the data of {hindcast.problem.name}"
-    write_atomically(file, page(profile, drawn, title, hindcast.problem.question, hindcast.clock.now()))
-    tables = {
-        f"columns of {table.schema}.{table.name}": MetadataValue.table([TableRecord(cells(c)) for c in table.columns])
-        for table in profile.tables
-    }
-    return MaterializeResult(
-        metadata={
-            "page": MetadataValue.path(str(file)),
-            "rows": {f"{table.schema}.{table.name}": table.rows for table in profile.tables},
-            **{name: MetadataValue.md(as_markdown(picture, name)) for name, picture in drawn.items()},
-            **tables,
-        },
-        data_version=DataVersion(version),
+    @asset(
+        key=[of, "profile"],
+        deps=[*tables, table_key(of, workspace.problem.labeled_table)],
+        kinds={"duckdb", "skrub"},
     )
+    def profile(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
+        """One row per column of each raw table and of the labeled table: what to see before trusting them."""
+        from hindcast.pages import as_markdown
+        from hindcast.tables.profile_page import TARGET, figures, target_picture
+
+        found = hindcast.problem(of)
+        measured, version = write_profile(found)
+        return MaterializeResult(
+            metadata={
+                "page": MetadataValue.path(str(found.settings.reports / "profile.html")),
+                "rows": {table: measured.rows(table) for table in measured.samples},
+                TARGET: MetadataValue.md(as_markdown({TARGET: target_picture(measured)})[TARGET]),
+                **{f"columns of {table}": MetadataValue.md(figures(measured, table)) for table in measured.samples},
+            },
+            data_version=DataVersion(version),
+        )
+
+    return profile

@@ -5,6 +5,7 @@ from which versions of its inputs. And from what the home holds: a product that 
 """
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -12,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from dagster import AssetCheckSeverity, AssetKey, AssetRecordsFilter, DagsterEventType, DagsterInstance
+from dagster import AssetCheckKey, AssetCheckSeverity, AssetKey, AssetRecordsFilter, DagsterEventType, DagsterInstance
 
-from assets.inputs import CODE_VERSION, DATA_VERSION
+from assets.features import views_key
+from assets.inputs import CODE_VERSION, DATA_VERSION, LIMITS, limits_version
 from hindcast.errors import HindcastError
-from hindcast.lake import Lake
 from hindcast.package.model import read_package
-from hindcast.problem import Problem
 from hindcast.promotion.champion import champion_folder
 from hindcast.serving.server import bento_folder, champion_tag
 from hindcast.settings import Settings
+from hindcast.workspace import Workspace
 
 _INPUT = "dagster/input_data_version/"
 _NEVER = "INITIAL"
@@ -34,29 +35,39 @@ Tags = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Graph:
-    """The assets of one home beside what is recorded of them, read once.
+    """The assets of one home beside what is recorded of them, read once. Products are looked for of one problem.
 
     Attributes:
-        settings: Of the home.
-        problem: Says which products there are.
+        workspace: The problem.
         instance: Keeps the records.
         assets: Dagster's asset graph.
         months: Partitions that must be there, of assets that have any.
     """
 
-    settings: Settings
-    problem: Problem
+    workspace: Workspace
     instance: DagsterInstance
     assets: Any
     months: tuple[str, ...]
 
-    def stale(self) -> dict[AssetKey, str]:
-        """Per asset that isn't up to date, the first reason that was found."""
+    def stale(self, asked: AbstractSet[AssetKey]) -> dict[AssetKey, str]:
+        """Per asked asset that isn't up to date, the first reason that was found."""
         found = {}
         missing = self._missing_products()
-        for key in sorted(self.assets.executable_asset_keys):
+        for key in sorted(asked):
             if reason := missing.get(key) or self._outdated(key) or self._torn(key) or self._unchecked(key):
                 found[key] = reason
+        return found
+
+    def checks_of_other_limits(self, asked: AbstractSet[AssetKey]) -> list[AssetCheckKey]:
+        """Checks of asked assets that were held against limits which have changed since."""
+        now = limits_version(self.workspace.problem)
+        found = []
+        for key in sorted(asked):
+            for check, execution in self._blocking_checks.get(key, {}).items():
+                event = execution.event.dagster_event if execution and execution.event else None
+                said = event.asset_check_evaluation_data if event else None
+                if said and LIMITS in said.metadata and said.metadata[LIMITS].value != now:
+                    found.append(check)
         return found
 
     @cached_property
@@ -147,9 +158,9 @@ class Graph:
 
     def _missing_products(self) -> dict[AssetKey, str]:
         keys = self.assets.executable_asset_keys
-        if not self.settings.lake_catalogue.exists():
+        if not self._settings.lake_catalogue.exists():
             return dict.fromkeys(keys, "there is no lake")
-        with Lake(self.settings).reading() as connection:
+        with self.workspace.lake.reading() as connection:
             tables = set(
                 connection.execute(
                     "SELECT table_schema, table_name FROM information_schema.tables WHERE table_catalog = 'lake'"
@@ -157,50 +168,59 @@ class Graph:
             )
         missing = {}
         for key in keys & self._entries.keys():
-            if len(key.path) == 2 and tuple(key.path) not in tables and self._had_rows(key):
+            if tuple(key.path[-2:]) not in tables and self._had_rows(key):
                 missing[key] = "its table is gone"
         for name, paths in self._files().items():
             if gone := [path.name for path in paths if not path.exists()]:
-                missing[AssetKey(name)] = f"{gone[0]} is gone"
+                missing[self._key(name)] = f"{gone[0]} is gone"
+        if not self._settings.feast_registry.exists():
+            missing[views_key(self.workspace.domain.name)] = "Feast's registry is gone"
         for name, faults in (("champion", self._package_faults()), ("bento", self._bento_faults())):
             if faults:
-                missing[AssetKey(name)] = faults
+                missing[self._key(name)] = faults
         return missing
 
-    def _had_rows(self, key: AssetKey) -> bool:
-        rows = self._entries[key].last_materialization.asset_materialization.metadata.get("dagster/row_count")
-        return rows is None or rows.value > 0
+    @property
+    def _settings(self) -> Settings:
+        return self.workspace.settings
 
-    def _files(self) -> dict[str | tuple[str, str], list[Path]]:
-        """The files that assets make."""
-        settings, reports = self.settings, self.settings.reports
-        package = self._tags(AssetKey("model_package")).get(DATA_VERSION)
+    def _key(self, name: str) -> AssetKey:
+        return AssetKey([self.workspace.problem.name, name])
+
+    def _had_rows(self, key: AssetKey) -> bool:
+        """Whether a table was made, and not an empty one, which may be left out."""
+        rows = self._entries[key].last_materialization.asset_materialization.metadata.get("dagster/row_count")
+        return rows is not None and rows.value > 0
+
+    def _files(self) -> dict[str, list[Path]]:
+        """The files that the problem's assets make."""
+        settings, reports = self._settings, self._settings.reports
+        package = self._tags(self._key("model_package")).get(DATA_VERSION)
         online = yaml.safe_load((settings.feature_repo / "feature_store.yaml").read_text())["online_store"]
         in_home = online["type"].endswith("SqliteOnlineStore") and "path" not in online
         return {
-            ("profile", "columns"): [reports / "profile.html"],
-            "feature_views": [settings.feast_registry],
+            "profile": [reports / "profile.html"],
             "online_store": [settings.online_store] if in_home else [],
             "candidates": [settings.candidates_file],
             "evaluation": [reports / "evaluation.json", reports / "evaluation.html"],
             "model_package": [settings.challenger_file, *([settings.models / package] if package else [])],
             "verdict": [settings.verdicts / f"{package}.json"] if package else [],
             "champion": [settings.champion_file],
-            "served_requests": [settings.replay_file] if self.problem.clock else [],
+            "served_requests": [settings.replay_file] if self.workspace.sources.clock else [],
             "serving_parity": [reports / "parity.json", reports / "parity.html"],
             "monitoring_report": [reports / "monitoring.json"],
         }
 
     def _package_faults(self) -> str | None:
         try:
-            read_package(champion_folder(self.settings))
+            read_package(champion_folder(self._settings))
         except HindcastError as error:
             return str(error)
         return None
 
     def _bento_faults(self) -> str | None:
         try:
-            tag = champion_tag(self.settings)
+            tag = champion_tag(self._settings)
         except HindcastError as error:
             return str(error)
-        return None if bento_folder(self.settings, tag).is_dir() else f"{tag} is gone"
+        return None if bento_folder(self._settings, tag).is_dir() else f"{tag} is gone"

@@ -105,7 +105,7 @@ def run(settings: Settings, rounds: int) -> list[Row]:
 
     def compact_all() -> None:
         with turn:
-            done.append(compact(home.request_log, Lake(home), key))
+            done.append(compact(home.request_log, Lake(home), "flight_delay.requests", key))
 
     crowds = [Callers(bodies), Callers(bodies)]
     with ThreadPoolExecutor(2) as lanes:
@@ -116,9 +116,9 @@ def run(settings: Settings, rounds: int) -> list[Row]:
         for lane in lasting:
             lane.result()
     compact_all()
-    again = compact(home.request_log, Lake(home), key)
+    again = compact(home.request_log, Lake(home), "flight_delay.requests", key)
     with Lake(home).reading() as connection:
-        ids = [row[0] for row in connection.execute("SELECT id FROM log.requests").fetchall()]
+        ids = [row[0] for row in connection.execute("SELECT id FROM flight_delay.requests").fetchall()]
     acknowledged = [identity for crowd in crowds for identity in crowd.acknowledged]
     waiting = sum(len(crowd.waiting) for crowd in crowds)
     limit: dict[str, Any] = {"unit": "", "peer": 0, "against": "limit", "at_most": 1}

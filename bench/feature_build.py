@@ -70,10 +70,10 @@ def delivering(home: str, until: str) -> Work:
 def _deliver(settings: Settings, until: datetime) -> None:
     from hindcast.lake import Lake
     from hindcast.problem import load_problem
+    from hindcast.sources import load_sources
     from hindcast.tables.ingest import ingest
-    from hindcast.tables.sources import load_sources
 
-    sources = load_sources(settings.sources_folder / f"{load_problem(settings.problem_file).sources}.yaml")
+    sources = load_sources(settings.sources_file(load_problem(settings.problem_file).domain))
     for table in sources.tables:
         ingest(Lake(settings), sources, table, until, settings)
 
@@ -84,15 +84,18 @@ def preparing(home: str, built_until: str | None) -> Work:
     from hindcast.home import prepare
     from hindcast.lake import Lake
     from hindcast.problem import load_problem
+    from hindcast.sources import load_sources
     from hindcast.tables.transform import manifest
-    from hindcast.tables.windows import write_control
+    from hindcast.tables.windows import write_instants, write_windows
 
     problem = load_problem(settings.problem_file)
 
     def bring_in(until: datetime) -> None:
         _deliver(settings, until)
-        assert problem.clock
-        write_control(Lake(settings), problem, until, problem.clock.start)
+        sources = load_sources(settings.sources_file(problem.domain))
+        assert sources.clock
+        write_instants(Lake(settings), sources, until)
+        write_windows(Lake(settings), problem, sources, sources.clock.start, until)
 
     def work() -> None:
         prepare(settings)

@@ -95,6 +95,6 @@ def repeating(source: str, target: str, count: int) -> Callable[[], Any]:
                     replaced = ", ".join(f"{sql} AS {column}" for column, sql in changed.items())
                     into = f"INSERT INTO {table}" if number else f"CREATE TABLE {table} AS"
                     writer.execute(f"{into} SELECT * REPLACE ({replaced}) FROM year")
-        apply(settings)
+        apply(settings, "flights")
 
     return work

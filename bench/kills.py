@@ -26,7 +26,7 @@ from hindcast.settings import Settings
 from tests.e2e.conftest import World
 
 KILLS_PER_ROUND = 6
-SCHEMAS = ("raw", "control", "cleaned", "labeled", "split", "features", "train", "predictions")
+SCHEMAS = ("raw", "control", "cleaned", "labeled", "split", "features", "flight_delay")
 NOT_CONTENT = ("held",)  # what was done when
 ON = ["-m", "assets.run", "--until", "2013-03-03T12:00:00+00:00"]
 AS_OF = "2013-03-02T00:00:00+00:00"
@@ -93,9 +93,9 @@ def start_daemon(world: World, home: str) -> Callable[[float | None], None]:
         "selector": {
             "repositoryLocationName": "hindcast",
             "repositoryName": "__repository__",
-            "pipelineName": "retrain",
+            "pipelineName": "flight_delay_retrain",
         },
-        "runConfigData": {"ops": {"control": {"config": {"as_of": AS_OF}}}},
+        "runConfigData": {"ops": {"flight_delay__windows": {"config": {"as_of": AS_OF}}}},
     }
 
     def ask(query: str, **variables: object) -> dict[str, dict[str, object]]:
@@ -157,5 +157,5 @@ def contents(world: World, home: str) -> dict[str, object]:
         for schema, name in tables:
             if schema in SCHEMAS and name not in NOT_CONTENT:
                 found[f"{schema}.{name}"] = version_of(connection, f'FROM "{schema}"."{name}"')
-        found["log.requests"] = version_of(connection, "SELECT id FROM log.requests")
+        found["flight_delay.requests"] = version_of(connection, "SELECT id FROM flight_delay.requests")
     return found

@@ -57,8 +57,8 @@ def calling(home: str, store: str) -> Work:
     """Fills the store and asks it; CPU milliseconds per call, and in how many values the two differ."""
     settings = homes.at(home)
     from hindcast.features.feature_service import find_service, open_store
+    from hindcast.features.materialise import materialise
     from hindcast.features.online import FeatureReader
-    from hindcast.features.store import materialise
     from hindcast.lake import Lake
 
     with Lake(settings).reading() as connection:

@@ -56,7 +56,7 @@ def copied(source: Settings, name: str) -> Settings:
     assert entry is not None
     shutil.copytree(source.models / entry["version"], home.models / entry["version"])
     shutil.copytree(source.online_store.parent, home.online_store.parent)
-    shutil.copy(source.clock_file, home.clock_file)
+    shutil.copytree(source.clock_file("flights").parent, home.clock_file("flights").parent)
     home.bento_store.symlink_to(source.bento_store)
     home.duckdb_extensions.symlink_to(source.duckdb_extensions)
     champion.promote(home, entry["version"], datetime.fromisoformat(entry["promoted_at"]), Path(entry["verdict"]))

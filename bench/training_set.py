@@ -180,7 +180,8 @@ def by_hand(home: str, views: list[View], in_one_query: bool) -> Work:
     import pandas  # noqa: F401 - DuckDB imports it when it is handed rows
     import pyarrow as pa
 
-    from hindcast.lake import Lake, quoted
+    from hindcast.lake import Lake
+    from hindcast.sql import text_literal
 
     with Lake(settings).reading() as connection:
         entity_rows = connection.execute(homes.ENTITY_ROWS).to_arrow_table()
@@ -188,7 +189,8 @@ def by_hand(home: str, views: list[View], in_one_query: bool) -> Work:
     def work() -> pa.Table:
         connection = duckdb.connect(config={"extension_directory": str(settings.duckdb_extensions)})
         connection.execute("LOAD sqlite; LOAD ducklake; SET asof_loop_join_threshold = 0")  # else it takes minutes
-        catalogue, data = quoted(f"ducklake:sqlite:{settings.lake_catalogue}"), quoted(f"{settings.lake_data}/")
+        catalogue = text_literal(f"ducklake:sqlite:{settings.lake_catalogue}")
+        data = text_literal(f"{settings.lake_data}/")
         options = f"READ_ONLY, DATA_PATH {data}, OVERRIDE_DATA_PATH true"
         connection.execute(f"ATTACH {catalogue} AS lake ({options})")
         connection.execute("USE lake; BEGIN")  # the catalogue is read once, and not for each query

@@ -1,4 +1,4 @@
-"""The form of what a check found: what was measured against which limit, by whose fault, and where to look."""
+"""The result of a check: what was measured against which limit, what is at fault, and where to look."""
 
 from dataclasses import dataclass
 

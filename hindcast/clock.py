@@ -1,18 +1,18 @@
-"""What time it is. The only module that may ask the machine; everything else is told.
+"""What time it is: the wall clock, or a simulated one. The only module that may ask the machine.
 
-A problem with a `clock` in its file lives in simulated time: the instant stands in the home and moves
+A domain with a `clock` in its sources file lives in simulated time: the instant stands in the home and moves
 only when it is moved. Without one, the wall clock is read.
 """
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from hindcast.artefacts import read_json, write_json
 from hindcast.errors import HindcastError
-from hindcast.files import write_atomically
 from hindcast.problem import Problem
 from hindcast.settings import Settings
+from hindcast.sources import Sources, load_sources
 
 
 class WallClock:
@@ -35,9 +35,8 @@ class SimulatedClock:
     start: datetime
 
     def now(self) -> datetime:
-        if not self.path.exists():
-            return self.start
-        return datetime.fromisoformat(json.loads(self.path.read_text())["now"])
+        kept = read_json(self.path)
+        return datetime.fromisoformat(kept["now"]) if kept else self.start
 
     def move_to(self, instant: datetime) -> None:
         """Moves the clock on.
@@ -51,14 +50,19 @@ class SimulatedClock:
             raise HindcastError(
                 f"The clock stands at {self.now().isoformat()} and can't go back to {instant.isoformat()}."
             )
-        write_atomically(self.path, json.dumps({"now": instant.astimezone(UTC).isoformat()}))
+        write_json(self.path, {"now": instant.astimezone(UTC).isoformat()})
 
 
 Clock = WallClock | SimulatedClock
 
 
-def clock_of(settings: Settings, problem: Problem) -> Clock:
-    """The clock that a problem lives by: simulated where its file has a `clock`, else the machine's."""
-    if problem.clock is None:
+def domain_clock(settings: Settings, domain: str, sources: Sources) -> Clock:
+    """The clock that a domain lives by: simulated where its sources file has a `clock`, else the machine's."""
+    if sources.clock is None:
         return WallClock()
-    return SimulatedClock(settings.clock_file, problem.clock.start)
+    return SimulatedClock(settings.clock_file(domain), sources.clock.start)
+
+
+def clock_of(settings: Settings, problem: Problem) -> Clock:
+    """The clock of a problem's domain."""
+    return domain_clock(settings, problem.domain, load_sources(settings.sources_file(problem.domain)))

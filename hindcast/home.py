@@ -1,6 +1,5 @@
 """Makes a home ready: its folders, its instance of Dagster's settings, and the environment that child tools read."""
 
-import json
 import os
 
 from hindcast.errors import HindcastError
@@ -20,11 +19,12 @@ def prepare(settings: Settings) -> None:
     """Creates what is missing under the home and exports `settings.environment()` to this process and its children.
 
     Raises:
-        HindcastError: The home is another problem's, or its path can't be written as the tools need it.
+        HindcastError: The home is of an earlier layout, or its path can't be written as the tools need it.
     """
     if found := [character for character in "?\\" if character in str(settings.home)]:
         raise HindcastError(f"HINDCAST_HOME {settings.home} has a {found[0]} in it: choose a path without.")
-    _claim(settings)
+    if (settings.home / "champion.json").exists():  # of the time when a home held one problem
+        raise HindcastError(f"The home {settings.home} is of an earlier version: set HINDCAST_HOME to another folder.")
     for folder in (
         settings.dagster_home,
         settings.scratch,
@@ -38,15 +38,3 @@ def prepare(settings: Settings) -> None:
         write_atomically(config, _DAGSTER_YAML)
     os.environ.update(settings.environment())
     Lake(settings).install_extensions()
-
-
-def _claim(settings: Settings) -> None:
-    """Has the home remember its problem. One that holds no tables yet may still be another's."""
-    of = json.loads(settings.home_file.read_text())["problem"] if settings.home_file.exists() else None
-    if of == settings.problem:
-        return
-    if of is not None and settings.lake_catalogue.exists():
-        raise HindcastError(
-            f"The home {settings.home} is that of {of}: for {settings.problem}, set HINDCAST_HOME to another folder."
-        )
-    write_atomically(settings.home_file, json.dumps({"problem": settings.problem}) + "\n")

@@ -6,7 +6,7 @@ What a table holds is not known here; where the files lie is known only to `sett
 import importlib.util
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from hindcast.errors import HindcastError
 from hindcast.files import exclusive
 from hindcast.fingerprint import fingerprint
 from hindcast.settings import Settings
+from hindcast.sql import table_identifier, text_literal
 
 _IDENTITY = "control.lake"
 # DuckDB looks an extension up by its own name, which isn't always the wheel's.
@@ -78,7 +79,7 @@ class Lake:
     def snapshot(self) -> int:
         """Number of the newest snapshot: the data's version."""
         with self.reading() as connection:
-            return int(connection.execute("SELECT id FROM lake.current_snapshot()").fetchall()[0][0])
+            return current_snapshot(connection)
 
     def identity(self) -> str:
         """UUID of this lake, kept in it and made when it is first asked for: a copy has it too, another lake hasn't."""
@@ -136,14 +137,14 @@ class Lake:
         )
         every = [
             *options,
-            f"DATA_PATH {quoted(f'{self.settings.lake_data}/')}",
+            f"DATA_PATH {text_literal(f'{self.settings.lake_data}/')}",
             "OVERRIDE_DATA_PATH true",  # the catalogue remembers where the home was when it was made
             "META_JOURNAL_MODE 'WAL'",
             "META_BUSY_TIMEOUT 10000",
         ]
         connection.execute("LOAD sqlite; LOAD ducklake; LOAD icu; SET TimeZone = 'UTC'")
         try:
-            catalogue = quoted(f"ducklake:sqlite:{self.settings.lake_catalogue}")
+            catalogue = text_literal(f"ducklake:sqlite:{self.settings.lake_catalogue}")
             connection.execute(f"ATTACH {catalogue} AS lake ({', '.join(every)})")
         except duckdb.Error as error:
             connection.close()
@@ -152,15 +153,29 @@ class Lake:
         return connection
 
 
+def current_snapshot(connection: duckdb.DuckDBPyConnection) -> int:
+    """Number of the snapshot that a connection's transaction reads."""
+    return int(connection.execute("SELECT id FROM lake.current_snapshot()").fetchall()[0][0])
+
+
+def columns_of(connection: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:
+    """Names and types of the columns of a table or query, given as SQL, in their order."""
+    return {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE {table}").fetchall()}
+
+
+def check_columns(connection: duckdb.DuckDBPyConnection, table: str, wanted: Iterable[str], needed_by: str) -> None:
+    """Raises:
+    HindcastError: `schema.table` lacks one of the columns that it is wanted for.
+    """
+    there = columns_of(connection, table_identifier(table))
+    if absent := [name for name in dict.fromkeys(wanted) if name not in there]:
+        raise HindcastError(f"{table} has no column {', '.join(absent)}, which {needed_by} needs.")
+
+
 def has_table(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
-    """Whether `schema.table` is in the lake that a connection reads."""
-    sql = "SELECT 1 FROM duckdb_tables() WHERE database_name = 'lake' AND schema_name = ? AND table_name = ?"
+    """Whether the table or view `schema.table` is in the lake that a connection reads."""
+    sql = "SELECT 1 FROM information_schema.tables WHERE table_catalog = 'lake' AND table_schema = ? AND table_name = ?"
     return bool(connection.execute(sql, table.split(".")).fetchall())
-
-
-def quoted(text: str) -> str:
-    """A text as SQL's literal."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def version_of(connection: duckdb.DuckDBPyConnection, query: str) -> str:

@@ -23,6 +23,19 @@ def _in_utc(value: datetime) -> datetime:
     return value.astimezone(UTC)
 
 
+# The lake's other schemas: a problem's own tables are in one of its name.
+_SCHEMAS = (
+    "raw",
+    "known",
+    "control",
+    "cleaned",
+    "labeled",
+    "split",
+    "features",
+    "inputs",
+    "main",
+    "information_schema",
+)
 _UNITS = {"second": "seconds", "minute": "minutes", "hour": "hours", "day": "days", "week": "weeks"}
 
 
@@ -37,6 +50,12 @@ def _duration(value: object) -> object:
 def _offset(value: str) -> str:
     if not re.fullmatch(r"(0|-\d+) (month|week|day|hour)s?", value):
         raise ValueError("write how long before the as-of instant, as in '-2 months', or '0 months'")
+    return value
+
+
+def _schema(value: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", value) or value in _SCHEMAS:
+        raise ValueError(f"{value!r}: write small letters, digits and underscores, and none of {', '.join(_SCHEMAS)}")
     return value
 
 
@@ -209,21 +228,13 @@ class Serving(Strict):
     )
 
 
-class SimulatedTime(Strict):
-    """For data that lies in the past: where the clock stands first, and how far the demo lets it go on."""
-
-    start: Instant
-    demo_until: Instant
-    refresh_every: Duration = Field(description="How often the online store is refreshed while the clock goes on.")
-
-
 class Problem(Strict):
     """One prediction problem. See `problems/flight_delay.yaml` for a commented example."""
 
-    name: str
+    name: Annotated[str, AfterValidator(_schema)] = Field(description="As the file is called, without its ending.")
     question: str
     task: Literal["binary", "multiclass", "regression"]
-    sources: str = Field(description="File under `problems/sources/`, without its ending.")
+    domain: str = Field(description="Its source tables: a file under `problems/sources/`, without its ending.")
     labeled_table: str = Field(description="`schema.table`: one row per entity, with keys, prediction time and label.")
     split_table: str = Field(
         description="`schema.table`: the labeled rows that a window admits, with a column `split`."
@@ -242,7 +253,6 @@ class Problem(Strict):
     monitoring: Monitoring
     serving: Serving
     assumptions: tuple[str, ...] = Field(default=(), description="What a reader of the model card must know.")
-    clock: SimulatedTime | None = Field(default=None, description="Left out where the data is live.")
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> "Problem":
@@ -251,14 +261,22 @@ class Problem(Strict):
             raise ValueError(f"candidates: names must differ, got {names}")
         return self
 
+    def table(self, name: str) -> str:
+        """The full name of a table that is this problem's alone."""
+        return f"{self.name}.{name}"
+
 
 def load_problem(path: Path) -> Problem:
     """Reads and checks a problem file.
 
     Raises:
-        HindcastError: The file is missing, isn't YAML, or breaks the schema; each broken key is named.
+        HindcastError: The file is missing, isn't YAML, or breaks the schema; each broken key is named. Or the problem
+            is called otherwise than its file.
     """
-    return load_strict(path, Problem)
+    problem = load_strict(path, Problem)
+    if problem.name != path.stem:
+        raise HindcastError(f"{path}: name: {problem.name} must be as the file is called, {path.stem}.")
+    return problem
 
 
 def load_strict(path: Path, form: type[Form]) -> Form:

@@ -1,8 +1,11 @@
 """Where everything is. No other module computes a path, and this one reads nothing but the environment."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+BUILT_IN = "flight_delay"
+"""The problem that is worked on where none is named and the home holds none yet."""
 
 
 @dataclass(frozen=True)
@@ -12,7 +15,7 @@ class Settings:
     Attributes:
         root: The checkout: `problems/`, `dbt_project/`, `feature_repo/`, `bentos/`.
         home: All state (`HINDCAST_HOME`). Two homes never disturb each other.
-        problem: Name of the file under `problems/`, without its ending (`HINDCAST_PROBLEM`).
+        problem: Name of the file under `problems/`, without its ending. The home may hold others' state beside its own.
     """
 
     root: Path
@@ -23,16 +26,27 @@ class Settings:
     def from_environment(cls) -> "Settings":
         root = Path(os.environ.get("HINDCAST_ROOT") or Path(__file__).parent.parent).resolve()
         home = Path(os.environ.get("HINDCAST_HOME") or root / ".hindcast").resolve()
-        return cls(root, home, os.environ.get("HINDCAST_PROBLEM") or "flight_delay")
+        return cls(root, home, os.environ.get("HINDCAST_PROBLEM") or BUILT_IN)
+
+    def of(self, problem: str) -> "Settings":
+        """The same home, for another problem."""
+        return replace(self, problem=problem)
 
     # What is read
     @property
+    def problems_folder(self) -> Path:
+        return self.root / "problems"
+
+    @property
     def problem_file(self) -> Path:
-        return self.root / "problems" / f"{self.problem}.yaml"
+        return self.problems_folder / f"{self.problem}.yaml"
 
     @property
     def sources_folder(self) -> Path:
-        return self.root / "problems" / "sources"
+        return self.problems_folder / "sources"
+
+    def sources_file(self, domain: str) -> Path:
+        return self.sources_folder / f"{domain}.yaml"
 
     @property
     def leaks_folder(self) -> Path:
@@ -47,21 +61,24 @@ class Settings:
     def feature_repo(self) -> Path:
         return self.root / "feature_repo"
 
+    def feature_files(self, domain: str) -> list[Path]:
+        """What defines a domain's feature views."""
+        return [self.feature_repo / "feature_store.yaml", self.feature_repo / f"{domain}.py"]
+
     @property
     def bentos(self) -> Path:
         return self.root / "bentos"
 
     @property
     def training_code(self) -> list[Path]:
-        """Files of which a change makes another model of the same data: training code, and the SQL of the tables."""
-        library = self.root / "hindcast"
-        modules = ("training/search", "training/training_data", "training/training_set", "package/model")
-        return [
-            *(library / f"{name}.py" for name in (*modules, "evaluation/evaluate", "evaluation/metrics")),
-            *(library / "features" / f"{name}.py" for name in ("asof", "retrieval", "on_demand")),
-            *sorted(self.dbt_project.glob("models/**/*.sql")),
-            *sorted(self.dbt_project.glob("macros/**/*.sql")),
-        ]
+        """Modules of which a change makes another model of the same data."""
+        modules = {
+            "training": ("search", "training_data", "training_set"),
+            "evaluation": ("evaluate", "metrics"),
+            "features": ("asof", "retrieval", "on_demand"),
+            "package": ("model",),
+        }
+        return [self.root / "hindcast" / room / f"{name}.py" for room, names in modules.items() for name in names]
 
     @property
     def workspace_file(self) -> Path:
@@ -105,14 +122,18 @@ class Settings:
         """A lock per run, held while its process lives."""
         return self.locks / "runs"
 
-    @property
-    def home_file(self) -> Path:
-        """What the home remembers of itself: its problem."""
-        return self.home / "home.json"
+    def clock_file(self, domain: str) -> Path:
+        return self.home / "clocks" / f"{domain}.json"
 
     @property
-    def clock_file(self) -> Path:
-        return self.home / "clock.json"
+    def problem_homes(self) -> Path:
+        """A folder per problem that this home holds."""
+        return self.home / "problems"
+
+    @property
+    def of_problem(self) -> Path:
+        """What is kept for this problem alone."""
+        return self.problem_homes / self.problem
 
     @property
     def dbt_target(self) -> Path:
@@ -129,28 +150,28 @@ class Settings:
     @property
     def candidates_file(self) -> Path:
         """Fitted candidates on their way from training to packaging; never for a service."""
-        return self.home / "candidates.joblib"
+        return self.of_problem / "candidates.joblib"
 
     @property
     def challenger_file(self) -> Path:
         """Which package the gate is to judge."""
-        return self.home / "challenger.json"
+        return self.of_problem / "challenger.json"
 
     @property
     def models(self) -> Path:
-        return self.home / "models"
+        return self.of_problem / "models"
 
     @property
     def champion_file(self) -> Path:
-        return self.home / "champion.json"
+        return self.of_problem / "champion.json"
 
     @property
     def shadow_file(self) -> Path:
-        return self.home / "shadow.json"
+        return self.of_problem / "shadow.json"
 
     @property
     def verdicts(self) -> Path:
-        return self.home / "verdicts"
+        return self.of_problem / "verdicts"
 
     @property
     def bento_store(self) -> Path:
@@ -163,29 +184,29 @@ class Settings:
 
     @property
     def request_log(self) -> Path:
-        return self.home / "request_log"
+        return self.of_problem / "request_log"
 
     @property
     def shadow_log(self) -> Path:
-        return self.home / "shadow_log"
+        return self.of_problem / "shadow_log"
 
     @property
     def reports(self) -> Path:
-        return self.home / "reports"
+        return self.of_problem / "reports"
 
     @property
     def failure_file(self) -> Path:
         """Why the main job failed; absent once it has come to its end."""
-        return self.home / "failure.json"
+        return self.of_problem / "failure.json"
 
     @property
     def stage_seconds(self) -> Path:
-        return self.home / "stage_seconds.json"
+        return self.of_problem / "stage_seconds.json"
 
     @property
     def replay_file(self) -> Path:
         """How far the simulated clock's requests were sent."""
-        return self.home / "replay.json"
+        return self.of_problem / "replay.json"
 
     @property
     def docs(self) -> Path:

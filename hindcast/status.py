@@ -2,14 +2,14 @@
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from hindcast.clock import clock_of
-from hindcast.files import try_lock, write_atomically
+from hindcast.artefacts import read_json, write_json
+from hindcast.files import try_lock
 from hindcast.lake import Lake
-from hindcast.problem import Problem
 from hindcast.settings import Settings
+from hindcast.tables.windows import read_as_of
+from hindcast.workspace import Workspace
 
 _SHOWN = {
     "roc_auc": "ROC AUC",
@@ -64,17 +64,19 @@ class Status:
         return json.dumps(asdict(self), indent=2, sort_keys=True, default=str)
 
 
-def collect(settings: Settings, problem: Problem, lake: Lake) -> Status:
-    """Reads the state of a home; works at any moment, also before anything has run."""
+def collect(workspace: Workspace) -> Status:
+    """Reads the state of a problem in a home; works at any moment, also before anything has run."""
+    settings, problem, lake = workspace.settings, workspace.problem, workspace.lake
+    domain, own = {f"raw.{name}" for name in workspace.sources.tables}, problem.table
     tables = _table_rows(lake) if settings.lake_catalogue.exists() else {}
-    evaluation = _json(settings.reports / "evaluation.json") or {}
-    champion = _json(settings.champion_file)
-    replay = _json(settings.replay_file) or {}
+    evaluation = read_json(settings.reports / "evaluation.json") or {}
+    champion = read_json(settings.champion_file)
+    replay = read_json(settings.replay_file) or {}
     running, stopped = _runs(settings)
     known: dict[str, int] = {}
     split: dict[str, int] = {}
     rules: dict[str, int] = {}
-    as_of, rejected, labeled = None, 0, 0
+    rejected, labeled = 0, 0
     if tables:
         with lake.reading() as connection:
 
@@ -88,13 +90,15 @@ def collect(settings: Settings, problem: Problem, lake: Lake) -> Status:
             ):
                 known["known" if state else "pending"] = count
             split = dict(rows(f"SELECT split, count(*) FROM {problem.split_table} GROUP BY 1", problem.split_table))
-            instants = dict(rows('SELECT name, "at" FROM control.instants', "control.instants"))
-            as_of = f"{instants['as_of'].isoformat()}Z" if "as_of" in instants else None
-            rejected = tables.get("raw.rejected", 0)
+            rejected = sum(
+                count
+                for table, count in rows("SELECT table_name, count(*) FROM raw.rejected GROUP BY 1", "raw.rejected")
+                if f"raw.{table}" in domain
+            )
             rules = dict(
                 rows("SELECT rule, rows_touched FROM cleaned.cleaning_rules ORDER BY rule", "cleaned.cleaning_rules")
             )
-            counted = rows(f'SELECT count("{label.column}") FROM monitor.labeled_requests', "monitor.labeled_requests")
+            counted = rows(f'SELECT count("{label.column}") FROM {own("labeled_requests")}', own("labeled_requests"))
             labeled = counted[0][0] if counted else 0
 
     def stage(schema: str) -> dict[str, int]:
@@ -105,11 +109,11 @@ def collect(settings: Settings, problem: Problem, lake: Lake) -> Status:
     return Status(
         problem=problem.name,
         question=problem.question,
-        now=clock_of(settings, problem).now().isoformat(),
-        as_of=as_of,
+        now=workspace.clock.now().isoformat(),
+        as_of=as_of.isoformat() if (as_of := read_as_of(lake, problem)) else None,
         snapshot=lake.snapshot() if tables else None,
         rows={
-            "raw": {name: count for name, count in stage("raw").items() if name != "rejected"},
+            "raw": {name: count for name, count in stage("raw").items() if f"raw.{name}" in domain},
             "cleaned": {name: count for name, count in stage("cleaned").items() if name.startswith("stg_")},
             "labeled": known,
             "split": split,
@@ -122,11 +126,11 @@ def collect(settings: Settings, problem: Problem, lake: Lake) -> Status:
         gate=_newest_verdict(settings),
         champion=champion,
         requests=replay.get("sent", 0),
-        logged=tables.get("log.requests", 0),
+        logged=tables.get(own("requests"), 0),
         labeled=labeled,
-        parity=_json(settings.reports / "parity.json"),
-        report=_json(settings.reports / "monitoring.json"),
-        stages=_json(settings.stage_seconds) or {},
+        parity=read_json(settings.reports / "parity.json"),
+        report=read_json(settings.reports / "monitoring.json"),
+        stages=read_json(settings.stage_seconds) or {},
         running=running,
         stopped=stopped,
     )
@@ -141,7 +145,7 @@ def _runs(settings: Settings) -> tuple[str | None, str | None]:
     lock.close()
     if holder:
         return None, f"{holder} was killed"
-    return None, (_json(settings.failure_file) or {}).get("message")
+    return None, (read_json(settings.failure_file) or {}).get("message")
 
 
 def keep_failure(settings: Settings, message: str | None) -> None:
@@ -149,7 +153,7 @@ def keep_failure(settings: Settings, message: str | None) -> None:
     if message is None:
         settings.failure_file.unlink(missing_ok=True)
     else:
-        write_atomically(settings.failure_file, json.dumps({"message": message}) + "\n")
+        write_json(settings.failure_file, {"message": message})
 
 
 def _table_rows(lake: Lake) -> dict[str, int]:
@@ -169,19 +173,15 @@ def _table_rows(lake: Lake) -> dict[str, int]:
         }
 
 
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text()) if path.exists() else None
-
-
 def _newest_verdict(settings: Settings) -> dict[str, Any] | None:
     files = sorted(settings.verdicts.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
-    return _json(files[-1]) if files else None
+    return read_json(files[-1]) if files else None
 
 
 def keep_stage_seconds(settings: Settings, seconds: dict[str, float]) -> None:
     """Remembers how long each stage took; a stage that didn't run keeps what it took last."""
-    kept = (_json(settings.stage_seconds) or {}) | {stage: round(value, 1) for stage, value in seconds.items()}
-    write_atomically(settings.stage_seconds, json.dumps(kept, indent=2))
+    kept = (read_json(settings.stage_seconds) or {}) | {stage: round(value, 1) for stage, value in seconds.items()}
+    write_json(settings.stage_seconds, kept)
 
 
 def render(status: Status, recomputed: int | None = None, seconds: float = 0.0) -> None:
@@ -196,7 +196,7 @@ def render(status: Status, recomputed: int | None = None, seconds: float = 0.0) 
     from rich.markup import escape
     from rich.table import Table
 
-    from hindcast.promotion.gate import UNDECIDED
+    from hindcast.promotion.verdict import UNDECIDED
 
     console = Console(highlight=False)
     console.print()

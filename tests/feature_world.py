@@ -78,9 +78,9 @@ def at(text: str) -> datetime:
 
 def make_world(folder: Path) -> Settings:
     """A checkout with its own feature repository, and a lake with tables for it."""
-    settings = Settings(folder / "checkout", folder / "home")
+    settings = Settings(folder / "checkout", folder / "home", "floods")
     settings.feature_repo.mkdir(parents=True)
-    (settings.feature_repo / "features.py").write_text(REPOSITORY)
+    (settings.feature_repo / "rivers.py").write_text(REPOSITORY)
     shutil.copyfile(ROOT / "feature_repo" / "feature_store.yaml", settings.feature_repo / "feature_store.yaml")
     settings.lake_catalogue.parent.mkdir(parents=True)
     with Lake(settings).writing() as connection:
@@ -126,7 +126,7 @@ def shared_world() -> Settings:
 
 
 def register(settings: Settings) -> Settings:
-    apply(settings)
+    apply(settings, "rivers")
     return settings
 
 
@@ -136,6 +136,7 @@ def river_problem() -> Problem:
     return problem.model_copy(
         update={
             "name": "floods",
+            "domain": "rivers",
             "feature_service": "floods",
             "split_table": "split.days",
             "entity": problem.entity.model_copy(update={"name": "day", "key": "day_id"}),

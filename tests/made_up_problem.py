@@ -28,7 +28,7 @@ def parcels_problem(**changes: Any) -> Problem:
         "name": "parcels",
         "question": "Will the parcel come late?",
         "task": "binary",
-        "sources": "parcels",
+        "domain": "parcels",
         "labeled_table": "labeled.parcels",
         "split_table": "split.parcels",
         "entity": {"name": "parcel", "key": "parcel_id", "description": "One parcel."},

@@ -3,6 +3,7 @@
 import http.client
 import re
 import shutil
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ def reverse_proxy(folder: Path, directives: str) -> Iterator[str]:
 
     Args:
         folder: For nginx's files.
-        directives: Of nginx, as they stand in its `location / { … }`.
+        directives: Of nginx, as they stand in its `server { … }`, without its address.
     """
     program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/bin")
     with _nginx(program, folder, directives) if program else _by_hand(directives) as url:
@@ -39,7 +40,7 @@ def _nginx(program: str, folder: Path, directives: str) -> Iterator[str]:
     config.write_text(
         f"daemon off; master_process off; pid {folder / 'pid'}; error_log {folder / 'log'};\nevents {{}}\n"
         f"http {{ access_log off;\n{places}"
-        f"server {{ listen 127.0.0.1:{port}; location / {{ {directives} }} }} }}\n"
+        f"server {{ listen 127.0.0.1:{port}; {directives} }} }}\n"
     )
     with subprocess.Popen([program, "-p", str(folder), "-c", str(config)]) as process:
         try:
@@ -63,12 +64,23 @@ def _answers(port: int) -> bool:
 def _by_hand(directives: str) -> Iterator[str]:
     target = urlsplit(_first(r"proxy_pass\s+([^;]+);", directives)).netloc
     version = _first(r"proxy_http_version\s+([^;]+);", directives) or "1.0"
+    seconds = float(_first(r"client_header_timeout\s+(\d+)s;", directives) or 60)
     added = dict(re.findall(r"proxy_set_header\s+(\S+)\s+([^;]+);", directives))
 
     class Upstream(http.client.HTTPConnection):  # has no public way to speak HTTP/1.0
         _http_vsn, _http_vsn_str = int(version.replace(".", "")), f"HTTP/{version}"
 
     class Handler(BaseHTTPRequestHandler):
+        def setup(self) -> None:
+            super().setup()
+            self.late = threading.Timer(seconds, self.connection.shutdown, [socket.SHUT_RDWR])
+            self.late.start()
+
+        def parse_request(self) -> bool:
+            whole = super().parse_request()
+            self.late.cancel()
+            return whole
+
         def _pass_on(self) -> None:
             variables = {"$host": self.headers["host"].split(":")[0], "$scheme": "http"}
             variables |= dict.fromkeys(("$remote_addr", "$proxy_add_x_forwarded_for"), self.client_address[0])

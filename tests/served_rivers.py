@@ -16,7 +16,7 @@ from hindcast.monitoring.parity import Parity, measure
 from hindcast.package.model import BASELINE, FEATURES, Feature, ServedModel
 from hindcast.package.reference import HistoricRates
 from hindcast.problem import Problem
-from hindcast.serving.predict import Champion, Reader, answer
+from hindcast.serving.predict import LoadedModel, Reader, answer
 from hindcast.serving.request_log import RequestLog, compact
 from hindcast.settings import Settings
 from hindcast.training.training_data import TrainingData
@@ -76,15 +76,15 @@ class Rivers:
         model = ServedModel.load(self.settings.models / version)
         registry = model.folder / FEATURES
         reader = reader or FeatureReader(self.settings, "floods", registry if registry.exists() else None)
-        champion = Champion(model, reader, None)
-        clock = SimulatedClock(self.settings.clock_file, at("05 00:00"))
+        champion = LoadedModel(model, reader, None)
+        clock = SimulatedClock(self.settings.clock_file("rivers"), at("05 00:00"))
         requests = [
             {"day_id": f"of {name}", "gauge": gauge, "river_id": river, "reach": 4}
             | {"prediction_time": moment, "request_id": name}
             for name, gauge, river, moment in asked
         ]
         answer(champion, requests, self.log, clock)
-        compact(self.settings.request_log, self.lake, "day_id")
+        compact(self.settings.request_log, self.lake, "floods.requests", "day_id")
 
     def write(self, sql: str) -> None:
         with self.lake.writing() as connection:
@@ -116,8 +116,8 @@ def package(rivers: Rivers, version: str, signature: Any = SIGNATURE, bias: floa
 
 def redeclare(rivers: Rivers, text: str = LESS) -> None:
     """Registers another content of the feature repository."""
-    (rivers.settings.feature_repo / "features.py").write_text(text)
-    apply(rivers.settings)
+    (rivers.settings.feature_repo / "rivers.py").write_text(text)
+    apply(rivers.settings, "rivers")
 
 
 def batch_problem() -> Problem:

@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from hindcast.features import store as features
+from hindcast.features.materialise import materialise
 from hindcast.lake import Lake
 from hindcast.problem import load_problem
 from hindcast.promotion import champion
@@ -51,17 +52,27 @@ def served_world(root: Path) -> Settings:
 
     This process gets the home's environment, as one that `hindcast` starts.
     """
-    for name in ("hindcast", "bentos", "requirements.lock"):
+    for name in ("hindcast", "bentos", "pyproject.toml", "README.md"):
         (root / name).symlink_to(ROOT / name)
     for folder in ("problems", "feature_repo"):
         (root / folder).mkdir()
-    (root / "feature_repo" / "features.py").write_text(FEATURES)
+    (root / "feature_repo" / "parcels.py").write_text(FEATURES)
     (root / "feature_repo" / "feature_store.yaml").symlink_to(ROOT / "feature_repo" / "feature_store.yaml")
     problem = yaml.safe_load((ROOT / "problems" / "flight_delay.yaml").read_text())
-    problem |= {"name": "parcels", "labeled_table": "labeled.parcels", "entity": {"name": "parcel", "key": "parcel"}}
+    problem |= {
+        "name": "parcels",
+        "domain": "parcels",
+        "labeled_table": "labeled.parcels",
+        "entity": {"name": "parcel", "key": "parcel"},
+    }
     problem |= {"serving": {"max_batch": 200}}
     (root / "problems" / "parcels.yaml").write_text(yaml.safe_dump(problem))
     settings = Settings(root, root / "home", "parcels")
+    settings.sources_folder.mkdir()
+    flights = yaml.safe_load((ROOT / "problems" / "sources" / "flights.yaml").read_text())
+    table = {"file": "parcels.csv", "format": "csv", "columns": {"parcel": "VARCHAR"}}
+    sources = {"folder": ".", "clock": flights["clock"], "tables": {"parcels": table}}
+    settings.sources_file("parcels").write_text(yaml.safe_dump(sources))
     os.environ.update(settings.environment())
     lake = Lake(settings)
     with lake.writing() as connection:
@@ -81,8 +92,8 @@ def served_world(root: Path) -> Settings:
             "(2, '2024-05-01 09:00', 7.0)) AS t(depot, event_timestamp, queue)"
         )
         connection.execute("ALTER TABLE features.depots ALTER queue TYPE DOUBLE")
-    features.apply(settings)
-    features.materialise(settings, None, NOON)
+    features.apply(settings, "parcels")
+    materialise(settings, None, NOON)
     promote(settings, "v1", 0.0)
     build_bento(settings, load_problem(settings.problem_file), lake)
     return settings

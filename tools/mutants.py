@@ -35,8 +35,12 @@ BAR = 0.85
 MODULES = {
     "asof": ("hindcast/features/asof.py", "tests/unit/test_asof.py", "tests/unit/test_offline_store.py"),
     "versions": ("hindcast/tables/versions.py", "tests/unit/test_versions.py -k 'not every_delivery'"),
+    "raw_tables": ("hindcast/tables/raw_tables.py", "tests/unit/test_versions.py -k 'not every_delivery'"),
+    "history": ("hindcast/tables/declared_history.py", "tests/unit/test_versions.py -k 'not every_delivery'"),
     "control": ("hindcast/tables/windows.py", "tests/unit/test_windows.py"),
     "gate": ("hindcast/promotion/gate.py", "tests/unit/test_gate.py"),
+    "intervals": ("hindcast/evaluation/intervals.py", "tests/unit/test_gate.py", "tests/unit/test_leak_meter.py"),
+    "verdict": ("hindcast/promotion/verdict.py", "tests/unit/test_gate.py"),
     "champion": ("hindcast/promotion/champion.py", "tests/unit/test_champion.py"),
     "drift": ("hindcast/monitoring/drift.py", "tests/unit/test_drift.py"),
 }

@@ -61,14 +61,14 @@
     {{ return(found | unique | sort) }}
 {% endmacro %}
 
-{# As known_until(), for any node and as a value. #}
+{# As known_until(), for any node and as a value; the beginning of time for what is made from no raw table. #}
 {% macro known_until_of(unique_id) %}
     {%- set instants = [] -%}
     {%- for table in raw_tables_of(unique_id) if "raw." ~ table in graph.instants -%}
         {%- do instants.append(graph.instants["raw." ~ table]) -%}
     {%- endfor -%}
     {%- if "cap" in graph.instants -%}{%- do instants.append(graph.instants["cap"]) -%}{%- endif -%}
-    {{ return(instants | min if instants else graph.instants.get("known_until")) }}
+    {{ return(instants | min if raw_tables_of(unique_id) and instants else modules.datetime.datetime(1, 1, 1)) }}
 {% endmacro %}
 
 {# Before a run: reads the entries that count to where the models find them, and takes out those of what is run now. #}
@@ -84,13 +84,10 @@
     {%- endfor -%}
     {%- set corrections = run_query("select table_name, \"at\" from " ~ control("corrections")).rows -%}
     {%- do graph.update({"instants": instants, "corrections": corrections | map("list") | list}) -%}
-    {%- set entries = run_query(
-        "select node, max(known_until) from " ~ control("built_until") ~ " where sql_version = '" ~ sql_version() ~ "' "
-        ~ "and sql_version <> '' group by node"
-    ) -%}
-    {%- for entry in entries.rows if known_until_of(entry[0]) and entry[1] <= known_until_of(entry[0]) -%}
-        {%- do held.update({entry[0]: entry[1]}) -%}
-        {%- if entry[1] == known_until_of(entry[0]) and entry[0] not in selected_resources -%}{%- do whole.append(entry[0]) -%}{%- endif -%}
+    {%- set entries = run_query("select node, sql_version, max(known_until) from " ~ control("built_until") ~ " group by all") -%}
+    {%- for node, version, until in entries.rows if version and version == sql_versions().get(node) and until <= known_until_of(node) -%}
+        {%- do held.update({node: until}) -%}
+        {%- if until == known_until_of(node) and node not in selected_resources -%}{%- do whole.append(node) -%}{%- endif -%}
     {%- endfor -%}
     {%- do graph.update({"built_until": held, "whole": whole}) -%}
     delete from {{ control("built_until") }} where node in ('{{ selected_resources | join("', '") }}')
@@ -98,27 +95,28 @@
 {% endmacro %}
 
 {#
-  After a run: an entry for all that was built or passed, if what it is made from holds as much. None where a test
-  failed: the fault may be in all that is made from the table, and all is rebuilt next time.
+  After a run: an entry for all that was built or passed, if what it is made from holds as much. None in a domain of
+  which a test failed: the fault may be in all that is made from the table, and all is rebuilt next time.
 #}
 {% macro put_in_entries(results) %}
 {%- set faulty, held = [], [] -%}
 {%- for result in results if execute and result.node.resource_type != "operation" -%}
     {%- if result.node.resource_type == "test" and result.status in ("fail", "error") -%}
-        {%- do faulty.append(result.node.unique_id) -%}
+        {%- do faulty.append(result.node.fqn[1]) -%}
     {%- elif result.status in ("success", "pass") and (result.node.resource_type == "unit_test" or made_of_whole(result.node)) -%}
-        {#- Until when isn't known where nothing was written to control yet. -#}
-        {%- if known_until_of(result.node.unique_id) -%}{%- do held.append(result.node.unique_id) -%}{%- endif -%}
+        {%- do held.append(result.node.unique_id) -%}
         {%- do graph.whole.append(result.node.unique_id) -%}
     {%- endif -%}
 {%- endfor -%}
 {%- if faulty %}
-    delete from {{ control("built_until") }}
+    {%- set of_domain = [] -%}
+    {%- for node in graph.nodes.values() if node.fqn[1] in faulty -%}{%- do of_domain.append(node.unique_id) -%}{%- endfor %}
+    delete from {{ control("built_until") }} where node in ('{{ of_domain | join("', '") }}')
 {%- elif held %}
     insert into {{ control("built_until") }}
     values
     {%- for node in held %}
-    ('{{ node }}', '{{ sql_version() }}', timestamp '{{ known_until_of(node) }}'){{ "," if not loop.last }}
+    ('{{ node }}', '{{ sql_versions().get(node, "") }}', timestamp '{{ known_until_of(node) }}'){{ "," if not loop.last }}
     {%- endfor -%}
 {%- endif -%}
 {% endmacro %}
@@ -133,7 +131,8 @@
 {% endmacro %}
 
 {% macro control(table) %}{{ return(target.database ~ ".control." ~ table) }}{% endmacro %}
-{% macro sql_version() %}{{ return(env_var("HINDCAST_SQL_VERSION", "")) }}{% endmacro %}
+{# Per node a version of its SQL and of all that it is made from: hindcast/tables/transform.py. #}
+{% macro sql_versions() %}{{ return(fromjson(env_var("HINDCAST_SQL_VERSIONS", "{}"))) }}{% endmacro %}
 
 {#
   Per key the instants from which its grid is continued: those of its news and, as it may have had none lately, its last

@@ -24,14 +24,25 @@
     )
 {%- endmacro %}
 
-{# The newest instant at which the lake knows anything. #}
+{# The newest instant at which anything is known of what this model is made from. #}
 {% macro newest_known() -%}
-    (select max(instants."at") from {{ source("control", "instants") }} as instants where instants.name <> 'as_of')
+    {%- set tables = raw_tables_of(model.unique_id) if execute else [] -%}
+    (
+        select coalesce(
+            max(case when instants.name in ({% for table in tables %}'raw.{{ table }}', {% endfor %}'') then instants."at" end),
+            max(instants."at")
+        )
+        from {{ source("control", "instants") }} as instants
+    )
 {%- endmacro %}
 
-{# The instant that the split is made as of. #}
-{% macro as_of() -%}
-    (select instants."at" from {{ source("control", "instants") }} as instants where instants.name = 'as_of')
+{# The instant that a problem's split is made as of. #}
+{% macro as_of(problem) -%}
+    (
+        select max(windows.as_of)
+        from {{ source("control", "windows") }} as windows
+        where windows.problem = '{{ problem }}'
+    )
 {%- endmacro %}
 
 {# The raw tables that a node is made from, directly or not. #}

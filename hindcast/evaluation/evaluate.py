@@ -1,8 +1,8 @@
-"""How good the candidates are where they haven't learned: on validation, on the later test window, per slice, and
-against what needs no model. Chooses one; whether it is good enough is decided in `gate`.
+"""Evaluates the fitted candidates on the validation and test windows, per slice and beside baselines; chooses one.
+
+Whether it is good enough to be used is decided in `promotion/gate.py`.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hindcast.errors import HindcastError
 from hindcast.evaluation.metrics import (
     DIGITS,
+    METRICS,
     Labels,
     Probabilities,
     best_f1_threshold,
@@ -23,6 +24,7 @@ from hindcast.evaluation.metrics import (
     metric_named,
 )
 from hindcast.package.reference import HistoricRates
+from hindcast.pages import markdown_table
 from hindcast.problem import Problem
 from hindcast.training.search import Candidates, Fitted, probabilities
 from hindcast.training.training_data import Rows, split_rows
@@ -61,10 +63,6 @@ class Evaluation:
     def baseline_entries(self) -> list[dict[str, Any]]:
         """The baselines in the form of candidates."""
         return [{"name": name} | values for name, values in self.report["baselines"].items()]
-
-    def to_json(self) -> str:
-        """The report as text."""
-        return json.dumps(self.report, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
 def evaluate(problem: Problem, frame: pl.DataFrame, candidates: Candidates) -> Evaluation:
@@ -204,20 +202,16 @@ def slices(problem: Problem, frame: pl.DataFrame, said: NDArray[np.float64]) -> 
 
 def shown_metrics(entries: Sequence[dict[str, Any]]) -> str:
     """A Markdown table of candidates' metrics."""
-    names = ("roc_auc", "average_precision", "log_loss", "brier", "calibration_error")
-    lines = [f"| | on | {' | '.join(names)} |", f"|---|---|{'---|' * len(names)}"]
-    for entry in entries:
-        for window in WINDOWS:
-            cells = " | ".join("" if entry[window][name] is None else f"{entry[window][name]:.4f}" for name in names)
-            lines.append(f"| {entry['name']}{' (chosen)' if entry.get('chosen') else ''} | {window} | {cells} |")
-    return "\n".join(lines)
+    rows = [
+        {"": entry["name"] + (" (chosen)" if entry.get("chosen") else ""), "on": window}
+        | {name: entry[window][name] for name in METRICS}
+        for entry in entries
+        for window in WINDOWS
+    ]
+    return markdown_table(rows, ".4f")
 
 
 def shown_slices(found: Sequence[dict[str, Any]]) -> str:
     """A Markdown table of slices' metrics."""
-    names = ("label_rate", "roc_auc", "log_loss", "calibration_error")
-    lines = [f"| column | value | rows | {' | '.join(names)} |", f"|---|---|---|{'---|' * len(names)}"]
-    for each in found:
-        cells = " | ".join("" if each[name] is None else f"{each[name]:.3f}" for name in names)
-        lines.append(f"| {each['column']} | {each['value']} | {each['rows']:,} | {cells} |")
-    return "\n".join(lines)
+    names = ("column", "value", "rows", "label_rate", "roc_auc", "log_loss", "calibration_error")
+    return markdown_table(({name: each[name] for name in names} for each in found), ".3f")

@@ -1,4 +1,4 @@
-"""Alarms for what is too good to be true: a label that shines through a column, a gap, a clock or a model.
+"""Checks for leakage: a feature, a pattern of missing values, an instant or a model that is too good to be honest.
 
 They look at the training set and at scores alone, so they hold for any problem; limits are in the problem file. What
 they can't see (an honest-looking column that knows the future) is for tests that change the future.

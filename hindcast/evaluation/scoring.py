@@ -1,10 +1,10 @@
-"""A packaged model on whole periods of the labeled table, every feature as it was known at the prediction time.
+"""Batch scoring: a packaged model on whole periods of the labeled table, features as known at each prediction time.
 
 Many users need no server: this is the same package, the same features and the same encoding. One entity at a time
-is the service's work (`answering`).
+is the service's work (`serving.predict`).
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -12,15 +12,18 @@ import polars as pl
 
 from hindcast.errors import HindcastError
 from hindcast.evaluation.metrics import DIGITS, confusion, measure, roc_auc
-from hindcast.lake import Lake
+from hindcast.lake import Lake, current_snapshot
 from hindcast.package.model import FEATURES, ServedModel
 from hindcast.package.reference import HistoricRates
 from hindcast.problem import Problem
 from hindcast.settings import Settings
+from hindcast.sql import identifier, identifiers, without_zone
 from hindcast.tables.labels import entities_as_known
+from hindcast.tables.windows import labels_until, read_windows
 from hindcast.training.training_data import columns
 
-TABLE = "predictions.batch"
+TABLE = "batch_predictions"
+"""In the problem's own schema."""
 
 
 def score(model: ServedModel, frame: pl.DataFrame) -> pl.DataFrame:
@@ -57,7 +60,7 @@ def score_period(
         HindcastError: The lake no longer has a table or column that the package takes its features from.
     """
     with lake.reading() as connection:
-        snapshot = _snapshot(connection)
+        snapshot = current_snapshot(connection)
         entities = read_entities(connection, problem, model, starts_at, ends_at)
     scored = score(model, own_features(settings, problem, model, entities, snapshot))
     return scored.select(problem.entity.key, problem.prediction_time.column, "probability", "decision", "model_version")
@@ -94,7 +97,7 @@ def evaluate_period(
     rates = HistoricRates.read(model)
     more = [label, problem.label.known_at, *rates.columns]
     with lake.reading() as connection:
-        snapshot = _snapshot(connection)
+        snapshot = current_snapshot(connection)
         entities = read_entities(connection, problem, model, starts_at, ends_at, more)
     labeled = entities.filter(pl.col(label).is_not_null())
     if labeled.is_empty():
@@ -143,30 +146,25 @@ def read_entities(
     """
     signature, time = model.signature, problem.prediction_time.column
     wanted = (signature.entity_key, time, *signature.join_keys, *signature.request_fields, *(more or ()))
-    names = ", ".join(f'"{name}"' for name in dict.fromkeys(wanted))
+    at = identifier(time)
     return connection.execute(
-        f'SELECT {names} FROM {entities_as_known(connection, problem)} WHERE "{time}" >= ? AND "{time}" < ? '
-        f'ORDER BY "{time}", "{signature.entity_key}"',
-        [_naive(starts_at), _naive(ends_at)],
+        f"SELECT {identifiers(dict.fromkeys(wanted))} FROM {entities_as_known(connection, problem)} "
+        f"WHERE {at} >= ? AND {at} < ? ORDER BY {at}, {identifier(signature.entity_key)}",
+        [without_zone(starts_at), without_zone(ends_at)],
     ).pl()
 
 
-def scoring_period(lake: Lake) -> tuple[datetime, datetime]:
-    """From the test window's first prediction time to the last instant (UTC) that the lake knows of."""
-    with lake.reading() as connection:
-        ((starts_at, ends_at),) = connection.execute(
-            "SELECT (SELECT starts_at FROM control.windows WHERE split = 'test'), "
-            "(SELECT i.at FROM control.instants i WHERE i.name = 'known_until')"
-        ).fetchall()
-    return starts_at.replace(tzinfo=UTC), ends_at.replace(tzinfo=UTC)
+def scoring_period(lake: Lake, problem: Problem) -> tuple[datetime, datetime]:
+    """From the test window's first prediction time to the last instant (UTC) of which labels are known."""
+    return read_windows(lake, problem)["test"][0], labels_until(lake, problem)
 
 
-def write_batch(lake: Lake, scored: pl.DataFrame) -> None:
-    """Replaces `predictions.batch`: one row per scored entity."""
+def write_batch(lake: Lake, problem: Problem, scored: pl.DataFrame) -> None:
+    """Replaces the problem's `batch_predictions`: one row per scored entity."""
     with lake.writing() as connection:
-        connection.execute("CREATE SCHEMA IF NOT EXISTS predictions")
+        connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{problem.name}"')
         connection.register("scored", scored.to_arrow())
-        connection.execute(f"CREATE OR REPLACE TABLE {TABLE} AS SELECT * FROM scored")
+        connection.execute(f"CREATE OR REPLACE TABLE {problem.table(TABLE)} AS SELECT * FROM scored")
 
 
 def own_features(
@@ -184,11 +182,3 @@ def own_features(
         return historical_features(settings, problem, rows, snapshot, model.signature.feature_service)
     check_package(settings, model.folder)
     return historical_features(settings, problem, rows, snapshot, model.signature.feature_service, registry)
-
-
-def _snapshot(connection: Any) -> int:
-    return int(connection.execute("SELECT id FROM lake.current_snapshot()").fetchall()[0][0])
-
-
-def _naive(instant: datetime) -> datetime:
-    return instant.astimezone(UTC).replace(tzinfo=None)

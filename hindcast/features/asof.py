@@ -4,13 +4,15 @@ Instants are compared as timestamps without a zone in UTC; the connection's time
 """
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import duckdb
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from hindcast.sql import identifier, identifiers, table_identifier, without_zone
 
 # Names inside the join; no table's own column is likely to have them.
 ROW, AT, KNOWN, KNOWN_BY, VERSION = "__row", "__at", "__known", "__known_by", "__version"
@@ -56,17 +58,17 @@ class FeatureTable:
         Its columns: keys, features, `__at` (timestamp) and, if that differs, `__known`, from when on a row counts.
         Instants aren't null, and keys and the latter are unique.
         """
-        listed = "".join(f"{name(column)}, " for column in dict.fromkeys([*self.keys, *self.features]))
+        listed = "".join(f"{identifier(column)}, " for column in dict.fromkeys([*self.keys, *self.features]))
         at = _utc(self.timestamp)
         useful = [f"{self.known} <= {instant(last)}"]
         # What is too old hides nothing but what is older still.
         useful += [f"{at} >= {instant(first)} - {_interval(self.ttl)}"] if self.ttl else []
-        source = f"FROM {table_name(self.table)} WHERE {' AND '.join(useful)}"
+        source = f"FROM {table_identifier(self.table)} WHERE {' AND '.join(useful)}"
         if self.created is None:
             return f"SELECT {listed}{at} AS {AT} {source}"
         # What comes in behind something newer never counts.
         version = f"row({at}, ifnull({_utc(self.created)}, {at}))"
-        each = f"PARTITION BY {', '.join(map(name, self.keys))} " if self.keys else ""
+        each = f"PARTITION BY {identifiers(self.keys)} " if self.keys else ""
         newest = f"max({version}) OVER ({each}ORDER BY {self.known} RANGE UNBOUNDED PRECEDING)"
         return f"SELECT {listed}{at} AS {AT}, {self.known} AS {KNOWN} {source} QUALIFY {version} = {newest}"
 
@@ -132,13 +134,13 @@ def latest_rows(view: FeatureTable, start: datetime | None, end: datetime | None
     Its columns: keys, features, timestamp, created.
     """
     rows = all_rows(view, start, end)
-    rows += "".join(f" AND {name(column)} IS NOT NULL" for column in [*view.keys, view.timestamp])
+    rows += "".join(f" AND {identifier(column)} IS NOT NULL" for column in [*view.keys, view.timestamp])
     newest_first = f"{_utc(view.timestamp)} DESC"
     if view.created:  # without a word on it, a row came in when it says
         newest_first += f", ifnull({_utc(view.created)}, {_utc(view.timestamp)}) DESC"
     if not view.keys:  # a window without a partition would make one row of nulls out of none
         return f"{rows} ORDER BY {newest_first} LIMIT 1"
-    keys = ", ".join(name(key) for key in view.keys)
+    keys = identifiers(view.keys)
     return f"{rows} QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {newest_first}) = 1"
 
 
@@ -147,28 +149,17 @@ def all_rows(view: FeatureTable, start: datetime | None, end: datetime | None) -
     columns = [*view.keys, *view.features, view.timestamp, *([view.created] if view.created else [])]
     bounds = [f"{view.known} >= {instant(start)}"] if start else []
     bounds += [f"{view.known} <= {instant(end)}"] if end else []
-    listed = ", ".join(name(column) for column in dict.fromkeys(columns))
-    return f"SELECT {listed} FROM {table_name(view.table)} WHERE {' AND '.join(bounds) or 'true'}"
-
-
-def name(identifier: str) -> str:
-    """An identifier, quoted."""
-    return '"' + identifier.replace('"', '""') + '"'
-
-
-def table_name(table: str) -> str:
-    """`schema.table`, quoted."""
-    return ".".join(name(part) for part in table.split("."))
+    listed = identifiers(dict.fromkeys(columns))
+    return f"SELECT {listed} FROM {table_identifier(view.table)} WHERE {' AND '.join(bounds) or 'true'}"
 
 
 def instant(at: datetime) -> str:
     """An instant as a timestamp in UTC; one without a zone is UTC."""
-    utc = at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo else at
-    return f"TIMESTAMP '{utc.isoformat(sep=' ')}'"
+    return f"TIMESTAMP '{without_zone(at).isoformat(sep=' ')}'"
 
 
 def _utc(column: str) -> str:
-    return f"CAST({name(column)} AS TIMESTAMP)"
+    return f"CAST({identifier(column)} AS TIMESTAMP)"
 
 
 def _interval(age: timedelta) -> str:

@@ -43,10 +43,9 @@ with _without_checks():
     from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
     from feast.infra.key_encoding_utils import deserialize_entity_key, serialize_entity_key
     from feast.infra.offline_stores.offline_store import OfflineStore, RetrievalJob, RetrievalMetadata
-    from feast.infra.online_stores.helpers import _mmh3, extract_text_and_num, get_online_store_from_config
+    from feast.infra.online_stores.helpers import extract_text_and_num, get_online_store_from_config
     from feast.infra.online_stores.online_store import OnlineStore
     from feast.infra.online_stores.redis import RedisClient, RedisOnlineStore, RedisOnlineStoreConfig, RedisType
-    from feast.infra.online_stores.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig
     from feast.infra.registry.base_registry import BaseRegistry
     from feast.infra.registry.file import FileRegistryStore
     from feast.protos.feast.core.DataSource_pb2 import DataSource as DataSourceProto

@@ -19,7 +19,8 @@ from hindcast.features.feast_imports import (
     _get_feature_views_to_use,
     get_online_store_from_config,
 )
-from hindcast.features.online_store import NewestOnlineStore, NewestSqliteOnlineStore
+from hindcast.features.online_store import NewestOnlineStore
+from hindcast.features.sqlite_online_store import NewestSqliteOnlineStore
 from hindcast.settings import Settings
 
 
@@ -99,7 +100,7 @@ def open_online_store(config: RepoConfig) -> NewestOnlineStore:
     if not isinstance(store, NewestOnlineStore):
         raise HindcastError(
             f"An online store of type {config.online_store.type} lets older rows overwrite newer: let it be "
-            "hindcast.features.online_store.NewestSqliteOnlineStore or "
+            "hindcast.features.sqlite_online_store.NewestSqliteOnlineStore or "
             "hindcast.features.redis_online_store.NewestRedisOnlineStore in feature_store.yaml."
         )
     return store

@@ -2,10 +2,11 @@
 
 from datetime import UTC, datetime
 
-from hindcast.features.asof import instant, name, table_name
+from hindcast.features.asof import instant
 from hindcast.features.store import open_store
 from hindcast.lake import Lake, version_of
 from hindcast.settings import Settings
+from hindcast.sql import identifier, table_identifier
 
 
 def versions_as_of(settings: Settings, lake: Lake, service: str, as_of: datetime) -> dict[str, str]:
@@ -33,8 +34,9 @@ def versions_as_of(settings: Settings, lake: Lake, service: str, as_of: datetime
         connection.execute("BEGIN")
         for view in views:
             table = feature_table(view, [field.name for field in view.features])
-            instants = [name(column) for column in (table.timestamp, table.created) if column]
-            listed = ", ".join([*map(name, (*table.keys, *table.features)), *instants])
+            instants = [identifier(column) for column in (table.timestamp, table.created) if column]
+            listed = ", ".join([*map(identifier, (*table.keys, *table.features)), *instants])
             known = " AND ".join(f"CAST({column} AS TIMESTAMP) <= {at}" for column in instants)
-            found[view.name] = version_of(connection, f"SELECT {listed} FROM {table_name(table.table)} WHERE {known}")
+            rows = f"SELECT {listed} FROM {table_identifier(table.table)} WHERE {known}"
+            found[view.name] = version_of(connection, rows)
     return found

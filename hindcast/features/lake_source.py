@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hindcast.errors import HindcastError
-from hindcast.features.asof import FeatureTable, table_name
+from hindcast.features.asof import FeatureTable
 from hindcast.features.feast_imports import (
     DataSource,
     DataSourceProto,
@@ -15,6 +16,11 @@ from hindcast.features.feast_imports import (
     SavedDatasetStorageProto,
     ValueType,
 )
+from hindcast.settings import Settings
+from hindcast.sql import table_identifier
+
+if TYPE_CHECKING:
+    from hindcast.lake import Lake
 
 _VALUE_TYPES = {
     "BOOLEAN": ValueType.BOOL,
@@ -118,8 +124,6 @@ class LakeSource(DataSource):
                 raise HindcastError(f"Source {self.name}: {self.table} has no column {column} of type TIMESTAMP.")
 
     def get_table_column_names_and_types(self, config: RepoConfig) -> Iterable[tuple[str, str]]:
-        from hindcast.features.offline_store import lake_of  # not at the top: the service needs sources, and no lake
-
         with lake_of(config).reading(config.offline_store.snapshot) as connection:
             schema, table = self.table.split(".")
             columns = connection.execute(
@@ -132,7 +136,7 @@ class LakeSource(DataSource):
         return columns
 
     def get_table_query_string(self) -> str:
-        return table_name(self.table)
+        return table_identifier(self.table)
 
     @staticmethod
     def source_datatype_to_feast_value_type() -> Callable[[str], ValueType]:
@@ -157,6 +161,14 @@ class SavedDatasetLakeStorage(SavedDatasetStorage):
 
     def to_data_source(self) -> LakeSource:
         return LakeSource(name=self.table, table=self.table)
+
+
+def lake_of(config: RepoConfig) -> "Lake":
+    """The lake that a Feast configuration names."""
+    from hindcast.lake import Lake  # the service needs sources, and no lake
+
+    store, settings = config.offline_store, Settings.from_environment()
+    return Lake(Settings(settings.root, Path(store.home), settings.problem), store.memory_limit)
 
 
 def feature_table(view: FeatureView, features: Sequence[str]) -> FeatureTable:

@@ -5,7 +5,6 @@ Named in `feature_store.yaml`. The join is in `asof`, a retrieval's steps are in
 
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 from typing import Literal
 
 import pandas as pd
@@ -13,7 +12,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from hindcast.errors import HindcastError
-from hindcast.features.asof import FeatureTable, all_rows, latest_rows, name, table_name
+from hindcast.features.asof import FeatureTable, all_rows, latest_rows
 from hindcast.features.feast_imports import (
     DUMMY_ENTITY_ID,
     DUMMY_ENTITY_VAL,
@@ -29,10 +28,11 @@ from hindcast.features.feast_imports import (
     SavedDatasetStorage,
     compute_non_entity_date_range,
 )
-from hindcast.features.lake_source import LakeSource, SavedDatasetLakeStorage
+from hindcast.features.lake_source import LakeSource, SavedDatasetLakeStorage, lake_of
 from hindcast.features.retrieval import EntityRows, Retrieval, every_key, span, to_arrow
 from hindcast.lake import Lake
 from hindcast.settings import Settings
+from hindcast.sql import identifier, table_identifier
 
 # Of the CPU of reading all columns of a table, a second thread takes half, and Polars' copy of texts a tenth.
 _READ_FAST = "SET threads = 1; SET arrow_output_version = '1.4'; SET produce_arrow_string_view = true"
@@ -97,8 +97,8 @@ class LakeRetrievalJob(RetrievalJob):
         result = self.to_arrow()
         with self._lake.writing() as connection:
             connection.register("result", result)
-            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {name(storage.table.split('.')[0])}")
-            connection.execute(f"CREATE OR REPLACE TABLE {table_name(storage.table)} AS FROM result")
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(storage.table.split('.')[0])}")
+            connection.execute(f"CREATE OR REPLACE TABLE {table_identifier(storage.table)} AS FROM result")
 
 
 class LakeOfflineStore(OfflineStore):
@@ -188,13 +188,6 @@ class LakeOfflineStore(OfflineStore):
         """All rows known from start_date to end_date, both included."""
         table = _table(data_source, join_key_columns, feature_name_columns, timestamp_field, created_timestamp_column)
         return _query(config, all_rows(table, start_date, end_date), keyless=not join_key_columns)
-
-
-def lake_of(config: RepoConfig) -> Lake:
-    """The lake that a Feast configuration names."""
-    store = config.offline_store
-    settings = Settings.from_environment()
-    return Lake(Settings(settings.root, Path(store.home), settings.problem), store.memory_limit)
 
 
 def _table(

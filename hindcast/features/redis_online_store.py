@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Literal
 
+import mmh3
 from google.protobuf.timestamp_pb2 import Timestamp
 from redis import ConnectionError, Redis, RedisError
 from redis.backoff import NoBackoff
@@ -17,7 +18,6 @@ from redis.retry import Retry
 
 from hindcast.errors import HindcastError
 from hindcast.features.feast_imports import (
-    Entity,
     EntityKey,
     FeatureView,
     RedisClient,
@@ -26,7 +26,6 @@ from hindcast.features.feast_imports import (
     RedisType,
     RepoConfig,
     Value,
-    _mmh3,
     deserialize_entity_key,
     serialize_entity_key,
 )
@@ -125,10 +124,6 @@ class NewestRedisOnlineStore(NewestOnlineStore):
         answers = iter(found)
         rows = [[_row(next(answers), features) for _ in keys] for _, keys, features in asked]
         return Held(rows, known_until, snapshot)
-
-    def teardown(self, config: RepoConfig, tables: Sequence[FeatureView], entities: Sequence[Entity]) -> None:
-        """Removes all that is the project's."""
-        self.keep_only(config, [])
 
     def _write(
         self,
@@ -269,7 +264,7 @@ def _stamp_fields(view: str) -> tuple[str, str]:
 
 @cache
 def _field(view: str, feature: str) -> bytes:
-    return _mmh3(f"{view}:{feature}")
+    return mmh3.hash(f"{view}:{feature}", signed=False).to_bytes(4, "little")
 
 
 def _stamp(instant: datetime) -> bytes:

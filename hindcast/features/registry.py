@@ -12,4 +12,4 @@ class HomeRegistryStore(FileRegistryStore):
     def __init__(self, registry_config: RegistryConfig, repo_path: Path) -> None:
         path = registry_config.path or str(Settings.from_environment().feast_registry)
         super().__init__(registry_config.model_copy(update={"path": path}), repo_path)
-        self._filepath.parent.mkdir(parents=True, exist_ok=True)  # Feast writes an empty one where there is none
+        Path(repo_path, path).parent.mkdir(parents=True, exist_ok=True)  # Feast writes an empty one where there is none

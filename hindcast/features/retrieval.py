@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hindcast.errors import HindcastError
-from hindcast.features.asof import AT, KNOWN_BY, ROW, as_of_join, instant, name, table_name
+from hindcast.features.asof import AT, KNOWN_BY, ROW, as_of_join, instant
 from hindcast.features.feast_imports import FeatureView, OnDemandFeatureView, from_feast_to_pyarrow_type
 from hindcast.features.lake_source import feature_table
 from hindcast.features.on_demand import compute, input_features, request_fields
+from hindcast.sql import identifier, table_identifier
 
 EVENT_TIMESTAMP = "event_timestamp"
 EntityRows = Any  # a Pandas or Polars frame, an Arrow table, or SQL over the lake
@@ -174,10 +175,10 @@ def every_key(views: Sequence[FeatureView], start: datetime, end: datetime) -> s
     if len(keys) != 1:
         raise HindcastError("Without entity rows, all feature views must have the same join keys; pass entity rows.")
     selects = [
-        f"SELECT {''.join(f'{name(column)} AS {name(key)}, ' for column, key in table.keys.items())}"
-        f"{instant(end)} AS {EVENT_TIMESTAMP} FROM {table_name(table.table)} "
+        f"SELECT {''.join(f'{identifier(column)} AS {identifier(key)}, ' for column, key in table.keys.items())}"
+        f"{instant(end)} AS {EVENT_TIMESTAMP} FROM {table_identifier(table.table)} "
         f"WHERE {table.known} BETWEEN {instant(start)} AND {instant(end)}"
-        f"{''.join(f' AND {name(column)} IS NOT NULL' for column in table.keys)}"
+        f"{''.join(f' AND {identifier(column)} IS NOT NULL' for column in table.keys)}"
         for table in tables
     ]
     return f"SELECT DISTINCT * FROM ({' UNION ALL BY NAME '.join(selects)}) ORDER BY ALL"

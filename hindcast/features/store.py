@@ -1,23 +1,21 @@
-"""Feast for one home: register what the feature repository declares, retrieve history, fill the online store.
+"""Feast for one home: registers what the feature repository declares, and retrieves features as known then.
 
-Models read features as their own packages define them: history and online store serve each definition in use.
-How rows are joined is `hindcast.features.retrieval`'s work; reading for the service is `hindcast.features.online`'s.
+How rows are joined is `retrieval`'s work, filling the online store `materialise`'s, reading for the service `online`'s.
 """
 
-import importlib.util
-import json
 import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from hindcast.artefacts import require_json
 from hindcast.errors import HindcastError
 from hindcast.files import exclusive
 from hindcast.lake import Lake
@@ -44,8 +42,12 @@ def open_store(settings: Settings, snapshot: int | None = None, registry: Path |
     return feature_service.open_store(settings, offline_store={"snapshot": snapshot}, **changes)
 
 
-def apply(settings: Settings) -> dict[str, int]:
-    """Registers what the feature repository declares, and takes out what it no longer does.
+def apply(settings: Settings, domain: str) -> dict[str, int]:
+    """Registers what the feature repository declares for a domain, and takes out what no file declares any more.
+
+    Args:
+        settings: Of the home.
+        domain: Name of its file. Of others, tables may not be built yet.
 
     Returns:
         How many there are of each kind: entities, feature_views, on_demand_feature_views, feature_services; and the
@@ -63,14 +65,18 @@ def apply(settings: Settings) -> dict[str, int]:
         "on_demand_feature_views": OnDemandFeatureView,
         "feature_services": FeatureService,
     }
-    declared: list[Any] = [thing for thing in _load_repository(settings) if isinstance(thing, tuple(kinds.values()))]
+    repository = _load_repository(settings, tuple(kinds.values()))
+    if domain not in repository:
+        raise HindcastError(f"No feature views of {domain}: there is no {settings.feature_repo / domain}.py.")
+    declared: list[Any] = repository[domain]
     views = [thing for thing in declared if isinstance(thing, FeatureView)]
     check_tables(settings, views)
     with exclusive(settings.locks / "feast-registry"), _replacing(settings.feast_registry) as registry:
         store = feature_service.open_store(settings, registry=str(registry))
-        kept: set[tuple[type, str]] = {(type(thing), thing.name) for thing in declared}
-        sources = [view.batch_source for view in views if view.batch_source]
-        sources += [each for thing in declared for each in getattr(thing, "source_request_sources", {}).values()]
+        every = [thing for things in repository.values() for thing in things]
+        kept: set[tuple[type, str]] = {(type(thing), thing.name) for thing in every}
+        sources = [thing.batch_source for thing in every if isinstance(thing, FeatureView) and thing.batch_source]
+        sources += [each for thing in every for each in getattr(thing, "source_request_sources", {}).values()]
         kept |= {(type(source), source.name) for source in sources}
         known: list[Any] = [*store.list_entities(), *store.list_feature_views(), *store.list_on_demand_feature_views()]
         known += [*store.list_feature_services(), *store.list_data_sources()]
@@ -149,140 +155,32 @@ def historical_features(
     return entity_rows.hstack(pl.DataFrame(pl.from_arrow(job.to_arrow().select(names))))
 
 
-def materialise(settings: Settings, start: datetime | None, end: datetime) -> dict[str, int]:
-    """Brings what became known up to `end` into the online store, for every definition of a view that is in use.
-
-    In use are those of the home's registry and those of the packages of the champion and of its shadow. What the store
-    holds of others is removed. Rows that nothing may use at `end` or later because of their view's TTL are left out.
-    What the store knows already isn't replaced by anything older.
-
-    Args:
-        settings: Of the home.
-        start: From when on rows became known (UTC); None fills the store afresh. What isn't in the store up to here
-            yet is filled afresh, too.
-        end: Until when, included (UTC).
-
-    Returns:
-        Keys written per view, over all its definitions.
+def _load_repository(settings: Settings, kinds: tuple[type, ...]) -> dict[str, list[Any]]:
+    """What each file of the feature repository defines of some kinds, by its domain, read afresh.
 
     Raises:
-        HindcastError: `end` has no time zone, the online store can't be reached, or the lake lacks what a view takes
-            (whatever else is in use has been filled then).
+        HindcastError: There is no file, or two define something of the same kind and name.
     """
-    from hindcast.promotion.champion import packages_in_use
-
-    used: dict[str, FeatureView] = {}
-    missing = []
-    for package in [None, *packages_in_use(settings)]:
-        try:
-            used = used_views(settings, package) | used
-        except HindcastError as error:
-            missing.append(str(error))
-    written = _fill(settings, used, start, end, remove_others=True)
-    if missing:
-        raise HindcastError(" ".join(missing))
-    return written
-
-
-def fill_for(settings: Settings, package: Path, now: datetime) -> bool:
-    """Fills the online store for a package that is about to be put in use, so that it never reads an empty one.
-
-    Up to the instant until which the store is filled already, or to `now` where it is empty.
-
-    Args:
-        settings: Of the home.
-        package: Its folder.
-        now: The clock (UTC).
-
-    Returns:
-        Whether anything had to be filled.
-
-    Raises:
-        HindcastError: The lake lacks what one of its views takes, or the online store can't be reached.
-    """
-    from hindcast.features.feature_service import open_online_store
-
-    used = used_views(settings, package)
-    config = open_store(settings).config
-    filled = open_online_store(config).filled(config)
-    until = max(filled.values(), default=now)
-    wanted = {name: view for name, view in used.items() if filled.get(name) != until}
-    if wanted:
-        _fill(settings, wanted, None, until)
-    return bool(wanted)
-
-
-def used_views(settings: Settings, package: Path | None) -> dict[str, "FeatureView"]:
-    """What a package reads online, by the name under which the online store holds it; of None, all that is registered.
-
-    A package of before, which doesn't define its features, reads what is registered.
-
-    Raises:
-        HindcastError: The lake no longer has what one of its views takes.
-    """
-    from hindcast.features import feature_service
-    from hindcast.features.online_store import online_name
-
-    if package is None or not (package / FEATURES).exists():
-        store = open_store(settings)
-        return {online_name(store.config, view): view for view in store.list_feature_views() if view.online}
-    check_package(settings, package)
-    store = open_store(settings, registry=package / FEATURES)
-    signature = json.loads((package / SIGNATURE).read_text())
-    service = feature_service.find_service(store, signature["feature_service"])
-    views, _ = feature_service.service_views(store, service)
-    return {online_name(store.config, view): view for view in views if view.online}
-
-
-def _fill(
-    settings: Settings,
-    used: Mapping[str, "FeatureView"],
-    start: datetime | None,
-    end: datetime,
-    remove_others: bool = False,
-) -> dict[str, int]:
-    """Reads all views at one snapshot of the lake and brings them into the online store at once."""
-    from hindcast.features.asof import instant, latest_rows, name
-    from hindcast.features.feature_service import open_online_store
-    from hindcast.features.lake_source import feature_table
-    from hindcast.features.online_store import Filling, online_rows
-
-    if end.tzinfo is None:
-        raise HindcastError(f"Materialising needs instants with a time zone: {end.isoformat()} has none.")
-    config = open_store(settings).config
-    online = open_online_store(config)
-    filled = online.filled(config)
-    fillings, written = [], dict.fromkeys((view.name for view in used.values()), 0)
-    with Lake(settings).reading() as connection:
-        connection.execute("BEGIN")  # all views are read at one snapshot
-        for held_as, view in used.items():
-            since = start if start and held_as in filled and filled[held_as] >= start else None
-            table = feature_table(view, [field.name for field in view.features])
-            oldest = end - view.ttl if view.ttl else None
-            sql = latest_rows(table, max(filter(None, (since, oldest)), default=None), end)
-            if oldest:  # what came in later than it may still be of an event before it
-                sql = f"FROM ({sql}) WHERE CAST({name(table.timestamp)} AS TIMESTAMP) >= {instant(oldest)}"
-            found = connection.execute(sql).to_arrow_table()
-            written[view.name] += found.num_rows
-            fillings.append(Filling(view, online_rows(view, table, found), afresh=since is None))
-        snapshot = connection.execute("SELECT id FROM lake.current_snapshot()").fetchall()[0][0]
-    online.fill(config, fillings, known_until=end, snapshot=snapshot)
-    if remove_others:
-        online.keep_only(config, set(used))
-    return written
-
-
-def _load_repository(settings: Settings) -> list[Any]:
-    """What `features.py` of the feature repository defines, read afresh."""
-    path = settings.feature_repo / "features.py"
-    name = "hindcast_feature_repository"  # not `features`, by which Feast's command line imports it
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.exists():
-        raise HindcastError(f"No feature repository {path}.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # Feast reads a function's source through its module
-    spec.loader.exec_module(module)
-    return list({id(thing): thing for thing in vars(module).values()}.values())
+    found: dict[str, list[Any]] = {}
+    defined_in: dict[tuple[str, str], str] = {}
+    for path in sorted(settings.feature_repo.glob("*.py")):
+        name = f"hindcast_feature_repository_{path.stem}"  # not its own, by which Feast's command line imports it
+        module = ModuleType(name)
+        module.__file__ = str(path)
+        sys.modules[name] = module  # Feast reads a function's source through its module
+        # Not by import: its cache takes a file of the same second and size for the same.
+        exec(compile(path.read_text(), str(path), "exec"), vars(module))
+        things = {id(thing): thing for thing in vars(module).values() if isinstance(thing, kinds)}
+        found[path.stem] = list(things.values())
+        for thing in found[path.stem]:
+            kind = type(thing).__name__
+            if (other := defined_in.setdefault((kind, thing.name), path.name)) != path.name:
+                raise HindcastError(
+                    f"{settings.feature_repo}: {other} and {path.name} both define the {kind} {thing.name}: rename one."
+                )
+    if not found:
+        raise HindcastError(f"No feature repository {settings.feature_repo}: it has no file of a domain.")
+    return found
 
 
 def check_tables(settings: Settings, views: Sequence["FeatureView"], snapshot: int | None = None) -> None:
@@ -316,6 +214,15 @@ def check_tables(settings: Settings, views: Sequence["FeatureView"], snapshot: i
                 )
 
 
+def package_views(settings: Settings, package: Path) -> list["FeatureView"]:
+    """The feature views of a package's service, as its own registry defines them."""
+    from hindcast.features import feature_service
+
+    store = open_store(settings, registry=package / FEATURES)
+    service = feature_service.find_service(store, require_json(package / SIGNATURE)["feature_service"])
+    return feature_service.service_views(store, service)[0]
+
+
 def check_package(settings: Settings, package: Path, snapshot: int | None = None) -> None:
     """Holds the features that a package defines against the lake. One of before, which doesn't define them, passes.
 
@@ -323,14 +230,9 @@ def check_package(settings: Settings, package: Path, snapshot: int | None = None
         HindcastError: The lake (at a snapshot, or the newest) no longer has a table or column that the package takes
             features from, or that table is no longer made.
     """
-    from hindcast.features import feature_service
-
     if not (package / FEATURES).exists():
         return
-    store = open_store(settings, registry=package / FEATURES)
-    signature = json.loads((package / SIGNATURE).read_text())
-    service = feature_service.find_service(store, signature["feature_service"])
-    views, _ = feature_service.service_views(store, service)
+    views = package_views(settings, package)
     try:
         check_tables(settings, views, snapshot)
         _check_still_made(settings, views)

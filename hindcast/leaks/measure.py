@@ -1,14 +1,12 @@
-"""What a leak is worth: the same model with and without it, as scored offline and as served honestly.
+"""Measures what a leak is worth: the same model with and without it, as scored offline and as served honestly.
 
-The rows come from `leak_data`, how the result looks is in `leak_report`. Figures are areas under the ROC curve.
+The rows come from `rows`, how the result looks is in `report`. Figures are areas under the ROC curve.
 """
 
 import json
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -17,37 +15,23 @@ from numpy.typing import NDArray
 
 from hindcast.errors import HindcastError
 from hindcast.evaluation.future_home import future_home
+from hindcast.evaluation.intervals import Scored, compare_areas
 from hindcast.evaluation.leak_checks import Check, check_features, check_known_at, check_null_patterns
-from hindcast.evaluation.metrics import DIGITS, Labels, Probabilities, measure
-from hindcast.lake import Lake
-from hindcast.leaks.rows import LeakData, Model, Trial, Windows, read_leak_data
+from hindcast.evaluation.metrics import measure
+from hindcast.leaks.rows import LeakData, read_leak_data
+from hindcast.leaks.trials import Model, Trial, Windows
 from hindcast.leaks.variants import load_variants
 from hindcast.package.model import METADATA, encode, read_package
 from hindcast.problem import Candidate, Problem
 from hindcast.promotion.champion import champion_folder, current
-from hindcast.promotion.gate import RESAMPLES
 from hindcast.settings import Settings
-from hindcast.tables.windows import read_instants, windows_as_of
-from hindcast.training.search import fit, probabilities, spread
+from hindcast.tables.windows import read_windows
+from hindcast.training.search import fit, fitting_pool, probabilities, spread
 from hindcast.training.training_data import columns, find_features
 from hindcast.training.training_set import SPLIT
+from hindcast.workspace import Workspace
 
 Rows = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What a model said about rows, with the truth about them.
-
-    Attributes:
-        labels: 0 or 1, shape (n,).
-        said: Probabilities of 1, shape (n,).
-        asked_at: Prediction times (UTC), shape (n,).
-    """
-
-    labels: Labels
-    said: Probabilities
-    asked_at: NDArray[np.datetime64]
 
 
 @dataclass(frozen=True)
@@ -103,42 +87,37 @@ class LeakReport:
     checks: tuple[Check, ...]
     variants: tuple[Outcome, ...]
 
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2, sort_keys=True, allow_nan=False) + "\n"
-
 
 def measure_leaks(
-    settings: Settings,
-    problem: Problem,
+    workspace: Workspace,
     period: tuple[datetime, datetime] | None = None,
     most_rows: int = 100_000,
     only: Sequence[str] = (),
-    tell: Callable[[str], None] = lambda line: None,
+    progress: Callable[[str], None] = lambda line: None,
 ) -> LeakReport:
     """Trains the champion's model (without one, the first candidate) on each variant and serves it honestly.
 
     Args:
-        settings: The home.
-        problem: What is predicted.
+        workspace: The home, and what is predicted.
         period: First and last day (midnight UTC, included) to test on; where it lies ahead of a simulated clock, the
             data is brought on in a home beside this one. None takes the problem's test window.
         most_rows: A model is fitted to at most so many rows, evenly over their time.
         only: Names of variants; all where empty.
-        tell: Is told what goes on, a line at a time.
+        progress: Gets a line per step.
 
     Raises:
         HindcastError: A variant's declaration or SQL is wrong, there is no variant of a name in `only`, the period
             has no labels or begins before training ends, nothing has been built in this home yet, or the task isn't
             supported.
     """
+    settings, problem = workspace.settings, workspace.problem
     if problem.task != "binary":
         raise HindcastError(f"{problem.name}: leaks of task {problem.task} can't be measured yet, only binary.")
-    lake, model = Lake(settings), model_of(settings, problem)
-    as_of = read_instants(lake).get("as_of")
-    if as_of is None:
+    lake, model = workspace.lake, model_of(settings, problem)
+    split = read_windows(lake, problem)
+    if not split:
         raise HindcastError(f"The lake at {settings.lake_catalogue} has no windows yet: `hindcast run` makes them.")
-    split = windows_as_of(problem.splits, as_of.replace(tzinfo=UTC))
-    windows = {"train": split["train"], "test": split["test"]}
+    windows = {name: split[name][:2] for name in ("train", "test")}
     variants = load_variants(settings)
     if period:
         windows["test"] = (period[0], period[1] + timedelta(days=1))
@@ -147,12 +126,12 @@ def measure_leaks(
                 f"Training ends at {windows['train'][1]:%Y-%m-%d}: test on a later period whose last day isn't before "
                 f"its first, not on {period[0]:%Y-%m-%d} to {period[1]:%Y-%m-%d}."
             )
-        settings = future_home(settings, problem, period[1])
-    tell("reading every feature as known then")
-    data = read_leak_data(settings, problem, Lake(settings), windows, model, variants)
+        workspace = future_home(workspace, period[1])
+    progress("reading every feature as known then")
+    data = read_leak_data(workspace.settings, problem, workspace.lake, windows, model, variants)
     if unknown := sorted(set(only) - set(data.names)):
         raise HindcastError(f"There is no leak variant {', '.join(unknown)}; there are {', '.join(data.names)}.")
-    return _measure(data, windows, most_rows, [called for called in data.names if called in only or not only], tell)
+    return _measure(data, windows, most_rows, [called for called in data.names if called in only or not only], progress)
 
 
 def model_of(settings: Settings, problem: Problem) -> Model:
@@ -165,30 +144,24 @@ def model_of(settings: Settings, problem: Problem) -> Model:
 
 
 def _measure(
-    data: LeakData, windows: Windows, most_rows: int, names: Sequence[str], tell: Callable[[str], None]
+    data: LeakData, windows: Windows, most_rows: int, names: Sequence[str], progress: Callable[[str], None]
 ) -> LeakReport:
-    """Fits run side by side, each on one thread, for the reasons that `training` gives."""
-    import sklearn.ensemble  # noqa: F401 - brings OpenMP, which must be there to be limited
-    from threadpoolctl import threadpool_limits
-
-    trials = [data.trial(called) for called in names]  # all of them first: a mistake in SQL is told before the fits
+    trials = [data.trial(called) for called in names]  # all of them first: a mistake in SQL is found before the fits
     clean = data.trial_without_leak()
-    with threadpool_limits(1, user_api="blas"), threadpool_limits(1, user_api="openmp"):
-        tell(f"fitting {data.model.candidate.name} to at most {most_rows:,} rows, without any leak")
-        (honest,) = _ask(clean, clean.naive, _rows(clean.naive, "train"), [_test(clean.naive)], most_rows)
+    with fitting_pool() as pool:
+        progress(f"fitting {data.model.candidate.name} to at most {most_rows:,} rows, without any leak")
+        args = (clean, clean.naive, _rows(clean.naive, "train"), [_test(clean.naive)], most_rows)
+        (honest,) = pool.submit(_score, *args).result()
 
-    def one_thread() -> None:
-        threadpool_limits(1, user_api="openmp")  # OpenMP's limit is each worker's own
+        def run(trial: Trial) -> Outcome:
+            try:
+                outcome = _outcome(trial, honest, windows, most_rows)
+            except HindcastError as error:
+                raise HindcastError(f"Leak variant {trial.name}: {error}") from error
+            figures = outcome.offline["roc_auc"], outcome.served["roc_auc"]
+            progress("{}: {:.3f} offline, {:.3f} when served".format(trial.name, *figures))
+            return outcome
 
-    def run(trial: Trial) -> Outcome:
-        try:
-            outcome = _outcome(trial, honest, windows, most_rows)
-        except HindcastError as error:
-            raise HindcastError(f"Leak variant {trial.name}: {error}") from error
-        tell(f"{trial.name}: {outcome.offline['roc_auc']:.3f} offline, {outcome.served['roc_auc']:.3f} when served")
-        return outcome
-
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count(), initializer=one_thread) as pool:
         outcomes = list(pool.map(run, trials))
     trained = int((data.honest[SPLIT] == "train").sum())
     return LeakReport(
@@ -212,12 +185,12 @@ def _outcome(trial: Trial, honest: Scored, windows: Windows, most_rows: int) -> 
     learn, tested, asked = _rows(trial.naive, "train"), _test(trial.naive), _test(trial.served)
     by_time, served = honest, honest
     if trial.changed or trial.alone:
-        by_time, served = _ask(trial, trial.naive, learn, [tested, asked], most_rows)
-    without = _ask(trial, trial.served, learn, [asked], most_rows)[0] if trial.alone else honest
+        by_time, served = _score(trial, trial.naive, learn, [tested, asked], most_rows)
+    without = _score(trial, trial.served, learn, [asked], most_rows)[0] if trial.alone else honest
     offline, dealt = by_time, trial.naive
     if trial.test_share is not None:
-        dealt = _deal(trial)
-        (offline,) = _ask(trial, dealt, _rows(dealt, "train"), [_test(dealt)], most_rows)
+        dealt = _split_at_random(trial)
+        (offline,) = _score(trial, dealt, _rows(dealt, "train"), [_test(dealt)], most_rows)
     looked_at = trial.features if trial.alone else trial.changed
     return Outcome(
         trial.name,
@@ -240,14 +213,16 @@ def _test(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.filter(pl.col(SPLIT) == "test")
 
 
-def _deal(trial: Trial) -> pl.DataFrame:
+def _split_at_random(trial: Trial) -> pl.DataFrame:
     """All rows of a trial, each in `train` or `test` by chance (seeded)."""
     order = np.random.default_rng(trial.problem.budget.seed).permutation(trial.naive.height)
     held = order < round(trial.naive.height * (trial.test_share or 0))
     return trial.naive.with_columns(pl.Series(SPLIT, np.where(held, "test", "train")))
 
 
-def _ask(trial: Trial, frame: pl.DataFrame, learn: Rows, asked: Sequence[pl.DataFrame], most_rows: int) -> list[Scored]:
+def _score(
+    trial: Trial, frame: pl.DataFrame, learn: Rows, asked: Sequence[pl.DataFrame], most_rows: int
+) -> list[Scored]:
     """What the trial's model, fitted to rows of a frame, says about others."""
     problem, label = trial.problem, trial.problem.label.column
     learned = frame[spread(learn, most_rows)]
@@ -279,46 +254,3 @@ def _alarms(
         check_known_at(problem, rows.filter(pl.col(SPLIT) == "train"), windows),
         Check("model_roc_auc", area, limit, area <= limit, f"{trial.name}, offline"),
     )
-
-
-def compare_areas(offline: Scored, served: Scored, seed: int) -> dict[str, Any]:
-    """Difference of two areas under the ROC curve, with an interval from resampling whole days.
-
-    As `gate.compare`, but the rows may differ: a day that is drawn brings the rows that either has of it, so that
-    where both have the same rows the comparison is paired.
-
-    Args:
-        offline: One.
-        served: The other, whose area is subtracted.
-        seed: Of the resampling.
-
-    Returns:
-        `difference`, `low` and `high` (95 %), `days`.
-    """
-    both = np.concatenate([offline.asked_at, served.asked_at]).astype("datetime64[D]")
-    _, day = np.unique(both, return_inverse=True)
-    days, cut = int(day.max()) + 1, len(offline.asked_at)
-    drawn = np.random.default_rng(seed).integers(days, size=(RESAMPLES, days))
-    times = np.stack([np.bincount(each, minlength=days) for each in drawn]).astype(float)
-    times = np.vstack([np.ones(days), times])  # first the days as they are
-    difference, *resampled = _areas(offline, day[:cut], times) - _areas(served, day[cut:], times)
-    low, high = np.nanquantile(resampled, [0.025, 0.975])
-    found = {"difference": float(difference), "low": float(low), "high": float(high)}
-    return {called: round(value, DIGITS) for called, value in found.items()} | {"days": days}
-
-
-def _areas(scored: Scored, day: Rows, times: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Areas under the ROC curve, shape (m,), where day d counts times[m, d] times; NaN where one label is missing.
-
-    Pairs are counted once per pair of days; a resample is then a sum over these.
-    """
-    days, ones = times.shape[1], scored.labels == 1
-    zeros = [np.sort(scored.said[~ones & (day == each)]) for each in range(days)]
-    said, day_of = scored.said[ones], day[ones]
-    won = np.empty((days, days))
-    for each, beaten in enumerate(zeros):
-        wins = (np.searchsorted(beaten, said, "left") + np.searchsorted(beaten, said, "right")) / 2
-        won[:, each] = np.bincount(day_of, weights=wins, minlength=days)
-    pairs = (times @ np.bincount(day_of, minlength=days)) * (times @ np.array([len(each) for each in zeros]))
-    with np.errstate(invalid="ignore"):
-        return ((times @ won) * times).sum(axis=1) / pairs

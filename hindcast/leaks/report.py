@@ -1,12 +1,14 @@
 """How measured leaks are shown: on a terminal, and as a page that stands by itself beside `leaks.json`."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hindcast.evaluation.plots import as_page, draw
+from hindcast.artefacts import write_json
 from hindcast.files import write_atomically
 from hindcast.leaks.measure import LeakReport, Outcome
 from hindcast.leaks.variants import RANDOM_SPLIT, READ_LATE
+from hindcast.pages import as_page, draw, markdown_table
 
 _ALARMS = {
     "single_feature_roc_auc": "single feature",
@@ -25,7 +27,7 @@ _HEAD = {
 
 def write(report: LeakReport, folder: Path) -> Path:
     """Writes `leaks.json` and `leaks.html`; returns the page."""
-    write_atomically(folder / "leaks.json", report.to_json())
+    write_json(folder / "leaks.json", asdict(report))
     page = as_page(
         f"{report.problem}: what leaks are worth", _lead(report), _tables(report), {"ROC AUC": _picture(report)}
     )
@@ -87,28 +89,27 @@ def _steps(report: LeakReport, outcome: Outcome) -> list[tuple[str, dict[str, An
 
 
 def _tables(report: LeakReport) -> dict[str, str]:
-    heads = ["variant", "offline", "split by time", "served", "gap", "95 % of day resamples", "without the leak"]
-    heads += ["log loss offline", "log loss served", "alarms"]
-    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
-    for each in report.variants:
-        cells = [
-            each.name,
-            _area(each.offline),
-            _area(each.by_time or each.offline),
-            _area(each.served),
-            f"{each.gap['difference']:+.3f}",
-            f"{each.gap['low']:+.3f} to {each.gap['high']:+.3f}",
-            _area(each.without),
-            f"{each.offline['log_loss']:.3f}",
-            f"{each.served['log_loss']:.3f}",
-            _alarms(each.checks),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    words = ["| column | meaning |", "|---|---|", *(f"| {word} | {meaning} |" for word, meaning in _HEAD.items())]
-    words.append("| without the leak | the same model, trained and asked with what is known at the prediction time |")
-    variants = ["| variant | what leaks |", "|---|---|"]
-    variants += [f"| {each.name} | {each.description.replace('|', '/')} |" for each in report.variants]
-    return {"Figures": "\n".join(lines), "What the columns say": "\n".join(words), "Variants": "\n".join(variants)}
+    figures = [
+        {
+            "variant": each.name,
+            "offline": _area(each.offline),
+            "split by time": _area(each.by_time or each.offline),
+            "served": _area(each.served),
+            "gap": f"{each.gap['difference']:+.3f}",
+            "95 % of day resamples": f"{each.gap['low']:+.3f} to {each.gap['high']:+.3f}",
+            "without the leak": _area(each.without),
+            "log loss offline": f"{each.offline['log_loss']:.3f}",
+            "log loss served": f"{each.served['log_loss']:.3f}",
+            "alarms": _alarms(each.checks),
+        }
+        for each in report.variants
+    ]
+    without = {"without the leak": "the same model, trained and asked with what is known at the prediction time"}
+    return {
+        "Figures": markdown_table(figures),
+        "What the columns say": markdown_table({"column": c, "meaning": m} for c, m in (_HEAD | without).items()),
+        "Variants": markdown_table({"variant": v.name, "what leaks": v.description} for v in report.variants),
+    }
 
 
 def _picture(report: LeakReport) -> bytes:

@@ -1,4 +1,4 @@
-"""The rows of each leak variant: as a careless training set has them, and as the service would. Measures nothing.
+"""Builds the rows of each leak variant: as a careless training set has them, and as the service would.
 
 Everything is read at one snapshot of the lake; SQL of variants runs on a connection that can't write to it.
 """
@@ -6,100 +6,20 @@ Everything is read at one snapshot of the lake; SQL of variants runs on a connec
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
 
 import duckdb
 import polars as pl
 
 from hindcast.errors import HindcastError
-from hindcast.features.asof import name, table_name
-from hindcast.lake import Lake
+from hindcast.lake import Lake, check_columns, columns_of
+from hindcast.leaks.trials import Model, Service, Trial, Windows
 from hindcast.leaks.variants import RANDOM_SPLIT, READ_LATE, SERVED, Recipe, Variant, sql_of
 from hindcast.problem import Candidate, Problem
 from hindcast.settings import Settings
+from hindcast.sql import identifier, identifiers, table_identifier, without_zone
 from hindcast.training.training_data import find_features
 from hindcast.training.training_set import SPLIT
-
-# Feast takes most of a second to import: only the functions that need it do.
-if TYPE_CHECKING:
-    from hindcast.features.feast_imports import FeatureView, OnDemandFeatureView
-
-Windows = dict[str, tuple[datetime, datetime]]
-
-
-@dataclass(frozen=True)
-class Model:
-    """What is fitted to every variant of a problem: a family and its parameters, as `training.fit` takes them."""
-
-    candidate: Candidate
-    parameters: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One training set with a leak, and the same rows as served.
-
-    Attributes:
-        name: Of the variant.
-        description: What leaks.
-        problem: Names the columns and the label that is predicted.
-        naive: One row per entity in the order of prediction time, then of the key: key, instants, label, features,
-            and `split` (`train` or `test` by time, else null).
-        served: The same rows with the features as known at the prediction time.
-        features: What the model gets.
-        changed: Those features in which the two differ.
-        model: What is fitted.
-        test_share: Of rows held out at random; None where the split is by time.
-        alone: Whether it stands on terms of its own: its figures aren't comparable with the honest model's.
-    """
-
-    name: str
-    description: str
-    problem: Problem
-    naive: pl.DataFrame
-    served: pl.DataFrame
-    features: tuple[str, ...]
-    changed: tuple[str, ...]
-    model: Model
-    test_share: float | None = None
-    alone: bool = False
-
-
-@dataclass(frozen=True)
-class Service:
-    """The feature service that the problem's models read.
-
-    Attributes:
-        features: (view, feature) in its order.
-        views: To be read for them.
-        on_demand: To be computed from these.
-    """
-
-    features: list[tuple[str, str]]
-    views: list["FeatureView"]
-    on_demand: list["OnDemandFeatureView"]
-
-    @property
-    def view_names(self) -> list[str]:
-        """Of those that are read."""
-        return [view.projection.name_to_use() for view in self.views]
-
-    def of_view(self, view: str) -> tuple[str, ...]:
-        """The features of a view alone."""
-        return tuple(feature for source, feature in self.features if source == view)
-
-    def touched_by(self, view: str) -> list[tuple[str, str]]:
-        """The features of a view, and those computed from it."""
-        from hindcast.features.on_demand import input_features
-
-        computed = {
-            each.projection.name_to_use()
-            for each in self.on_demand
-            if view in (source for source, _ in input_features(each))
-        }
-        return [(source, feature) for source, feature in self.features if source == view or source in computed]
 
 
 @dataclass(frozen=True)
@@ -175,7 +95,7 @@ class LeakData:
         except duckdb.Error as error:
             raise self._fault(variant, f"the SQL fails: {error}") from error
         for frame in (trial.naive, trial.served):
-            find_features(frame.head(0), trial.features)  # what no model takes is told now, and not after other fits
+            find_features(frame.head(0), trial.features)  # a type that no model takes fails here, before any fit
         return trial
 
     def _trial(self, called: str, description: str, naive: pl.DataFrame, changed: Sequence[str]) -> Trial:
@@ -240,10 +160,10 @@ class LeakData:
     def _check_naive_view(
         self, connection: duckdb.DuckDBPyConnection, variant: Variant, keys: list[str], needed: list[str]
     ) -> None:
-        there = [column for column, *_ in connection.execute("DESCRIBE temp.naive_view").fetchall()]
+        there = columns_of(connection, "temp.naive_view")
         if absent := [column for column in needed if column not in there]:
             raise self._fault(variant, f"the SQL gives no column {', '.join(absent)}, which view {variant.view} has.")
-        instants = ", ".join(name(column) for column in needed[: len(keys) + 1])
+        instants = identifiers(needed[: len(keys) + 1])
         ((doubled,),) = connection.execute(
             f"SELECT count(*) - count(DISTINCT ({instants})) FROM temp.naive_view"
         ).fetchall()
@@ -379,24 +299,15 @@ def read_leak_data(
 def _entities(
     problem: Problem, lake: Lake, snapshot: int, windows: Windows, more: Sequence[str]
 ) -> pl.DataFrame:  # fmt: skip
-    label, at = problem.label, problem.prediction_time.column
-    wanted = list(dict.fromkeys([problem.entity.key, at, label.known_at, label.column, *more]))
-    table = table_name(problem.labeled_table)
+    label, at = problem.label, identifier(problem.prediction_time.column)
+    wanted = dict.fromkeys([problem.entity.key, problem.prediction_time.column, label.known_at, label.column, *more])
     with lake.reading(snapshot) as connection:
-        there = [column for column, *_ in connection.execute(f"DESCRIBE {table}").fetchall()]
-        if absent := [column for column in wanted if column not in there]:
-            raise HindcastError(
-                f"{problem.labeled_table} has no column {', '.join(absent)}, which the leak meter needs."
-            )
-        (train, trained), (test, tested) = (map(_naive, windows[split]) for split in ("train", "test"))
+        check_columns(connection, problem.labeled_table, wanted, "the leak meter")
+        (train, trained), (test, tested) = (map(without_zone, windows[split]) for split in ("train", "test"))
         return connection.execute(
-            f"SELECT {', '.join(map(name, wanted))}, "
-            f"CASE WHEN {name(at)} >= ? AND {name(at)} < ? AND {name(label.known_at)} <= ? THEN 'train' "
-            f"WHEN {name(at)} >= ? AND {name(at)} < ? THEN 'test' END AS {name(SPLIT)} "
-            f"FROM {table} WHERE {name(label.column)} IS NOT NULL ORDER BY {name(at)}, {name(problem.entity.key)}",
+            f"SELECT {identifiers(wanted)}, "
+            f"CASE WHEN {at} >= ? AND {at} < ? AND {identifier(label.known_at)} <= ? THEN 'train' "
+            f"WHEN {at} >= ? AND {at} < ? THEN 'test' END AS {SPLIT} FROM {table_identifier(problem.labeled_table)} "
+            f"WHERE {identifier(label.column)} IS NOT NULL ORDER BY {at}, {identifier(problem.entity.key)}",
             [train, trained, trained, test, tested],
         ).pl()
-
-
-def _naive(instant: datetime) -> datetime:
-    return instant.astimezone(UTC).replace(tzinfo=None)

@@ -1,7 +1,7 @@
 """Which leaks a problem wants measured: a strict form of one file under `problems/leaks/`, and its SQL beside it.
 
 A variant is the problem's training set with something replaced that the service couldn't have had at the prediction
-time. What it is worth is measured in `leak_meter`.
+time. What it is worth is measured in `measure`.
 """
 
 from typing import Annotated, Any, Literal

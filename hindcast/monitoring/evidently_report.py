@@ -1,4 +1,4 @@
-"""The report that people read: Evidently's page on drift and performance, with Hindcast's own distances and limits.
+"""Writes Evidently's HTML page on drift and performance, with Hindcast's own distances and limits.
 
 Nothing is decided here. Evidently draws; what has drifted is what `drift` said, on all rows. The figures
 of performance are Evidently's own, a second opinion on `hindcast.evaluation.metrics`.

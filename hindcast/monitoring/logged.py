@@ -1,4 +1,4 @@
-"""Reading the log's nested values back as typed columns; a record that can't be read is told apart, with its reason.
+"""Reads the request log's nested values as typed columns, and lists the records that can't be read, with the reason.
 
 One bad record must not stop what is done with the others. What is done with them is in `recomputing` and `periods`.
 """

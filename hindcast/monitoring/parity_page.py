@@ -1,9 +1,9 @@
-"""Parity drawn: pictures of what staleness changes, and one HTML page that needs no other file. Measures nothing."""
+"""The page on training/serving parity: its tables and pictures. What they show is measured in `parity`."""
 
 from typing import Any
 
-from hindcast.evaluation.plots import as_page, draw
 from hindcast.monitoring.parity import Parity
+from hindcast.pages import as_page, draw, markdown_table
 
 _SHOWN_FEATURES = 20
 _BLUE, _ORANGE = "#2b6cb0", "#dd6b20"
@@ -20,15 +20,15 @@ def pictures(parity: Parity) -> dict[str, bytes]:
 
 
 def tables(parity: Parity) -> dict[str, str]:
-    """Markdown tables by title: what was compared, what is skewed, what was stale, and what can't be told."""
+    """Markdown tables by title: what was compared, what is skewed, what was stale, and what can't be checked."""
     found = {"Compared": _compared(parity)}
     if parity.skew["examples"]:
-        found["Skew, by example"] = _table(parity.skew["examples"])
+        found["Skew, by example"] = markdown_table(parity.skew["examples"])
     if parity.staleness["features"]:
-        found["Staleness"] = _table(parity.staleness["features"])
+        found["Staleness"] = markdown_table(parity.staleness["features"])
     if parity.unchecked:
         rows = [each | {"examples": ", ".join(each["examples"])} for each in parity.unchecked]
-        found["Not checked"] = _table(rows)
+        found["Not checked"] = markdown_table(rows)
     return found
 
 
@@ -61,25 +61,11 @@ def _compared(parity: Parity) -> str:
                 f"largest change of the probability by {name}": effect["max"],
                 f"decisions turned by {name}": effect["flips"],
             }
-    return _table([{"what": what, "found": value} for what, value in rows.items()])
+    return markdown_table([{"what": what, "found": value} for what, value in rows.items()])
 
 
 def _minutes(seconds: float | None) -> float | None:
     return None if seconds is None else seconds / 60
-
-
-def _table(rows: list[dict[str, Any]]) -> str:
-    lines = [[_cell(value) for value in row.values()] for row in rows]
-    head = [list(rows[0]), ["---"] * len(rows[0])]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [*head, *lines])
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value).replace("|", "¦")
 
 
 def _shares(axes: Any, changed: list[dict[str, Any]]) -> None:

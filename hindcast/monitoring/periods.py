@@ -1,29 +1,31 @@
-"""What was served beside what it is compared with: requests with their labels as they come, and the reference.
+"""The rows that monitoring compares: requests of the window with their labels, and the reference.
 
 What follows from the comparison is in `hindcast.monitoring.report`.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import polars as pl
 
-from hindcast.lake import Lake
+from hindcast.lake import Lake, columns_of
 from hindcast.monitoring.logged import read_logged
 from hindcast.package.model import ServedModel
 from hindcast.package.reference import read_reference
 from hindcast.problem import Problem
+from hindcast.serving.request_log import REQUESTS
+from hindcast.sql import identifier, without_zone
+from hindcast.tables.windows import labels_until
 
-REQUESTS = "log.requests"
-LABELED = "monitor.labeled_requests"
+LABELED = "labeled_requests"
+"""In the problem's own schema."""
 EMPTY = "empty"
-_TYPES = {"numeric": "DOUBLE", "categorical": "VARCHAR"}
 
 
 @dataclass(frozen=True)
 class LabelCounts:
-    """What `monitor.labeled_requests` holds.
+    """What `labeled_requests` holds.
 
     Attributes:
         requests: Logged requests.
@@ -66,7 +68,7 @@ class Periods:
 
     def in_window(self, problem: Problem) -> pl.DataFrame:
         """The window's requests, labeled or not."""
-        return self.current.filter(pl.col("prediction_time") > _naive(self.now - problem.monitoring.window))
+        return self.current.filter(pl.col("prediction_time") > without_zone(self.now - problem.monitoring.window))
 
     def matured(self, problem: Problem) -> tuple[pl.DataFrame, int, int]:
         """The labeled requests of a window that ends where nearly every label has come; how many are too young for
@@ -76,40 +78,41 @@ class Periods:
         """
         end = self.known_until - problem.label.matures_within
         time = pl.col("prediction_time")
-        old = self.current.filter(time <= _naive(end), time > _naive(end - problem.monitoring.window))
+        old = self.current.filter(time <= without_zone(end), time > without_zone(end - problem.monitoring.window))
         labeled = old.filter(pl.col("label").is_not_null())
-        return labeled, len(self.current.filter(time > _naive(end))), len(old) - len(labeled)
+        return labeled, len(self.current.filter(time > without_zone(end))), len(old) - len(labeled)
 
 
 def label_requests(problem: Problem, lake: Lake) -> LabelCounts:
-    """Writes `monitor.labeled_requests`: one row per logged request, with its label and since when that is known.
+    """Writes the problem's `labeled_requests`: one row per logged request, with its label and since when that is known.
 
     Both are null while the label is unknown. Nothing is written, and no snapshot made, where nothing changed.
     """
-    if not lake.exists(REQUESTS):
+    requests, labeled = problem.table(REQUESTS), problem.table(LABELED)
+    if not lake.exists(requests):
         return LabelCounts(0, 0, False, EMPTY)
-    key, label, known_at = problem.entity.key, problem.label.column, problem.label.known_at
+    names = (problem.entity.key, problem.label.column, problem.label.known_at)
+    key, label, known_at = map(identifier, names)
     joined = (
-        f'SELECT request.*, truth."{label}", truth."{known_at}" FROM {REQUESTS} AS request '
+        f"SELECT request.*, truth.{label}, truth.{known_at} FROM {requests} AS request "
         # As text, which the log holds: a request's key need not be of the table's type.
-        f'LEFT JOIN {problem.labeled_table} AS truth ON request."{key}" = CAST(truth."{key}" AS VARCHAR)'
+        f"LEFT JOIN {problem.labeled_table} AS truth ON request.{key} = CAST(truth.{key} AS VARCHAR)"
     )
-    present = lake.exists(LABELED)
+    present = lake.exists(labeled)
     with lake.writing() as connection:
-        changed = not present or _differ(connection, joined, f"FROM {LABELED}")
+        changed = not present or _differ(connection, joined, f"FROM {labeled}")
         if changed:
-            connection.execute("CREATE SCHEMA IF NOT EXISTS monitor")
-            connection.execute(f"CREATE OR REPLACE TABLE {LABELED} AS {joined} ORDER BY prediction_time, id")
+            connection.execute(f"CREATE OR REPLACE TABLE {labeled} AS {joined} ORDER BY prediction_time, id")
         counts = connection.execute(
-            f'SELECT count(*), count("{label}"), bit_xor(hash(row)) FROM {LABELED} AS row'
+            f"SELECT count(*), count({label}), bit_xor(hash(row)) FROM {labeled} AS row"
         ).fetchall()[0]
     return LabelCounts(int(counts[0]), int(counts[1]), changed, f"{counts[2]:016x}" if counts[0] else EMPTY)
 
 
 def _differ(connection: Any, first: str, second: str) -> bool:
     """Whether two queries give other columns or other rows (their order aside)."""
-    shapes = [connection.execute(f"DESCRIBE {query}").fetchall() for query in (first, second)]
-    if [row[:2] for row in shapes[0]] != [row[:2] for row in shapes[1]]:
+    shapes = [list(columns_of(connection, query).items()) for query in (first, second)]
+    if shapes[0] != shapes[1]:
         return True
     pairs = ((first, second), (second, first))
     return any(connection.execute(f"({a}) EXCEPT ALL ({b}) LIMIT 1").fetchall() for a, b in pairs)
@@ -120,7 +123,7 @@ def load(problem: Problem, lake: Lake, model: ServedModel, now: datetime) -> Per
 
     Args:
         problem: Names columns, window and maturity.
-        lake: Holds `monitor.labeled_requests` once something was served.
+        lake: Holds `labeled_requests` once something was served.
         model: The champion.
         now: The clock, UTC.
 
@@ -131,9 +134,7 @@ def load(problem: Problem, lake: Lake, model: ServedModel, now: datetime) -> Per
     reference = read_reference(model)
     values = reference.select(list(features)).to_dict(as_series=False)
     probability = model.predict(model.matrix(values))
-    with lake.reading() as connection:
-        found = connection.execute("SELECT \"at\" FROM control.instants WHERE name = 'known_until'").fetchall()
-    known_until = found[0][0].replace(tzinfo=UTC)
+    known_until = labels_until(lake, problem)
     current, others, unreadable = _current(problem, lake, model.version, features, now, known_until)
     return Periods(
         model_version=model.version,
@@ -153,7 +154,8 @@ def _current(
 ) -> tuple[pl.DataFrame, int, int]:
     """The version's requests of the window and of the time before it whose labels have matured; then the count of
     others' in the window, and of the version's own whose record can't be read."""
-    if not lake.exists(LABELED):
+    labeled = problem.table(LABELED)
+    if not lake.exists(labeled):
         kinds: dict[str, Any] = {
             name: pl.Float64 if kind == "numeric" else pl.String for name, kind in features.items()
         }
@@ -165,24 +167,19 @@ def _current(
         return pl.DataFrame(schema=times_and_scores | kinds), 0, 0
     form = {name: "number" if kind == "numeric" else "text" for name, kind in features.items()}
     begins = min(now, known_until - problem.label.matures_within) - problem.monitoring.window
-    window = [_naive(begins), _naive(now)]
+    window = [without_zone(begins), without_zone(now)]
     with lake.reading() as connection:
         found = read_logged(
             connection,
-            f'(SELECT id, model_version, prediction_time, "{problem.label.column}"::BIGINT AS label, '
-            f"probability::DOUBLE AS probability, features FROM {LABELED}) "
+            f"(SELECT id, model_version, prediction_time, {identifier(problem.label.column)}::BIGINT AS label, "
+            f"probability::DOUBLE AS probability, features FROM {labeled}) "
             "WHERE model_version = $version AND prediction_time > $since AND prediction_time <= $until",
             {"version": version, "since": window[0], "until": window[1]},
             ("id", "prediction_time", "label", "probability"),
             {"features": form},
         )
         others = connection.execute(
-            f"SELECT count(*) FROM {LABELED} WHERE model_version <> ? AND prediction_time > ? AND prediction_time <= ?",
-            [version, _naive(now - problem.monitoring.window), window[1]],
+            f"SELECT count(*) FROM {labeled} WHERE model_version <> ? AND prediction_time > ? AND prediction_time <= ?",
+            [version, without_zone(now - problem.monitoring.window), window[1]],
         ).fetchall()[0][0]
     return found.said.drop("id").hstack(found.nested["features"]), int(others), len(found.unreadable)
-
-
-def _naive(instant: datetime) -> datetime:
-    """As the lake keeps instants: UTC without saying so."""
-    return instant.astimezone(UTC).replace(tzinfo=None)

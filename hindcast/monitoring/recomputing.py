@@ -1,11 +1,11 @@
-"""Logged requests as they were answered, and their features once more from the lake, by the join that training uses.
+"""Reads logged requests, and computes their features again from the lake by the join that training uses.
 
 What follows from a difference is decided in `parity`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import chain
 from typing import Any
 
@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow as pa
 
 from hindcast.errors import HindcastError
-from hindcast.features.asof import FeatureTable, name, table_name
+from hindcast.features.asof import FeatureTable
 from hindcast.features.definition import definition
 from hindcast.features.feast_imports import from_feast_to_pyarrow_type
 from hindcast.features.feature_service import find_service, open_store, service_features, service_views
@@ -22,16 +22,12 @@ from hindcast.features.lake_source import feature_table
 from hindcast.features.on_demand import input_features
 from hindcast.features.retrieval import EVENT_TIMESTAMP, Retrieval
 from hindcast.monitoring.logged import Kind, read_logged
-from hindcast.monitoring.periods import REQUESTS
 from hindcast.package.model import FEATURES, ServedModel
+from hindcast.serving.request_log import REQUESTS
 from hindcast.settings import Settings
+from hindcast.sql import identifier, table_identifier, without_zone
 
 _KNOWN_BY = "known_by"
-# Of a home of before, until its log is compacted again, the table lacks what the last two columns say.
-_LOGGED = (
-    f"(FROM {REQUESTS} UNION ALL BY NAME "
-    "SELECT NULL::TIMESTAMP AS features_as_of, NULL::BIGINT AS features_snapshot WHERE false)"
-)
 _IN_WINDOW = "prediction_time > $since AND prediction_time <= $until"
 
 
@@ -62,11 +58,11 @@ class Requests:
 
 
 def requests_by_version(
-    connection: duckdb.DuckDBPyConnection, since: datetime, until: datetime
+    connection: duckdb.DuckDBPyConnection, problem: str, since: datetime, until: datetime
 ) -> dict[str, pl.DataFrame]:
     """`id` and `prediction_time` of the requests of (since, until], by the version of the model that answered."""
     rows = connection.execute(
-        f"SELECT model_version, id, prediction_time FROM {REQUESTS} WHERE {_IN_WINDOW} ORDER BY ALL",
+        f"SELECT model_version, id, prediction_time FROM {problem}.{REQUESTS} WHERE {_IN_WINDOW} ORDER BY ALL",
         _bounds(since, until),
     ).pl()
     return {
@@ -90,7 +86,7 @@ class Recomputing:
     """
 
     def __init__(self, settings: Settings, model: ServedModel) -> None:
-        self._model = model
+        self._model, self._table = model, f"{settings.problem}.{REQUESTS}"
         names, service_name = model.signature.names, model.signature.feature_service
         registry = model.folder / FEATURES
         store = open_store(settings, **({"registry": str(registry)} if registry.exists() else {}))
@@ -134,7 +130,7 @@ class Recomputing:
         kinds = {"numeric": "number", "categorical": "text"}
         found = read_logged(
             connection,
-            f"{_LOGGED} WHERE model_version = $version AND {_IN_WINDOW}",
+            f"{self._table} WHERE model_version = $version AND {_IN_WINDOW}",
             _bounds(since, until) | {"version": self._model.version},
             ("id", "received_at", "prediction_time", "probability", "features_as_of", "features_snapshot"),
             {
@@ -208,10 +204,10 @@ def _show(connection: duckdb.DuckDBPyConnection, tables: Sequence[FeatureTable],
     So one connection serves all snapshots: to attach the lake anew takes longer than the join.
     """
     for table in {table.table for table in tables}:
-        connection.execute(f"CREATE SCHEMA IF NOT EXISTS memory.{name(table.split('.')[0])}")
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS memory.{identifier(table.split('.')[0])}")
         connection.execute(
-            f"CREATE OR REPLACE VIEW memory.{table_name(table)} AS "
-            f"FROM lake.{table_name(table)} AT (VERSION => {snapshot})"
+            f"CREATE OR REPLACE VIEW memory.{table_identifier(table)} AS "
+            f"FROM lake.{table_identifier(table)} AT (VERSION => {snapshot})"
         )
 
 
@@ -223,7 +219,7 @@ def _kind(dtype: Any) -> Kind:
 
 
 def _bounds(since: datetime, until: datetime) -> dict[str, Any]:
-    return {"since": since.astimezone(UTC).replace(tzinfo=None), "until": until.astimezone(UTC).replace(tzinfo=None)}
+    return {"since": without_zone(since), "until": without_zone(until)}
 
 
 def _naive(instants: pl.Series) -> pl.Series:

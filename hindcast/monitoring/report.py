@@ -1,4 +1,4 @@
-"""The verdict on what was served: is the champion still what it was when it was made? And since when, and by what.
+"""The monitoring report: drift and realised performance of the champion in the last window, and whether they alarm.
 
 What is compared is read in `periods`; the statistics are in `drift`; the report that people read is
 `evidently_report`.
@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from hindcast.artefacts import write_json
 from hindcast.evaluation.metrics import METRICS, measure, metric_named
-from hindcast.files import write_atomically
 from hindcast.fingerprint import fingerprint
 from hindcast.monitoring import drift
 from hindcast.monitoring.periods import Periods
+from hindcast.pages import markdown_table
 from hindcast.problem import Problem
 
 
@@ -208,30 +209,23 @@ def _sentence(problem: Problem, report: MonitoringReport, periods: Periods) -> s
 
 def write(report: MonitoringReport, path: Path) -> str:
     """Writes the report as JSON, and returns the text; what isn't a finite number becomes null."""
-    text = json.dumps(_finite(asdict(report)), indent=2) + "\n"
-    write_atomically(path, text)
-    return text
+    return write_json(path, _finite(asdict(report)))
 
 
 def performance_table(report: MonitoringReport) -> str:
     """Realised, expected and estimated performance as a Markdown table."""
-
-    def cell(value: float | None) -> str:
-        return "" if value is None or math.isnan(value) else f"{value:.4f}"
-
     found = report.performance
-    estimates = [found[name] or {} for name in ("estimated", "estimated_all")]
-    lines = [
-        f"| {name} | {cell(row['realised'])} | {cell(row['expected'])} | "
-        + " | ".join(cell(estimate.get(name)) for estimate in estimates)
-        + " |"
+    rows = [
+        {
+            "": name,
+            "realised": row["realised"],
+            "expected (reference)": row["expected"],
+            "promised without labels": (found["estimated"] or {}).get(name),
+            "the same, all requests": (found["estimated_all"] or {}).get(name),
+        }
         for name, row in ({found["metric"]: found} | found["others"]).items()
     ]
-    head = [
-        "| | realised | expected (reference) | promised without labels | the same, all requests |",
-        "|---|---|---|---|---|",
-    ]
-    return "\n".join([*head, *lines])
+    return markdown_table([_finite(row) for row in rows], ".4f")
 
 
 def _finite(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The challenger that was asked beside the champion, held against it: on the same requests, and on what became of them.
+"""Compares the shadow's answers with the champion's, on the same requests and on their labels once these are known.
 
 How it is asked is `hindcast.serving.shadow`'s work.
 """
@@ -10,9 +10,9 @@ import polars as pl
 
 from hindcast.evaluation.metrics import DIGITS, METRICS, measure
 from hindcast.lake import Lake
-from hindcast.monitoring.periods import REQUESTS
 from hindcast.problem import Problem
-from hindcast.serving.request_log import SHADOW
+from hindcast.serving.request_log import REQUESTS, SHADOW
+from hindcast.sql import identifier
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,15 @@ class Shadowing:
 
 def compare(problem: Problem, lake: Lake) -> list[Shadowing]:
     """Every pair of models that answered the same requests, as far as their logs are in the lake."""
-    if not (lake.exists(SHADOW) and lake.exists(REQUESTS)):
+    asked, beside = problem.table(REQUESTS), problem.table(SHADOW)
+    if not (lake.exists(beside) and lake.exists(asked)):
         return []
-    key, label = f'"{problem.entity.key}"', f'"{problem.label.column}"'
+    key, label = identifier(problem.entity.key), identifier(problem.label.column)
     with lake.reading() as connection:
         rows = connection.execute(
             f"SELECT r.model_version AS champion, s.model_version AS challenger, r.probability AS said, "
             f"s.probability AS said_beside, r.decision <> s.decision AS otherwise, l.label "
-            f"FROM {SHADOW} s JOIN {REQUESTS} r USING (id) "
+            f"FROM {beside} s JOIN {asked} r USING (id) "
             f"LEFT JOIN (SELECT CAST({key} AS VARCHAR) AS key, {label} AS label FROM {problem.labeled_table}) l "
             f"ON l.key = r.{key} WHERE isfinite(r.probability) AND isfinite(s.probability) "
             "ORDER BY champion, challenger, r.prediction_time, id"

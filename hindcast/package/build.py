@@ -1,11 +1,10 @@
-"""Makes a package of a fitted candidate: graph, signature, numbers, card, checksums. No pickle goes in.
+"""Builds a package from a fitted candidate: graph, signature, metrics, model card, checksums. It holds no pickle.
 
 How a package is read is in `model`; whether it may be used is decided in `gate`.
 """
 
 import hashlib
 import importlib.metadata
-import json
 import shutil
 import subprocess
 import tempfile
@@ -19,10 +18,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from hindcast.artefacts import read_json, to_json, write_json
 from hindcast.errors import HindcastError
-from hindcast.evaluation.evaluate import WINDOWS, shown_metrics, shown_slices
-from hindcast.files import write_atomically
 from hindcast.fingerprint import fingerprint
+from hindcast.package.card import card
 from hindcast.package.explain import SCORE_LIMIT, Explainer, LinearExplainer, TreeExplainer, to_bytes
 from hindcast.package.model import (
     BASELINE,
@@ -34,6 +33,7 @@ from hindcast.package.model import (
     METADATA,
     METRICS,
     MODEL,
+    PARITY_LIMIT,
     REFERENCE,
     SAMPLE,
     SIGNATURE,
@@ -45,7 +45,6 @@ from hindcast.package.model import (
 )
 from hindcast.package.reference import HistoricRates, reference_file
 from hindcast.problem import Problem
-from hindcast.promotion.gate import PARITY_LIMIT
 from hindcast.settings import Settings
 from hindcast.training.search import Candidates, Fitted, probabilities, spread
 from hindcast.training.training_data import TrainingData, columns, split_rows
@@ -82,6 +81,7 @@ def build(
     feature_definition: str | None = None,
     registry: bytes | None = None,
     lake: str | None = None,
+    sql: Sequence[str] = (),
 ) -> Package:
     """Packages the chosen candidate.
 
@@ -98,6 +98,7 @@ def build(
         feature_definition: Short name of what the features are taken from (`hindcast.features.definition`).
         registry: Feast's, which defines them: a package goes on reading them as it was trained on them.
         lake: Identity of the lake that the training set was read from.
+        sql: Versions of the SQL that the training set was made by.
     """
     chosen = next(each for each in report["candidates"] if each["chosen"])
     fitted = next(each for each in candidates.fitted if each.name == chosen["name"])
@@ -150,7 +151,7 @@ def build(
         "training_hash": candidates.training_hash,
         "feature_definition": feature_definition,
         "training_declaration": training_declaration(problem),
-        "training_code": fingerprint(settings.training_code),
+        "training_code": fingerprint(settings.training_code, sql),
         "code_version": code_version(settings.root),
         "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
     }
@@ -165,7 +166,7 @@ def build(
     if registry is not None:
         files[FEATURES] = registry
     folder = write(settings, version, files)
-    write_atomically(settings.challenger_file, _json({"version": version}))
+    write_json(settings.challenger_file, {"version": version})
     return Package(version, folder, parity)
 
 
@@ -185,9 +186,10 @@ def challenger_folder(settings: Settings) -> Path:
     Raises:
         HindcastError: None has been made in this home yet.
     """
-    if not settings.challenger_file.exists():
+    made = read_json(settings.challenger_file)
+    if made is None:
         raise HindcastError(f"No package in {settings.home} yet: materialise `model_package` first.")
-    return settings.models / json.loads(settings.challenger_file.read_text())["version"]
+    return settings.models / made["version"]
 
 
 def export(fitted: Fitted, features: Sequence[Feature]) -> bytes:
@@ -323,70 +325,5 @@ def code_version(root: Path) -> str:
     return said.stdout.strip()
 
 
-def card(problem: Problem, signature: Signature, metadata: dict[str, Any], numbers: dict[str, Any]) -> str:
-    """The model card, in Markdown.
-
-    Source of the form: M. Mitchell et al., Model cards for model reporting, FAT* 2019.
-    """
-    chosen, baselines = numbers["candidate"], numbers["baselines"]
-    entries = [chosen, *({"name": name.replace("_", " ")} | values for name, values in baselines.items())]
-    windows = [
-        f"| {split} | {start[:16]} | {end[:16]} | {numbers['rows'][split]:,} |"
-        for split, (start, end) in metadata["windows"].items()
-    ]
-    explained = numbers["explanation"]
-    confusion = chosen["test"]["confusion"]
-    found = confusion["true_positive"]
-    kinds = [
-        f"- `{each.name}`{': ' + ', '.join(each.categories) if each.kind == 'categorical' else ''}"
-        for each in signature.features
-    ]
-    lines = [
-        f"# {metadata['version']}",
-        problem.question,
-        "## What it says",
-        f"The probability that `{signature.label}` is 1: {signature.label_description}",
-        f"- One {problem.entity.name} (`{signature.entity_key}`): {problem.entity.description}\n"
-        f"- Prediction time: {problem.prediction_time.description}\n"
-        f"- Decision: 1 from {signature.threshold:.3f} on ({problem.metrics.threshold}, chosen on validation).",
-        "## What it was made from",
-        f"As of {metadata['as_of']}; a row counts only if its label was known when its window ended. Lake snapshot "
-        f"{metadata['snapshot']}, training set {metadata['training_hash']}, code {metadata['code_version']}, "
-        f"{', '.join(f'{name} {version}' for name, version in metadata['libraries'].items())}.",
-        "\n".join(["| window (UTC) | from | until | rows |", "|---|---|---|---|", *windows]),
-        f"Label rate in the training window: {signature.label_rate:.3f}.",
-        "## The model",
-        f"{metadata['candidate']} ({metadata['model']}), with "
-        + ", ".join(f"`{name}` {value}" for name, value in sorted(metadata["parameters"].items()))
-        + f". Best of {len(chosen['search'])} draws by {problem.metrics.primary} over {problem.budget.folds} folds in "
-        "time. Preprocessing is in the graph.",
-        f"The graph differs from scikit-learn by at most {numbers['parity']['max_difference']:.1e} on "
-        f"{numbers['parity']['rows']:,} test rows.",
-        f"What the features contribute (`{EXPLAINER}`, {explained['method']}) adds up to the graph's log-odds within "
-        f"{explained['max_difference']:.1e} on {explained['rows']:,} of them.",
-        "## How good it is",
-        shown_metrics(entries),
-        f"On the test window {found:,} of {found + confusion['false_negative']:,} with label 1 are decided so, and "
-        f"{confusion['false_positive']:,} of the others.",
-        "## Slices of the test window",
-        shown_slices(numbers["slices"]) if numbers["slices"] else f"None has {problem.slices.min_rows} rows.",
-        "## Limits and assumptions",
-        "\n".join(
-            f"- {each}"
-            for each in (
-                *problem.assumptions,
-                f"Chosen on {WINDOWS[0]} and judged on {WINDOWS[1]}, one period each: other seasons may differ.",
-                "A missing value and a category that was never seen are taken alike; the service names both.",
-                "Nothing is said about what causes the label: probabilities forecast it, and contributions say which "
-                "features moved the model, not what would change the outcome.",
-            )
-        ),
-        "## Features",
-        f"By feature service `{signature.feature_service}`, found by {', '.join(signature.join_keys)}:",
-        "\n".join(kinds),
-    ]  # fmt: skip
-    return "\n\n".join(lines) + "\n"
-
-
 def _json(content: Any) -> bytes:
-    return (json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
+    return to_json(content, sort_keys=True).encode()

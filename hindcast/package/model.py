@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from hindcast.artefacts import read_json, require_json, to_json
 from hindcast.errors import HindcastError
 from hindcast.package.explain import Explainer, Explanation, from_bytes
 
@@ -38,6 +39,8 @@ MODEL, EXPLAINER, SIGNATURE, METRICS, METADATA, SAMPLE, CARD, FEATURES, REFERENC
 )
 INPUT, OUTPUT = "features", "probabilities"
 """Names of the ONNX graph's input, float32 (n, features), and output, float32 (n, classes)."""
+PARITY_LIMIT = 1e-5
+"""Largest difference between the exported graph and scikit-learn, and between a package and its stored rows."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ class Signature:
         return cls(**content)
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
+        return to_json(asdict(self), sort_keys=True)
 
     @property
     def names(self) -> list[str]:
@@ -246,7 +249,7 @@ class ServedModel:
         Raises:
             HindcastError: The package has no stored rows.
         """
-        sample = json.loads((self.folder / SAMPLE).read_text())
+        sample = require_json(self.folder / SAMPLE)
         expected = np.array(sample["probabilities"])
         if not len(expected):
             raise HindcastError(f"{self.folder / SAMPLE} holds no rows to test with; package the model again.")
@@ -259,9 +262,9 @@ def read_package(folder: Path) -> dict[str, bytes]:
     Raises:
         HindcastError: There is no package, a file of it is missing, or a file isn't what was packaged.
     """
-    if not (folder / CHECKSUMS).is_file():
+    checksums = read_json(folder / CHECKSUMS)
+    if checksums is None:
         raise HindcastError(f"{folder} is no model package: it has no {CHECKSUMS}.")
-    checksums = json.loads((folder / CHECKSUMS).read_text())
     files = {}
     for name in sorted({*checksums, MODEL, SIGNATURE, METADATA}):
         if not (folder / name).is_file():

@@ -1,4 +1,4 @@
-"""What a person decides about packages: to put one in use, and to bring one in from another home.
+"""Decisions of a person about packages: to promote one, or to import one from another home.
 
 What the gate decides is in `gate`; which package is in use is kept in `champion`.
 """
@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from hindcast.artefacts import to_json
 from hindcast.errors import HindcastError
-from hindcast.lake import Lake
+from hindcast.lake import Lake, check_columns
 from hindcast.package.build import write
-from hindcast.package.model import CHECKSUMS, FEATURES, ORIGIN, ServedModel, read_package
+from hindcast.package.model import CHECKSUMS, FEATURES, ORIGIN, PARITY_LIMIT, ServedModel, read_package
 from hindcast.problem import Problem
 from hindcast.promotion import champion
-from hindcast.promotion.gate import PARITY_LIMIT, keep_decision, verdict_file
+from hindcast.promotion.verdict import keep_decision, verdict_file
 from hindcast.settings import Settings
 
 
@@ -80,7 +81,7 @@ def promote_by_hand(settings: Settings, problem: Problem, version: str, because:
         HindcastError: There is no reason or no such package, it is in use already, damaged, of another problem,
             predicts otherwise than when it was made, or can't get its features; the champion stays.
     """
-    from hindcast.features.store import fill_for  # Feast takes seconds to import
+    from hindcast.features.materialise import fill_for  # Feast takes seconds to import
 
     if not because.strip():
         raise HindcastError("Say why the model is to be used: --because must not be empty.")
@@ -140,7 +141,7 @@ def import_package(settings: Settings, problem: Problem, folder: Path, now: date
         raise HindcastError(f"{version} can't be used here: {error}") from error
     _check_entities(settings, problem, model)
     done = Import(version, str(folder), model.metadata.get("lake"), now.isoformat(), getpass.getuser(), difference)
-    files[ORIGIN] = (json.dumps({"from": done.origin, "at": done.at, "by": done.by}, indent=2) + "\n").encode()
+    files[ORIGIN] = to_json({"from": done.origin, "at": done.at, "by": done.by}).encode()
     write(settings, version, files)
     return done
 
@@ -182,11 +183,6 @@ def _check_names(folder: Path) -> None:
 
 def _check_entities(settings: Settings, problem: Problem, model: ServedModel) -> None:
     """That the labeled table has what the package's features are found by."""
+    wanted = [model.signature.entity_key, *model.signature.join_keys, *model.signature.request_fields]
     with Lake(settings).reading() as connection:
-        there = {name for name, *_ in connection.execute(f"DESCRIBE {problem.labeled_table}").fetchall()}
-    signature = model.signature
-    wanted = dict.fromkeys([signature.entity_key, *signature.join_keys, *signature.request_fields])
-    if absent := [name for name in wanted if name not in there]:
-        raise HindcastError(
-            f"{model.version} can't be used here: {problem.labeled_table} has no column {', '.join(absent)}."
-        )
+        check_columns(connection, problem.labeled_table, wanted, model.version)

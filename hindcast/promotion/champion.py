@@ -1,17 +1,17 @@
-"""Which package is in use: one small file, replaced atomically, that a running service may poll.
+"""The champion, which is the package in use: kept in one small file, replaced atomically, that a service may poll.
 
 It names packages by their versions and verdicts by their files' names, so that a home can be moved. Whether a model may
 be in use is decided in `gate`, or by a person in `promotion`.
 """
 
-import json
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from hindcast.artefacts import read_json, write_json
 from hindcast.errors import HindcastError
-from hindcast.files import exclusive, write_atomically
+from hindcast.files import exclusive
 from hindcast.package.model import read_package
 from hindcast.settings import Settings
 
@@ -25,10 +25,8 @@ def current(settings: Settings) -> dict[str, Any] | None:
 
     An entry has `because` and `by` where a person decided, and `rolled_back` where it is a rollback.
     """
-    path = settings.champion_file
-    if not path.exists():
-        return None
-    return _by_names(json.loads(path.read_text()))
+    kept = read_json(settings.champion_file)
+    return _by_names(kept) if kept else None
 
 
 def _by_names(kept: dict[str, Any]) -> dict[str, Any]:
@@ -56,8 +54,8 @@ def champion_folder(settings: Settings) -> Path:
 
 def previous(settings: Settings) -> dict[str, Any] | None:
     """The promotion that a rollback goes back to; None if there is none."""
-    standing = _standing(current(settings))
-    return standing[-2] if len(standing) > 1 else None
+    active = _active_promotions(current(settings))
+    return active[-2] if len(active) > 1 else None
 
 
 def promote(
@@ -115,10 +113,10 @@ def roll_back(settings: Settings, at: datetime, prepare: Prepare | None = None) 
     """
     with exclusive(settings.locks / "champion"):
         champion = current(settings)
-        standing = _standing(champion)
-        if champion is None or len(standing) < 2:
+        active = _active_promotions(champion)
+        if champion is None or len(active) < 2:
             raise HindcastError("There is no champion before the present one to go back to.")
-        back = standing[-2]
+        back = active[-2]
         read_package(settings.models / back["version"])
         entry = {
             "version": back["version"],
@@ -138,12 +136,7 @@ def packages_in_use(settings: Settings) -> list[Path]:
 
 def current_shadow(settings: Settings) -> dict[str, Any] | None:
     """What `shadow.json` says: `version` of the challenger that is asked beside the champion, and `since` (UTC)."""
-    path = settings.shadow_file
-    try:
-        found: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    return found
+    return read_json(settings.shadow_file)
 
 
 def set_shadow(settings: Settings, version: str | None, since: datetime, prepare: Prepare | None = None) -> None:
@@ -162,8 +155,7 @@ def set_shadow(settings: Settings, version: str | None, since: datetime, prepare
             raise HindcastError(f"{version} is the champion; a shadow is another model beside it.")
         if prepare:
             prepare(settings.models / version)
-        entry = {"version": version, "since": since.isoformat()}
-        write_atomically(settings.shadow_file, json.dumps(entry, indent=2) + "\n")
+        write_json(settings.shadow_file, {"version": version, "since": since.isoformat()})
 
 
 def apply_verdict(
@@ -175,10 +167,10 @@ def apply_verdict(
         HindcastError: The challenger was refused or never judged, and there is no champion to go on with.
     """
     file = settings.verdicts / f"{challenger}.json"
-    verdict = json.loads(file.read_text()) if file.exists() else None
+    verdict = read_json(file)
     champion = current(settings)
     # What people went back from, or put another model in the place of, isn't put in use again by an old verdict.
-    if verdict and verdict["promoted"] and challenger not in _left(champion):
+    if verdict and verdict["promoted"] and challenger not in _put_out_of_use(champion):
         return promote(settings, challenger, promoted_at, file, prepare)
     if champion is None:
         failed = ", ".join(check["name"] for check in verdict["checks"] if not check["holds"]) if verdict else ""
@@ -187,26 +179,26 @@ def apply_verdict(
     return champion
 
 
-def _left(champion: dict[str, Any] | None) -> set[str | None]:
+def _put_out_of_use(champion: dict[str, Any] | None) -> set[str | None]:
     """The versions that a person has put out of use."""
-    left: set[str | None] = set()
+    versions: set[str | None] = set()
     for entry in champion["history"] if champion else []:
         if "rolled_back" in entry:
-            left.add(entry["rolled_back"])
+            versions.add(entry["rolled_back"])
         elif "because" in entry:
-            left.add(entry["previous"])
-    return left
+            versions.add(entry["previous"])
+    return versions
 
 
-def _standing(champion: dict[str, Any] | None) -> list[dict[str, Any]]:
+def _active_promotions(champion: dict[str, Any] | None) -> list[dict[str, Any]]:
     """The promotions that were not gone back from, oldest first; the last is of the model in use."""
-    standing: list[dict[str, Any]] = []
+    active: list[dict[str, Any]] = []
     for entry in champion["history"] if champion else []:
         if "rolled_back" in entry:
-            standing.pop()
+            active.pop()
         else:
-            standing.append(entry)
-    return standing
+            active.append(entry)
+    return active
 
 
 def _put_in_use(
@@ -217,7 +209,7 @@ def _put_in_use(
     # The history is in the same file, so that no kill can part the two.
     history = [*(champion["history"] if champion else []), entry]
     champion = _by_names(entry | {"history": history})
-    write_atomically(settings.champion_file, json.dumps(champion, indent=2) + "\n")
+    write_json(settings.champion_file, champion)
     shadow = current_shadow(settings)
     if shadow and shadow["version"] == entry["version"]:
         settings.shadow_file.unlink()  # it isn't beside the champion any more

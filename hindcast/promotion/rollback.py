@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from hindcast.errors import HindcastError
-from hindcast.features.store import fill_for
+from hindcast.features.materialise import fill_for
 from hindcast.lake import Lake
 from hindcast.monitoring.parity import SKEWED, measure_model
 from hindcast.package.model import ServedModel

@@ -1,10 +1,8 @@
-"""The champion as a bento: its package, the service, just the code and locked packages these need, and a Dockerfile.
+"""The champion as a bento: its package, the service, this project's wheel, locked packages and a Dockerfile.
 
 Serving a bento is in `serving`; what the service does is in `bentos/service.py`.
 """
 
-import ast
-import json
 import os
 import platform
 import re
@@ -12,30 +10,30 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib import metadata
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from hindcast.artefacts import require_json, to_json, write_json
 from hindcast.clock import clock_of
 from hindcast.errors import HindcastError
-from hindcast.files import exclusive, write_atomically
+from hindcast.files import exclusive
 from hindcast.fingerprint import fingerprint
-from hindcast.lake import Lake
+from hindcast.lake import Lake, columns_of
 from hindcast.package.model import CHECKSUMS, FEATURES, REFERENCE, SIGNATURE, Signature
 from hindcast.problem import Problem
 from hindcast.promotion.champion import champion_folder
 from hindcast.serving.predict import choose_example
 from hindcast.serving.server import FIELDS, MODEL_ALIAS, PACKAGE, bento_folder, built_bentos
 from hindcast.settings import Settings
+from hindcast.sql import identifier, table_identifier, without_zone
 
-_PIN = re.compile(r"^(([\w.-]+==[^\\\n]+?)(?: \\\n +--hash=\S+)*\n)", re.MULTILINE)
-"""A package in the lock: all its lines, and of these what stands before the hashes."""
-_MACHINES = ("x86_64", "aarch64")
+LOCK = "requirements.lock"
+"""File in the bento: the packages that the service needs, with hashes."""
+_PIN = re.compile(r"^([\w.-]+==[^\s;]+)", re.MULTILINE)
 _CANDIDATES = 50  # for the example, of past entities, and of those ahead
 
 
@@ -71,23 +69,21 @@ def build_bento(settings: Settings, problem: Problem, lake: Lake) -> Built:
         HindcastError: There is no champion, or BentoML can't build (with what it said).
     """
     package = champion_folder(settings)
-    config = yaml.safe_load((settings.bentos / "bentofile.yaml").read_text())
-    packages = locked(settings.root / "requirements.lock", config["python"].pop("packages"))
-    image = config["docker"]["base_image"].format(python=platform.python_version())
-    config["docker"]["base_image"] = image  # the packages are those of this Python
-    files = _sources(settings)
+    files = _sources(settings, problem)
     types = _column_types(problem, lake)
+    python = platform.python_version()
     # Each by itself: files are taken in the order of their paths, and the home may lie anywhere.
-    of_package = fingerprint(package.iterdir())
-    wanted = fingerprint(files.values(), [of_package, package.name, config, packages, types, *files])
+    contents = [fingerprint(package.iterdir()), fingerprint((settings.root / "hindcast").rglob("*.py"))]
+    wanted = fingerprint(files.values(), [*contents, package.name, python, types, *files])
+    packages = tuple(_PIN.findall(files[LOCK].read_text()))
     # A server may be running from the folder of an earlier build: other content, other tag, other folder.
     tag = f"{problem.name}:{package.name}-{wanted[:8]}".lower()
     path = bento_folder(settings, tag)
     with exclusive(settings.locks / "bento"):
         others = built_bentos(settings)
         if others.pop(tag, None) and path.exists():
-            write_atomically(settings.built_bentos, json.dumps(others | {tag: package.name}))  # it is the newest again
-            return Built(tag, path, False, tuple(packages), wanted)
+            write_json(settings.built_bentos, others | {tag: package.name})  # it is the newest again
+            return Built(tag, path, False, packages, wanted)
         for store in ("bentos", "models"):
             shutil.rmtree(settings.bento_store / store / tag.replace(":", "/"), ignore_errors=True)
         # Not in the home: BentoML takes no file from below a hidden folder, and the default home is one.
@@ -96,96 +92,47 @@ def build_bento(settings: Settings, problem: Problem, lake: Lake) -> Built:
                 target = Path(folder, name)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, target)
-            Path(folder, "requirements.txt").write_text("".join(packages.values()))
+            _install_library(settings, folder)
             examples = _examples(settings, problem, lake, package)
-            Path(folder, FIELDS).write_text(json.dumps({"types": types} | examples))
+            Path(folder, FIELDS).write_text(to_json({"types": types} | examples))
+            config = yaml.safe_load(files["bentofile.yaml"].read_text())
+            config["docker"]["base_image"] = config["docker"]["base_image"].format(python=python)
             config["name"] = problem.name.lower()
             config["envs"].append({"name": "HINDCAST_PROBLEM", "value": settings.problem})
             config["models"] = [{"tag": tag, "alias": MODEL_ALIAS}]
             Path(folder, "bentofile.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-            _run(settings, tag, folder, str(package))
-        write_atomically(settings.built_bentos, json.dumps(others | {tag: package.name}))
-    return Built(tag, path, True, tuple(packages), wanted)
+            # BentoML changes the folder, the path and the modules of the process it builds in.
+            _run(settings, tag, "-m", "hindcast.serving.bento", tag, folder, str(package))
+        write_json(settings.built_bentos, others | {tag: package.name})
+    return Built(tag, path, True, packages, wanted)
 
 
-def locked(lock: Path, names: list[str]) -> dict[str, str]:
-    """What a Linux container needs of a lock file: some packages and everything that they need.
+def _sources(settings: Settings, problem: Problem) -> dict[str, Path]:
+    """Files of the bento by their paths in it: the service, its lock, the problem, its domain's clock and the online
+    store's settings."""
+    files = {path.name: path for path in sorted(settings.bentos.iterdir()) if path.is_file()}
+    files[f"problems/{settings.problem}.yaml"] = settings.problem_file
+    files[f"problems/sources/{problem.domain}.yaml"] = settings.sources_file(problem.domain)
+    files["feature_repo/feature_store.yaml"] = settings.feature_repo / "feature_store.yaml"
+    return files
 
-    What a package needs is read from the installed one; its markers are those of this Python, on either kind of
-    machine that containers run on.
 
-    Args:
-        lock: As uv writes it, with hashes.
-        names: Of packages, with extras where these are wanted.
-
-    Returns:
-        `name==version` -> its lines in the lock: markers and hashes, without comments. In the order of names.
+def _install_library(settings: Settings, folder: str) -> None:
+    """Builds this project's wheel and installs it into a folder: one of pure Python is installed by unpacking it.
 
     Raises:
-        HindcastError: The lock doesn't hold one of them.
+        HindcastError: It can't be built (with what was said).
     """
-    from packaging.markers import Marker, default_environment
-    from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
-
-    here: dict[str, Any] = {
-        **default_environment(),
-        "os_name": "posix",
-        "sys_platform": "linux",
-        "platform_system": "Linux",
-    }
-
-    def applies(marker: Marker | None, extra: str = "") -> bool:
-        if marker is None:
-            return True
-        return any(marker.evaluate({**here, "platform_machine": kind, "extra": extra}) for kind in _MACHINES)
-
-    pins: dict[str, tuple[str, str]] = {}
-    for lines, pin in _PIN.findall(lock.read_text()):
-        requirement = Requirement(pin)
-        if applies(requirement.marker):
-            name = canonicalize_name(requirement.name)
-            pins[name] = f"{name}{requirement.specifier}", lines
-    wanted = [Requirement(name) for name in names]
-    seen: set[tuple[str, str]] = set()
-    while wanted:
-        requirement = wanted.pop()
-        name = canonicalize_name(requirement.name)
-        if name not in pins:
-            raise HindcastError(f"{lock} doesn't hold {name}, which the bento needs; write it again with `make lock`.")
-        with suppress(metadata.PackageNotFoundError):  # it isn't for the platform that this is
-            needs = [Requirement(text) for text in metadata.requires(name) or ()]
-            for extra in {"", *requirement.extras}:
-                if (name, extra) not in seen:
-                    wanted += [need for need in needs if applies(need.marker, extra)]
-        seen |= {(name, extra) for extra in ("", *requirement.extras)}
-    return dict(pins[name] for name in sorted({name for name, _ in seen}))
-
-
-def _sources(settings: Settings) -> dict[str, Path]:
-    """What the bento is made from, by path: the service, the modules of the library that it needs, the problem."""
-    code = {path.name: path for path in settings.bentos.glob("*.py")}
-    wanted = set().union(*map(_imports, code.values()))
-    files = code | {path.name: path for path in settings.bentos.glob("*.html")}
-    files["Dockerfile.template"] = settings.bentos / "Dockerfile.template"
-    files[f"problems/{settings.problem}.yaml"] = settings.problem_file
-    files["feature_repo/feature_store.yaml"] = settings.feature_repo / "feature_store.yaml"
-    library = settings.root / "hindcast"
-    modules: set[Path] = {library / "__init__.py"}
-    while wanted:
-        module = library.joinpath(*wanted.pop().split(".")).with_suffix(".py")
-        if module not in modules and module.exists():  # else it is a name in a module, or a package
-            modules |= {module, module.parent / "__init__.py"}
-            wanted |= _imports(module)
-    files |= {f"hindcast/{module.relative_to(library).as_posix()}": module for module in modules}
-    return dict(sorted(files.items()))
+    with tempfile.TemporaryDirectory(prefix="hindcast-wheel-") as built:
+        _run(settings, "The project's wheel", "-m", "hatchling", "build", "--target", "wheel", "--directory", built)
+        (wheel,) = Path(built).glob("*.whl")
+        shutil.unpack_archive(wheel, folder, "zip")
 
 
 def _column_types(problem: Problem, lake: Lake) -> dict[str, str]:
     """Types of the labeled table's columns, from which requests get theirs."""
     with lake.reading() as connection:
-        columns = connection.execute(f"DESCRIBE {problem.labeled_table}").fetchall()
-    return {name: kind for name, kind, *_ in columns}
+        return columns_of(connection, table_identifier(problem.labeled_table))
 
 
 def _examples(settings: Settings, problem: Problem, lake: Lake, package: Path) -> dict[str, Any]:
@@ -207,7 +154,7 @@ def _examples(settings: Settings, problem: Problem, lake: Lake, package: Path) -
 def _candidates(problem: Problem, lake: Lake, fields: list[str], at: datetime) -> list[dict[str, Any]]:
     """Request fields of the last entities up to an instant, and of some later ones, spread evenly over what is known
     ahead; None for what JSON can't hold."""
-    moment, key = f'"{problem.prediction_time.column}"', f'"{problem.entity.key}"'
+    moment, key = identifier(problem.prediction_time.column), identifier(problem.entity.key)
     numbered = (
         f"SELECT *, {moment} > $at AS _later, count(*) OVER (PARTITION BY {moment} > $at) AS _rows, row_number() OVER "
         f"(PARTITION BY {moment} > $at ORDER BY abs(epoch({moment}) - epoch($at::TIMESTAMP)), {key}) AS _number "
@@ -217,7 +164,7 @@ def _candidates(problem: Problem, lake: Lake, fields: list[str], at: datetime) -
         found = connection.execute(
             f"FROM ({numbered}) WHERE CASE WHEN _later THEN (_number - 1) % greatest(_rows // {_CANDIDATES}, 1) = 0 "
             f"ELSE _number <= {_CANDIDATES} END ORDER BY _later, _number",
-            {"at": at.astimezone(UTC).replace(tzinfo=None)},
+            {"at": without_zone(at)},
         ).pl()
     rows = [{name: row.get(name) for name in fields} for row in found.iter_rows(named=True)]
     return [
@@ -226,33 +173,14 @@ def _candidates(problem: Problem, lake: Lake, fields: list[str], at: datetime) -
     ]
 
 
-def _imports(path: Path) -> set[str]:
-    """What a file imports of the library when it is run, wherever in it, as dotted names below `hindcast`."""
-    tree = ast.parse(path.read_text())
-    unused = {
-        node
-        for block in ast.walk(tree)
-        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
-        for node in block.body
-    }
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if node in unused:
-            continue
-        if isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{name.name}" for name in node.names)}
-        elif isinstance(node, ast.Import):
-            found |= {name.name for name in node.names}
-    return {name.removeprefix("hindcast.") for name in found if name.startswith("hindcast.")}
-
-
-def _run(settings: Settings, *arguments: str) -> None:
-    """Builds in a process of its own: BentoML changes the folder, the path and the modules of the one it runs in."""
-    command = [sys.executable, "-m", "hindcast.serving.bento", *arguments]
+def _run(settings: Settings, what: str, *arguments: str) -> None:
+    """Runs Python in a process of its own, to build something."""
     environment = os.environ | settings.environment()
-    done = subprocess.run(command, env=environment, cwd=settings.root, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, *arguments], env=environment, cwd=settings.root, capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
-        raise HindcastError(f"BentoML couldn't build {arguments[0]}:\n{(done.stdout + done.stderr)[-3000:]}")
+        raise HindcastError(f"{what} couldn't be built:\n{(done.stdout + done.stderr)[-3000:]}")
 
 
 def _build(tag: str, folder: str, package: str) -> None:
@@ -272,9 +200,9 @@ def _build(tag: str, folder: str, package: str) -> None:
 def _copy_package(package: Path, to: Path) -> None:
     """Copies what a service needs of a package: not the rows that only monitoring reads."""
     shutil.copytree(package, to, ignore=shutil.ignore_patterns(REFERENCE))
-    checksums = json.loads((package / CHECKSUMS).read_text())
+    checksums = require_json(package / CHECKSUMS)
     checksums.pop(REFERENCE, None)
-    (to / CHECKSUMS).write_text(json.dumps(checksums, indent=2, sort_keys=True) + "\n")
+    (to / CHECKSUMS).write_text(to_json(checksums, sort_keys=True))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 Knows no HTTP and no server (that is `bentos/service.py`), and needs only what a bento carries.
 """
 
-import json
 import math
 import sqlite3
 import time
@@ -14,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from hindcast.artefacts import read_json
 from hindcast.clock import Clock, WallClock
 from hindcast.errors import HindcastError
 from hindcast.package.explain import SCORE_LIMIT, Explanation
@@ -56,7 +56,7 @@ class Reader(Protocol):
 
 
 @dataclass(frozen=True)
-class Champion:
+class LoadedModel:
     """Everything that an answer depends on, replaced as a whole.
 
     Attributes:
@@ -81,12 +81,12 @@ class Champion:
             "threshold": self.model.signature.threshold,
             "label": self.model.signature.label_description,
             "feature_service": self.model.signature.feature_service,
-            "metrics": json.loads(metrics.read_text()) if metrics.exists() else {},
+            "metrics": read_json(metrics) or {},
             "card": card.read_text() if card.exists() else "",
         }
 
 
-def load_champion(folder: Path, promoted_at: str | None, connect: Callable[[ServedModel], Reader]) -> Champion:
+def load_model(folder: Path, promoted_at: str | None, connect: Callable[[ServedModel], Reader]) -> LoadedModel:
     """A package, whole and predicting as it did when it was packaged, with the reader of its features.
 
     Raises:
@@ -98,7 +98,7 @@ def load_champion(folder: Path, promoted_at: str | None, connect: Callable[[Serv
         raise HindcastError(
             f"{folder} predicts otherwise here than when it was packaged (by {difference:.2g}); package it again."
         )
-    return Champion(model, connect(model), promoted_at)
+    return LoadedModel(model, connect(model), promoted_at)
 
 
 class Champions:
@@ -128,7 +128,7 @@ class Champions:
             folder, promoted_at = bundled, None
         else:
             raise HindcastError(f"There is no champion to serve in {settings.home}: `hindcast run` makes one.")
-        self.serving = load_champion(folder, promoted_at, self._connect)
+        self.serving = load_model(folder, promoted_at, self._connect)
         self.refused: str | None = None
 
     def refresh(self) -> bool:
@@ -145,7 +145,7 @@ class Champions:
             if entry is None:
                 return False
             folder = self._settings.models / entry["version"]
-            successor = load_champion(folder, entry.get("promoted_at"), self._connect)
+            successor = load_model(folder, entry.get("promoted_at"), self._connect)
             self._check_request_fields(successor.model)
         except Exception as error:
             self.refused = str(error) if isinstance(error, HindcastError) else f"{type(error).__name__}: {error}"
@@ -171,7 +171,7 @@ class Champions:
 
 
 def answer(
-    champion: Champion,
+    champion: LoadedModel,
     requests: Sequence[Mapping[str, Any]],
     log: RequestLog,
     clock: Clock,

@@ -1,10 +1,10 @@
 """The typed form of a request, made from a model's signature: another problem gets its own without new code.
 
-What is done with a request is in `answering`.
+What is done with a request is in `predict`.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -14,6 +14,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    FiniteFloat,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -25,7 +26,7 @@ from hindcast.package.model import Signature
 _TEXT = Annotated[str, Field(max_length=1000)]
 # pydantic would take seconds since 1970, too; and not every table holds instants of other years.
 _INSTANT_PATTERN = r"^(1[7-9]|2[01])\d{2}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}"
-_MOST_FAULTS, _LONGEST_NAME = 10, 100  # that an answer tells: who sends nonsense is not sent it back tenfold
+_MOST_FAULTS, _LONGEST_NAME = 10, 100  # in an error: its text is truncated
 
 
 def _only_text(value: Any) -> Any:
@@ -49,12 +50,11 @@ def _whole(value: Any) -> Any:
 _INSTANT = Annotated[
     AwareDatetime, Field(strict=False, json_schema_extra={"pattern": _INSTANT_PATTERN}), BeforeValidator(_only_text)
 ]
-_NUMBER = Annotated[float, Field(allow_inf_nan=False)]
 _WHOLE_BITS = {"TINYINT": 8, "SMALLINT": 16, "INTEGER": 32, "BIGINT": 64}
 _FORMS: dict[str, Any] = {
     "VARCHAR": _TEXT,
-    "DOUBLE": _NUMBER,
-    "FLOAT": _NUMBER,
+    "DOUBLE": FiniteFloat,
+    "FLOAT": FiniteFloat,
     "BOOLEAN": bool,
     **{
         name: Annotated[int, Field(ge=-(2 ** (bits - 1)), le=2 ** (bits - 1) - 1), BeforeValidator(_whole)]
@@ -70,7 +70,7 @@ def _in_one_sentence(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
         raise ValueError("should be text of at most 1000 characters, a finite number, true or false") from None
 
 
-_PLAIN = _TEXT | _FORMS["BIGINT"] | _NUMBER | bool
+_PLAIN = _TEXT | _FORMS["BIGINT"] | FiniteFloat | bool
 _ANY = Annotated[_PLAIN, WrapValidator(_in_one_sentence)]  # type: ignore[valid-type]
 
 
@@ -135,7 +135,7 @@ def batch_form(form: type[BaseModel], max_batch: int) -> type[BaseModel]:
         try:
             return check(value)
         except ValidationError as error:
-            return Fault(explain(error))
+            return Fault(form_errors(error))
 
     def leave_too_many(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
         return value if isinstance(value, list) and len(value) > max_batch else check(value)
@@ -152,16 +152,14 @@ def batch_form(form: type[BaseModel], max_batch: int) -> type[BaseModel]:
     )
 
 
-def explain(error: ValidationError) -> str:
-    """What is wrong with a request, in one line that names each field."""
-    return explain_faults(error.errors(include_url=False, include_context=False, include_input=False))
-
-
-def explain_faults(faults: Sequence[Mapping[str, Any]]) -> str:
-    """As `explain`, from the list of faults that pydantic gives; of many, the first few and how many more."""
-    first, more = faults[:_MOST_FAULTS], len(faults) - _MOST_FAULTS
-    told = [f"{_shortened('.'.join(map(str, fault['loc'])) or 'body')}: {_plain(fault)}" for fault in first]
-    return "; ".join([*told, f"and {more} more"] if more > 0 else told)
+def form_errors(error: ValidationError) -> str:
+    """What is wrong with a request, in one line that names each field; of many, the first few and how many more."""
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    more = len(faults) - _MOST_FAULTS
+    shown = [
+        f"{_shortened('.'.join(map(str, fault['loc'])) or 'body')}: {_plain(fault)}" for fault in faults[:_MOST_FAULTS]
+    ]
+    return "; ".join([*shown, f"and {more} more"] if more > 0 else shown)
 
 
 def _shortened(name: str) -> str:
@@ -247,4 +245,6 @@ class Model(BaseModel):
     metrics: dict[str, Any]
     card: str = Field(description="The model card, in Markdown.")
     refused: str | None = Field(description="Why a newer champion isn't served.")
-    shadow: dict[str, Any] | None = Field(description="The challenger that is asked the same, heard by nobody.")
+    shadow: dict[str, Any] | None = Field(
+        description="The challenger in shadow: its answers are logged, never returned."
+    )

@@ -1,6 +1,6 @@
 """The log of requests: durable lines while serving, then rows of the lake, each exactly once.
 
-What a record says about a prediction is decided in `answering`; nothing here serves or reads features.
+What a record says about a prediction is decided in `predict`; nothing here serves or reads features.
 """
 
 import fcntl
@@ -11,11 +11,12 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hindcast.clock import WallClock
+from hindcast.sql import identifiers, without_zone
 
 if TYPE_CHECKING:  # the service writes the log and has no lake
     import duckdb
@@ -27,7 +28,8 @@ _as_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 _FILE_BYTES = 64 * 1024 * 1024
 _BATCH_BYTES = 32 * 1024 * 1024
 
-REQUESTS, SHADOW = "log.requests", "log.shadow"
+REQUESTS, SHADOW = "requests", "shadow_requests"
+"""Tables in the problem's own schema."""
 """The tables: what was answered, and what a challenger would have said."""
 
 # The columns of these tables besides the entity's key, and what DuckDB reads them from.
@@ -136,9 +138,7 @@ class Compaction:
     deleted: int = 0
 
 
-def compact(
-    folder: Path, lake: "Lake", entity_key: str, keep: timedelta | None = None, table: str = REQUESTS
-) -> Compaction:
+def compact(folder: Path, lake: "Lake", table: str, entity_key: str, keep: timedelta | None = None) -> Compaction:
     """Moves what was logged since the last time into a table, each record exactly once; then lets old files go.
 
     Rows and the position up to which each file has been read land in one transaction: after a kill at any
@@ -148,9 +148,9 @@ def compact(
     Args:
         folder: Of the log's files.
         lake: Gets the table, and `log.consumed`: per file how far it has been read, of deleted ones, too.
+        table: `schema.table`, of the problem.
         entity_key: Join key that names the entity; a column of this name holds its value as text.
         keep: How long files stay after their last record; None is for ever.
-        table: `REQUESTS`, or `SHADOW` for the log of a challenger.
     """
     added = duplicates = 0
     more = True
@@ -166,7 +166,7 @@ def compact(
             new = _insert(connection, records, entity_key, table) if records else 0
             rows, torn_lines = connection.execute(
                 f"SELECT (SELECT count(*) FROM {table}), "
-                f"(SELECT coalesce(sum(torn), 0) FROM log.consumed WHERE coalesce(\"table\", '{REQUESTS}') = ?)",
+                '(SELECT coalesce(sum(torn), 0) FROM log.consumed WHERE "table" = ?)',
                 [table],
             ).fetchall()[0]
         added += new
@@ -176,13 +176,13 @@ def compact(
     return Compaction(added, duplicates, int(torn_lines), int(rows), deleted)
 
 
-def logged_ids(folder: Path, lake: "Lake") -> set[str]:
+def logged_ids(folder: Path, lake: "Lake", table: str) -> set[str]:
     """Ids of all records that were ever logged, in the lake or still only in files."""
     ids: set[str] = set()
     consumed: dict[str, int] = {}
-    if lake.exists("log.consumed"):
+    if lake.exists(table):
         with lake.reading() as connection:
-            ids = {row[0] for row in connection.execute("SELECT id FROM log.requests").fetchall()}
+            ids = {row[0] for row in connection.execute(f"SELECT id FROM {table}").fetchall()}
             consumed = _consumed(connection)
     while pieces := list(_unread(folder, consumed, _BATCH_BYTES)):
         for piece in pieces:
@@ -203,11 +203,11 @@ class _Piece:
 def _create_tables(connection: "duckdb.DuckDBPyConnection", entity_key: str, table: str) -> None:
     columns = ", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
     connection.execute("CREATE SCHEMA IF NOT EXISTS log")
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {table.split('.')[0]}")
     connection.execute(f'CREATE TABLE IF NOT EXISTS {table} ("{entity_key}" VARCHAR, {columns})')
-    for name in _OPTIONAL:  # a table of an earlier version lacks them
-        connection.execute(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {name} {_COLUMNS[name]}")
-    connection.execute('CREATE TABLE IF NOT EXISTS log.consumed (file VARCHAR, "offset" BIGINT, torn BIGINT)')
-    connection.execute('ALTER TABLE log.consumed ADD COLUMN IF NOT EXISTS "table" VARCHAR')  # null is `REQUESTS`
+    connection.execute(
+        'CREATE TABLE IF NOT EXISTS log.consumed (file VARCHAR, "offset" BIGINT, torn BIGINT, "table" VARCHAR)'
+    )
 
 
 def _consumed(connection: "duckdb.DuckDBPyConnection") -> dict[str, int]:
@@ -268,7 +268,7 @@ def _cell(name: str, value: Any) -> Any:
     if value is None and name in _OPTIONAL:
         return None
     if name in _INSTANTS:
-        return datetime.fromisoformat(value).astimezone(UTC).replace(tzinfo=None)
+        return without_zone(datetime.fromisoformat(value))
     if name in _NESTED:
         return json.dumps(value)
     kind = _COLUMNS[name]
@@ -304,7 +304,7 @@ def _insert(connection: "duckdb.DuckDBPyConnection", rows: list[dict[str, Any]],
     }
     frame = polars.DataFrame(rows, schema=schema).unique("id", keep="first", maintain_order=True)
     connection.register("new_requests", frame.to_arrow())
-    names = ", ".join(f'"{name}"' for name in schema)
+    names = identifiers(schema)
     inserted = connection.execute(
         f"INSERT INTO {table} ({names}) SELECT {names} FROM new_requests ANTI JOIN {table} USING (id)"
     ).fetchall()

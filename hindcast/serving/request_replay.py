@@ -1,9 +1,8 @@
 """Time goes by, step by step: features become known, and real entities come as requests, each at its own moment.
 
-Moving the clock and bringing the data in is done before; what a server does with a request is in `answering`.
+Moving the clock and bringing the data in is done before; what a server does with a request is in `predict`.
 """
 
-import json
 import threading
 import time
 import uuid
@@ -16,12 +15,13 @@ from typing import Any
 import httpx
 import numpy as np
 
+from hindcast.artefacts import write_json
 from hindcast.errors import HindcastError
-from hindcast.files import write_atomically
 from hindcast.lake import Lake
 from hindcast.problem import Problem
-from hindcast.serving.request_log import logged_ids
+from hindcast.serving.request_log import REQUESTS, logged_ids
 from hindcast.settings import Settings
+from hindcast.sql import identifier, identifiers, without_zone
 from hindcast.tables.labels import entities_as_known
 
 _NAMESPACE = uuid.UUID("6f1c2b0e-6f0c-5c64-9a3b-0d1f7b8a5e21")
@@ -99,7 +99,7 @@ def replay_requests(
         if described["as_of"] is not None:
             starts_at = max(starts_at, datetime.fromisoformat(described["as_of"]))
         entities = _entities(problem, lake, fields, starts_at, ends_at)
-        logged = logged_ids(settings.request_log, lake)
+        logged = logged_ids(settings.request_log, lake, problem.table(REQUESTS))
         waiting = [entity for entity in entities if _request_id(problem, entity, version) not in logged]
         outcomes = _Outcomes()
         filled: datetime | None = None
@@ -125,7 +125,7 @@ def replay_requests(
         *outcomes.percentiles(),
         outcomes.failures[0] if outcomes.failures else None,
     )
-    write_atomically(settings.replay_file, json.dumps(asdict(result), indent=2) + "\n")
+    write_json(settings.replay_file, asdict(result))
     return result
 
 
@@ -133,14 +133,13 @@ def _entities(
     problem: Problem, lake: Lake, fields: Iterable[str], starts_at: datetime, ends_at: datetime
 ) -> list[dict[str, Any]]:
     """Request fields and prediction time (aware, UTC) of the entities that are asked about in [start, end)."""
-    moment = problem.prediction_time.column
+    moment, at = problem.prediction_time.column, identifier(problem.prediction_time.column)
     names = list(dict.fromkeys((*fields, problem.entity.key, moment)))
-    columns = ", ".join(f'"{name}"' for name in names)
     with lake.reading() as connection:
         rows = connection.execute(
-            f"SELECT {columns} FROM {entities_as_known(connection, problem)} "
-            f'WHERE "{moment}" >= ? AND "{moment}" < ? ORDER BY "{moment}", "{problem.entity.key}"',
-            [starts_at.astimezone(UTC).replace(tzinfo=None), ends_at.astimezone(UTC).replace(tzinfo=None)],
+            f"SELECT {identifiers(names)} FROM {entities_as_known(connection, problem)} "
+            f"WHERE {at} >= ? AND {at} < ? ORDER BY {at}, {identifier(problem.entity.key)}",
+            [without_zone(starts_at), without_zone(ends_at)],
         ).fetchall()
     entities = [dict(zip(names, row, strict=True)) for row in rows]
     return [entity | {moment: entity[moment].replace(tzinfo=UTC)} for entity in entities]

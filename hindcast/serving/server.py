@@ -4,7 +4,6 @@ How a bento comes to be is in `bento`; what the service does in `bentos/service.
 """
 
 import ipaddress
-import json
 import os
 import signal
 import socket
@@ -16,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
+from hindcast.artefacts import read_json
 from hindcast.errors import HindcastError
 from hindcast.promotion.champion import champion_folder
 from hindcast.settings import Settings
@@ -103,7 +103,7 @@ def champion_tag(settings: Settings) -> str:
 def built_bentos(settings: Settings) -> dict[str, str]:
     """The version of the model in each bento that was built to its end, by tag, oldest first."""
     path = settings.built_bentos
-    return json.loads(path.read_text()) if path.exists() else {}
+    return read_json(path) or {}
 
 
 def bento_folder(settings: Settings, tag: str) -> Path:

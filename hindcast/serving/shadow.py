@@ -15,7 +15,7 @@ from typing import Any
 from hindcast.clock import Clock
 from hindcast.package.model import ServedModel
 from hindcast.promotion.champion import current_shadow
-from hindcast.serving.predict import Champion, Reader, answer, load_champion
+from hindcast.serving.predict import LoadedModel, Reader, answer, load_model
 from hindcast.serving.request_log import RequestLog
 from hindcast.settings import Settings
 
@@ -54,7 +54,7 @@ class Shadow:
         self._log = RequestLog(settings.shadow_log)
         self._waiting: queue.Queue[dict[str, Any]] = queue.Queue(most_waiting)
         self._version: str | None = None
-        self._challenger: Champion | None = None
+        self._challenger: LoadedModel | None = None
         self.answered = self.dropped = self.failed = 0
         self.failure: str | None = None
         threading.Thread(target=self._work, daemon=True).start()
@@ -63,7 +63,7 @@ class Shadow:
         """Keeps what the champion has answered for the challenger. Returns at once, and never raises.
 
         Args:
-            requests: As `answering.answer` takes them.
+            requests: As `predict.answer` takes them.
             answers: The champion's, which say under which id and as of when each was answered.
         """
         if self._version is None:
@@ -84,7 +84,7 @@ class Shadow:
         self._challenger, self.failure = None, None
         if version is not None:
             try:
-                self._challenger = load_champion(self._settings.models / version, None, self._connect)
+                self._challenger = load_model(self._settings.models / version, None, self._connect)
             except Exception as error:
                 self.failure = f"{type(error).__name__}: {error}"
         self._version = version

@@ -11,26 +11,25 @@ from typing import Any
 
 from hindcast.errors import HindcastError
 from hindcast.lake import Lake
-from hindcast.problem import Problem
 from hindcast.settings import Settings
 from hindcast.tables.freshness import raw_tables
 from hindcast.tables.labels import forget_superseded, keep_former, note_superseded, noted_corrections
-from hindcast.tables.transform import build, built_until, manifest
+from hindcast.tables.transform import build, built_until, domain_of, find_model, is_stage, manifest
 from hindcast.tables.windows import CORRECTIONS, known_until, read_instants, set_cap
+from hindcast.workspace import Domain
 
 _TABLES = ("model", "seed")
 _FIRST = datetime.min
 _INSTANT = timedelta(microseconds=1)  # the lake's instants are no finer
 
 
-def catch_up(settings: Settings, problem: Problem, on_progress: Callable[[str], None] = lambda text: None) -> int:
-    """Brings histories and superseded labels past every correction up to the instants of `control`.
+def catch_up(domain: Domain, on_progress: Callable[[str], None] = lambda text: None) -> int:
+    """Brings a domain's histories and superseded labels past every correction up to the instants of `control`.
 
     In the end all tables hold what is known at these instants. Killed at any point, it does the rest next time.
 
     Args:
-        settings: Names the lake and the SQL.
-        problem: Names the labeled table.
+        domain: Names the lake, the SQL and the labeled tables.
         on_progress: Gets a line per step.
 
     Returns:
@@ -39,19 +38,21 @@ def catch_up(settings: Settings, problem: Problem, on_progress: Callable[[str], 
     Raises:
         HindcastError: A model fails.
     """
-    lake = Lake(settings)
+    settings, lake = domain.settings, domain.lake
     set_cap(lake, None)  # a killed process may have left one
-    corrections = _corrections(lake)
+    corrections = [each for each in _corrections(lake) if each[0] in domain.sources.tables]
     if not corrections:
         return 0
     described = manifest(settings)
-    nodes = {name: node for name, node in described["nodes"].items() if node["resource_type"] in _TABLES}
+    nodes = {
+        name: node
+        for name, node in described["nodes"].items()
+        if node["resource_type"] in _TABLES and domain_of(node) == domain.name
+    }
     instants, entries, made_from = read_instants(lake), built_until(settings), raw_tables(described)
-    labeled = next(name for name, node in nodes.items() if _table(node) == problem.labeled_table)
-    histories = [
-        name for name, node in nodes.items() if "features" in node["tags"] and node["resource_type"] == "model"
-    ]
-    states = [node["name"] for name, node in nodes.items() if name not in histories and "split" not in node["tags"]]
+    labeled = {find_model(settings, problem.labeled_table): problem for problem in domain.problems}
+    histories = [name for name, node in nodes.items() if is_stage(node, "features")]
+    states = [node["name"] for name, node in nodes.items() if name not in histories and not is_stage(node, "split")]
 
     def corrections_of(unique_id: str) -> set[datetime]:
         return {at for table, at in corrections if table in made_from[unique_id]}
@@ -65,17 +66,19 @@ def catch_up(settings: Settings, problem: Problem, on_progress: Callable[[str], 
             lagging.setdefault(until, []).append(nodes[name]["name"])
         if corrections_of(name):
             _check_history(nodes[name])
-    if labeled not in entries:
-        forget_superseded(lake, problem)  # it is built from nothing
-    of_labels = corrections_of(labeled) - noted_corrections(lake)
-    passed = sorted(of_labels.union(*pending.values()))
+    of_labels: dict[str, set[datetime]] = {}  # per labeled table the corrections whose replaced rows aren't kept
+    for name, problem in labeled.items():
+        if name not in entries:
+            forget_superseded(lake, problem)  # it is built from nothing
+        of_labels[name] = corrections_of(name) - noted_corrections(lake, problem)
+    passed = sorted(set().union(*of_labels.values(), *pending.values()))
     for correction in passed:
         names = [*states, *(nodes[name]["name"] for name, each in pending.items() if correction in each)]
         for instant in (correction - _INSTANT, correction):
             on_progress(f"building the tables as they were known at {instant} UTC, for a correction")
             set_cap(lake, instant)
             _build(settings, names)
-            if correction in of_labels:
+            for problem in (labeled[name] for name, each in of_labels.items() if correction in each):
                 keep_former(lake, problem) if instant < correction else note_superseded(lake, problem, correction)
     for instant in sorted(lagging):
         # Of one table more is known already, corrections among it; up to here, the others are as they were then.
@@ -126,7 +129,3 @@ def _corrections(lake: Lake) -> list[tuple[str, datetime]]:
         return []
     with lake.reading() as connection:
         return connection.execute(f'SELECT DISTINCT table_name, "at" FROM {CORRECTIONS} ORDER BY ALL').fetchall()
-
-
-def _table(node: dict[str, Any]) -> str:
-    return f"{node['schema']}.{node['alias']}"

@@ -36,14 +36,14 @@ def explain_failure(lake: Lake, node: Any, failures: int, message: str) -> str:
     if not found:
         return explain(message.strip(), look_at=declared)
     if {"rule", "broken_by", "example"} <= set(names):
-        told = [
+        lines = [
             f"{rows(each['broken_by'])} (limit 0) break the rule `{each['rule']}`, e.g. {each['example']}"
             for each in found
         ]
     else:
         shown = ", ".join(f"{name} {value}" for name, value in found[0].items())
-        told = [f"{rows(failures)} (limit 0) fail {node.name}, e.g. {shown}"]
+        lines = [f"{rows(failures)} (limit 0) fail {node.name}, e.g. {shown}"]
     more = failures - len(found)
-    if len(told) > 1 or "rule" in names:
-        told += [f"{more} more rules are broken"] if more > 0 else []
-    return explain("; ".join(told), look_at=declared)
+    if len(lines) > 1 or "rule" in names:
+        lines += [f"{more} more rules are broken"] if more > 0 else []
+    return explain("; ".join(lines), look_at=declared)

@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 
 from hindcast.lake import Lake, has_table
-from hindcast.tables.readers import identifier
+from hindcast.sql import identifier
 from hindcast.tables.windows import BUILT_UNTIL, INSTANTS, known_until
 
 _TABLES = {"model", "seed", "snapshot"}
@@ -32,23 +32,21 @@ class UpToDate:
     news: int | None
 
 
-def find_up_to_date(lake: Lake, described: dict[str, Any], sql_version: str, asked: Collection[str]) -> UpToDate:
+def find_up_to_date(
+    lake: Lake, described: dict[str, Any], sql_versions: dict[str, str], asked: Collection[str]
+) -> UpToDate:
     """Finds what needn't be run, and lets its entries say that it holds until now.
 
     Args:
         lake: With the entries, the clock and the raw tables.
         described: dbt's manifest.
-        sql_version: Of the SQL that would be run.
+        sql_versions: Per node, of the SQL that would be run.
         asked: Unique ids of what is to be run.
     """
     with lake.writing() as connection:
         if not has_table(connection, BUILT_UNTIL):
             return UpToDate(set(), None)
-        entries: dict[str, datetime] = dict(
-            connection.execute(
-                f"SELECT node, max(known_until) FROM {BUILT_UNTIL} WHERE sql_version = ? GROUP BY node", [sql_version]
-            ).fetchall()
-        )
+        entries = read_entries(connection, sql_versions)
         forget_missing_tables(connection, described["nodes"], entries)
         instants: dict[str, datetime] = dict(connection.execute(f'SELECT name, "at" FROM {INSTANTS}').fetchall())
         made_from_raw = raw_tables(described)
@@ -95,6 +93,12 @@ def find_up_to_date(lake: Lake, described: dict[str, Any], sql_version: str, ask
         rebuilt = any(name not in entries or entries[name] > now(name) for name in updated)
         news = None if rebuilt or not updated else newest.count_since(min(entries[name] for name in updated))
     return UpToDate(same.intersection(asked), news)
+
+
+def read_entries(connection: duckdb.DuckDBPyConnection, sql_versions: dict[str, str]) -> dict[str, datetime]:
+    """Per node that was built by the SQL of these versions, until when (UTC, without a zone) it holds all."""
+    rows = connection.execute(f"SELECT node, sql_version, max(known_until) FROM {BUILT_UNTIL} GROUP BY ALL").fetchall()
+    return {node: until for node, version, until in rows if version == sql_versions.get(node)}
 
 
 def raw_tables(described: dict[str, Any]) -> dict[str, set[str]]:

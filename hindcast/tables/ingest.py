@@ -1,13 +1,12 @@
-"""From source files into the lake's raw tables, as they were known at an instant. Nothing is cleaned here.
+"""Reads source files into the raw tables, as they were known at an instant. Nothing is cleaned here.
 
 A row that can't be read goes to `raw.rejected`. How files are read is in `readers`; what they and their
 columns mean is declared in `sources`.
 """
 
-import hashlib
 import tempfile
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,17 @@ import duckdb
 
 from hindcast.errors import HindcastError
 from hindcast.fingerprint import fingerprint
-from hindcast.lake import Lake, has_table
+from hindcast.lake import Lake, columns_of, has_table
 from hindcast.settings import Settings
-from hindcast.tables.readers import append, identifier, read_files, row_texts, text_literal
-from hindcast.tables.sources import Lookup, Sources, SourceTable
-from hindcast.tables.versions import Changes, create, month_condition, show_known, update
+from hindcast.sources import Lookup, Sources, SourceTable
+from hindcast.sql import identifier, identifiers, without_zone
+from hindcast.tables.raw_tables import Changes, create, month_condition, show_known
+from hindcast.tables.readers import append, read_files
+from hindcast.tables.rejected import collect_rejects, replace_rejected
+from hindcast.tables.versions import update
 from hindcast.tables.windows import create_tables, note_ingested, read_ingested
 
 _INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"}
-_REJECTED = "table_name VARCHAR, source_file VARCHAR, line BIGINT, column_name VARCHAR, reason VARCHAR, text VARCHAR"
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def ingest(
     declared = sources.tables.get(table)
     if declared is None:
         raise HindcastError(f"The sources declare no table {table}; there are: {', '.join(sources.tables)}.")
-    clock = now.astimezone(UTC).replace(tzinfo=None)
+    clock = without_zone(now)
     paths = _files(sources, table, settings.root)
     settings.scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=settings.scratch, prefix="ingest-") as folder, lake.writing() as connection:
@@ -97,19 +98,20 @@ def ingest(
         _type_rows(connection, table, declared)
         _place_rows(connection, table, declared, clock)
         _check_keys(connection, declared)
-        _collect_rejects(connection, table, declared, paths, scratch)
-        asked: list[date | None] = [None]
-        if declared.month:
-            asked = [*(months if months is not None else sources.months(now))]
+        collect_rejects(connection, table, declared, paths, scratch)
+        asked: list[date | None] = [*(sources.months(now) if months is None else months)] if declared.month else [None]
         within = month_condition(asked if declared.month and months is not None else None)
         _select_known(connection, declared, clock, within)
         connection.execute("CREATE SCHEMA IF NOT EXISTS raw")
         create_tables(connection)
-        changed = _replace_rejected(connection, table, clock)
+        changed = replace_rejected(connection, table, clock)
         changes = _update_rows(connection, table, declared, clock, asked, within)
         name = f"raw.{identifier(table)}"
-        _, in_table, content = connection.execute(f"{_summary(connection, name)}").fetchall()[0]
-        form = _columns(connection, name)
+        form = list(columns_of(connection, name).items())
+        columns = identifiers(column for column, _ in form if column != "_ingested_at")
+        in_table, content = connection.execute(
+            f"SELECT count(*), sum(CAST(hash({columns}) AS HUGEINT)) FROM {name}"  # in any order
+        ).fetchall()[0]
         read, rejected, late, rows, known = connection.execute(
             f"""
             SELECT
@@ -121,7 +123,6 @@ def ingest(
             """,
             [clock],
         ).fetchall()[0]
-    version = hashlib.sha256(f"{form} {in_table} {content}".encode()).hexdigest()[:16]
     return IngestResult(
         table=table,
         files=tuple(paths),
@@ -133,13 +134,8 @@ def ingest(
         undeclared=undeclared,
         changes=changes,
         changed=changed or bool(changes),
-        data_version=version,
+        data_version=fingerprint(values=[form, in_table, content]),
     )
-
-
-def month_of(instant: datetime) -> date:
-    """First day of an instant's month, in UTC: the partition that it falls in."""
-    return instant.astimezone(UTC).date().replace(day=1)
 
 
 def _files(sources: Sources, table: str, root: Path) -> dict[str, Path]:
@@ -163,7 +159,7 @@ def _type_rows(connection: duckdb.DuckDBPyConnection, table: str, declared: Sour
     """Makes `typed` of `read_rows`. A cell that can't be had without loss makes its row faulty."""
     nothing = ", ".join(f"CAST(NULL AS {kind}) AS {identifier(name)}" for name, kind in declared.columns.items())
     described = _execute(connection, f"DESCRIBE SELECT {nothing}", f"raw.{table} has a column type that fails")
-    staged = dict(_columns(connection, "read_rows"))
+    staged = columns_of(connection, "read_rows")
     values, faults = [], {}
     for name, kind, *_ in described:
         column = identifier(name)
@@ -243,10 +239,10 @@ def _check_keys(connection: duckdb.DuckDBPyConnection, declared: SourceTable) ->
     """
     if not declared.key:
         return
-    key, shown = ", ".join(map(identifier, declared.key)), ", ".join(declared.key)
+    key, shown = identifiers(declared.key), ", ".join(declared.key)
     empty = " OR ".join(f"{identifier(column)} IS NULL" for column in declared.key)
     versions = f"{key}, _known_at" if declared.known.corrections == "declared" else key
-    row = ", ".join(map(identifier, declared.columns))
+    row = identifiers(declared.columns)
     twice = f"SELECT 1 FROM placed WHERE NOT _faulty GROUP BY {versions} HAVING count(*) > 1 OR {empty} LIMIT 1"
     if not connection.execute(twice).fetchall():
         return
@@ -271,34 +267,6 @@ def _check_keys(connection: duckdb.DuckDBPyConnection, declared: SourceTable) ->
     )
 
 
-def _collect_rejects(
-    connection: duckdb.DuckDBPyConnection, table: str, declared: SourceTable, paths: dict[str, Path], scratch: Path
-) -> None:
-    """Makes `rejects` of `faults`: one row per rejected line, with all reasons and its text."""
-    connection.execute("CREATE TEMP TABLE texts (file VARCHAR, line BIGINT, text VARCHAR)")
-    for file, path in paths.items():
-        found = connection.execute("SELECT DISTINCT line FROM faults WHERE file = ?", [file]).fetchall()
-        if found:
-            texts = row_texts(connection, path, declared, {line for (line,) in found}, scratch)
-            select = "SELECT ?, unnest(?::BIGINT[]), unnest(?::VARCHAR[])"
-            append(connection, "texts", select, [file, list(texts), list(texts.values())])
-    connection.execute(
-        """
-        CREATE TEMP TABLE rejects AS
-        SELECT
-            ? AS table_name,
-            file AS source_file,
-            line,
-            string_agg(DISTINCT column_name, ', ' ORDER BY column_name) AS column_name,
-            string_agg(DISTINCT reason, '; ' ORDER BY reason) AS reason,
-            any_value(text) AS text
-        FROM faults LEFT JOIN texts USING (file, line)
-        GROUP BY file, line
-        """,
-        [table],
-    )
-
-
 def _select_known(connection: duckdb.DuckDBPyConnection, declared: SourceTable, clock: datetime, within: str) -> None:
     """Makes `fresh` of `placed`: the asked months as the lake should hold them at the clock."""
     known = f"<= TIMESTAMP '{clock}'"
@@ -316,17 +284,6 @@ def _select_known(connection: duckdb.DuckDBPyConnection, declared: SourceTable, 
     )
 
 
-def _replace_rejected(connection: duckdb.DuckDBPyConnection, table: str, clock: datetime) -> bool:
-    connection.execute(f"CREATE TABLE IF NOT EXISTS raw.rejected ({_REJECTED}, _ingested_at TIMESTAMP)")
-    there = f"(SELECT * EXCLUDE _ingested_at FROM raw.rejected WHERE table_name = {text_literal(table)})"
-    gone, new = f"(FROM {there} EXCEPT FROM rejects)", f"(FROM rejects EXCEPT FROM {there})"
-    if not connection.execute(f"FROM {gone} UNION ALL FROM {new} LIMIT 1").fetchall():
-        return False
-    connection.execute("DELETE FROM raw.rejected WHERE table_name = ?", [table])
-    connection.execute("INSERT INTO raw.rejected SELECT *, ? FROM rejects ORDER BY source_file, line", [clock])
-    return True
-
-
 def _update_rows(
     connection: duckdb.DuckDBPyConnection,
     table: str,
@@ -340,9 +297,9 @@ def _update_rows(
     created = not has_table(connection, f"raw.{table}")
     if created:
         create(connection, table, declared)
-    elif "_row_known_at" not in dict(_columns(connection, name)):
+    elif "_row_known_at" not in columns_of(connection, name):
         raise HindcastError(f"{name} was made by an earlier version of Hindcast: work in a new HINDCAST_HOME.")
-    elif _columns(connection, f"(SELECT * EXCLUDE (_row_known_at, _known_until) FROM {name})") != _columns(
+    elif columns_of(connection, f"SELECT * EXCLUDE (_row_known_at, _known_until) FROM {name}") != columns_of(
         connection, "fresh"
     ):
         raise HindcastError(f"{name} was made with other columns than are declared now: work in a new HINDCAST_HOME.")
@@ -385,13 +342,3 @@ def _is_empty(connection: duckdb.DuckDBPyConnection, table: str, declared: Sourc
         f"raw.{table}: its files hold no row, and the delivery before had {rows:,}: nothing was changed. Put the rows "
         "back; or declare `delivery: append`, if the files hold only what is new."
     )
-
-
-def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> list[tuple[str, str]]:
-    return [(row[0], row[1]) for row in connection.execute(f"DESCRIBE FROM {table}").fetchall()]
-
-
-def _summary(connection: duckdb.DuckDBPyConnection, table: str, month: str = "NULL") -> str:
-    """The start of a query for what a table holds, in any order: rows are told apart by their file and line."""
-    columns = ", ".join(identifier(name) for name, _ in _columns(connection, table) if name != "_ingested_at")
-    return f"SELECT {month} AS month, count(*) AS n, sum(CAST(hash({columns}) AS HUGEINT)) AS content FROM {table}"

@@ -1,4 +1,4 @@
-"""The labeled table's rows that corrections replaced, so that labels and entities can be read as they were known.
+"""Keeps the rows of the labeled table that corrections replaced, so that labels can be read as they were known.
 
 They are kept beside it in `<labeled table>_superseded`: the columns as they were, `superseded_key` (the entity) and
 `superseded_at`, the instant (UTC) at which the row turned out otherwise. A row of NULLs stands for an entity that had
@@ -10,9 +10,9 @@ from datetime import datetime
 
 import duckdb
 
-from hindcast.lake import Lake, has_table
+from hindcast.lake import Lake, columns_of, has_table
 from hindcast.problem import Problem
-from hindcast.tables.readers import identifier
+from hindcast.sql import identifier, table_identifier
 
 _FIRST, _LAST = "TIMESTAMP '0001-01-01'", "TIMESTAMP '9999-12-31'"
 
@@ -20,12 +20,13 @@ _FIRST, _LAST = "TIMESTAMP '0001-01-01'", "TIMESTAMP '9999-12-31'"
 NOTED = "control.noted_corrections"
 
 
-def noted_corrections(lake: Lake) -> set[datetime]:
+def noted_corrections(lake: Lake, problem: Problem) -> set[datetime]:
     """The corrections (UTC, without a zone) whose replaced rows are kept, also where there were none."""
     if not lake.exists(NOTED):
         return set()
     with lake.reading() as connection:
-        return {instant for (instant,) in connection.execute(f'SELECT "at" FROM {NOTED}').fetchall()}
+        rows = connection.execute(f'SELECT "at" FROM {NOTED} WHERE problem = ?', [problem.name]).fetchall()
+        return {instant for (instant,) in rows}
 
 
 def forget_superseded(lake: Lake, problem: Problem) -> None:
@@ -35,7 +36,7 @@ def forget_superseded(lake: Lake, problem: Problem) -> None:
             if has_table(connection, problem.labeled_table + ending):
                 connection.execute(f"DROP TABLE {_named(problem, ending)}")
         if has_table(connection, NOTED):
-            connection.execute(f"DROP TABLE {NOTED}")
+            connection.execute(f"DELETE FROM {NOTED} WHERE problem = ?", [problem.name])
 
 
 def keep_former(lake: Lake, problem: Problem) -> None:
@@ -71,8 +72,8 @@ def note_superseded(lake: Lake, problem: Problem, correction: datetime) -> int:
             # An entity that is simply new was never otherwise: since when it may be used, its label says.
             f"WHERE NOT ({same}) AND (former.{key} IS NOT NULL OR now.{key} IN ({before}))"
         )
-        connection.execute(f'CREATE TABLE IF NOT EXISTS {NOTED} ("at" TIMESTAMP)')
-        connection.execute(f"INSERT INTO {NOTED} VALUES (TIMESTAMP '{correction}')")
+        connection.execute(f'CREATE TABLE IF NOT EXISTS {NOTED} (problem VARCHAR, "at" TIMESTAMP)')
+        connection.execute(f"INSERT INTO {NOTED} VALUES (?, TIMESTAMP '{correction}')", [problem.name])
         if there:
             connection.execute(f"DELETE FROM {superseded} WHERE superseded_at = TIMESTAMP '{correction}'")
             connection.execute(f"INSERT INTO {superseded} BY NAME {changed}")
@@ -118,9 +119,8 @@ def entities_as_known(connection: duckdb.DuckDBPyConnection, problem: Problem) -
 
 
 def _named(problem: Problem, ending: str = "") -> str:
-    schema, table = problem.labeled_table.split(".")
-    return f"{identifier(schema)}.{identifier(table + ending)}"
+    return table_identifier(problem.labeled_table + ending)
 
 
 def _columns(connection: duckdb.DuckDBPyConnection, problem: Problem) -> list[str]:
-    return [identifier(row[0]) for row in connection.execute(f"DESCRIBE {_named(problem)}").fetchall()]
+    return [identifier(name) for name in columns_of(connection, _named(problem))]

@@ -1,4 +1,4 @@
-"""Source files as rows of text with their true line numbers. What the text means is `ingest`'s work.
+"""Reads source files as rows of text with their true line numbers. What the text means is `ingest`'s work.
 
 A line's number must be right for good rows and bad ones alike, so each record is handed to DuckDB with its
 number in front: DuckDB's own numbers don't count blank lines and values that go over several lines.
@@ -20,7 +20,9 @@ from typing import IO, cast
 import duckdb
 
 from hindcast.errors import HindcastError
-from hindcast.tables.sources import SourceTable
+from hindcast.lake import columns_of
+from hindcast.sources import SourceTable
+from hindcast.sql import identifier, identifiers, text_literal
 
 _LONGEST_LINE = 1_000_000  # bytes; DuckDB gives up at twice that
 _LONGEST_VALUE = 1_000  # lines that a quoted value may go over; beyond them, its quote counts as never closed
@@ -96,14 +98,6 @@ def row_texts(
         return {number: text[:_LONGEST_LINE].decode("utf-8", "replace") for number, text, _ in found if number in lines}
 
 
-def identifier(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def text_literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
 def _read_csv(
     connection: duckdb.DuckDBPyConnection, path: Path, file: str, table: SourceTable, scratch: Path
 ) -> tuple[list[str], str]:
@@ -115,7 +109,7 @@ def _read_csv(
     columns |= {name if name in table.columns else f"_{place}": "VARCHAR" for place, name in enumerate(header)}
     nulls = ", ".join(map(text_literal, table.nulls or [_NO_NULL]))
     return header, (
-        f"_line, {', '.join(map(identifier, table.columns))} FROM {_numbered(copy, columns)}, "
+        f"_line, {identifiers(table.columns)} FROM {_numbered(copy, columns)}, "
         f"delim = ',', quote = '\"', escape = '\"', nullstr = [{nulls}])"
     )
 
@@ -155,10 +149,7 @@ def _read_parquet(
     connection: duckdb.DuckDBPyConnection, path: Path, file: str, table: SourceTable, scratch: Path
 ) -> tuple[list[str], str]:
     source = _parquet(path, scratch)
-    types = {
-        row[0]: row[1]
-        for row in connection.execute(f"DESCRIBE SELECT * EXCLUDE file_row_number FROM {source}").fetchall()
-    }
+    types = columns_of(connection, f"SELECT * EXCLUDE file_row_number FROM {source}")
     _check_columns(path, list(types), table)
     values = ", ".join(
         identifier(name) if types[name] == declared else f"CAST({identifier(name)} AS VARCHAR) AS {identifier(name)}"

@@ -1,11 +1,19 @@
-"""The rows that could not be read: which, and for which reasons. Rejecting is `ingest`'s work."""
+"""The rows that could not be read: keeps them in `raw.rejected`, and lists and explains them. `ingest` finds them."""
 
 from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
 
 from hindcast.checks import explain, rows
 from hindcast.lake import Lake
+from hindcast.sources import SourceTable
+from hindcast.sql import text_literal
+from hindcast.tables.readers import append, row_texts
 
 REJECTED = "raw.rejected"
+_COLUMNS = "table_name VARCHAR, source_file VARCHAR, line BIGINT, column_name VARCHAR, reason VARCHAR, text VARCHAR"
 _MOST = 3
 
 
@@ -28,6 +36,45 @@ class Rejected:
     column: str | None
     reason: str
     text: str | None
+
+
+def collect_rejects(
+    connection: duckdb.DuckDBPyConnection, table: str, declared: SourceTable, paths: dict[str, Path], scratch: Path
+) -> None:
+    """Makes `rejects` of `faults`: one row per rejected line, with all reasons and its text."""
+    connection.execute("CREATE TEMP TABLE texts (file VARCHAR, line BIGINT, text VARCHAR)")
+    for file, path in paths.items():
+        found = connection.execute("SELECT DISTINCT line FROM faults WHERE file = ?", [file]).fetchall()
+        if found:
+            texts = row_texts(connection, path, declared, {line for (line,) in found}, scratch)
+            select = "SELECT ?, unnest(?::BIGINT[]), unnest(?::VARCHAR[])"
+            append(connection, "texts", select, [file, list(texts), list(texts.values())])
+    connection.execute(
+        """
+        CREATE TEMP TABLE rejects AS
+        SELECT
+            ? AS table_name,
+            file AS source_file,
+            line,
+            string_agg(DISTINCT column_name, ', ' ORDER BY column_name) AS column_name,
+            string_agg(DISTINCT reason, '; ' ORDER BY reason) AS reason,
+            any_value(text) AS text
+        FROM faults LEFT JOIN texts USING (file, line)
+        GROUP BY file, line
+        """,
+        [table],
+    )
+
+
+def replace_rejected(connection: duckdb.DuckDBPyConnection, table: str, clock: datetime) -> bool:
+    connection.execute(f"CREATE TABLE IF NOT EXISTS {REJECTED} ({_COLUMNS}, _ingested_at TIMESTAMP)")
+    there = f"(SELECT * EXCLUDE _ingested_at FROM {REJECTED} WHERE table_name = {text_literal(table)})"
+    gone, new = f"(FROM {there} EXCEPT FROM rejects)", f"(FROM rejects EXCEPT FROM {there})"
+    if not connection.execute(f"FROM {gone} UNION ALL FROM {new} LIMIT 1").fetchall():
+        return False
+    connection.execute(f"DELETE FROM {REJECTED} WHERE table_name = ?", [table])
+    connection.execute(f"INSERT INTO {REJECTED} SELECT *, ? FROM rejects ORDER BY source_file, line", [clock])
+    return True
 
 
 def list_rejected(lake: Lake, table: str | None = None, limit: int | None = None) -> list[Rejected]:
@@ -69,9 +116,9 @@ def count_reasons(lake: Lake, table: str | None = None) -> dict[str, int]:
 
 def shown_reasons(counts: dict[str, int]) -> str:
     """The most frequent reasons with their counts, in one line."""
-    told = [f"{reason} ({count:,})" for reason, count in list(counts.items())[:_MOST]]
+    shown = [f"{reason} ({count:,})" for reason, count in list(counts.items())[:_MOST]]
     more = sum(counts.values()) - sum(list(counts.values())[:_MOST])
-    return "; ".join([*told, f"{more:,} more for other reasons"] if more else told)
+    return "; ".join([*shown, f"{more:,} more for other reasons"] if more else shown)
 
 
 def explain_rejected(lake: Lake, table: str, read: int, limit: float, sources: str) -> str:

@@ -10,9 +10,9 @@ import polars as pl
 
 from hindcast.checks import explain
 from hindcast.checks import rows as count_rows
-from hindcast.errors import HindcastError
-from hindcast.lake import Lake
+from hindcast.lake import Lake, check_columns
 from hindcast.problem import Problem
+from hindcast.sql import identifiers, table_identifier
 
 if TYPE_CHECKING:
     from pandera.polars import DataFrameSchema
@@ -47,12 +47,8 @@ def faults_of(lake: Lake, problem: Problem, table: str, schema: "DataFrameSchema
     from pandera.errors import SchemaErrors
 
     with lake.reading() as connection:
-        present = [column[0] for column in connection.execute(f"DESCRIBE {table}").fetchall()]
-        missing = [name for name in schema.columns if name not in present]
-        if missing:
-            raise HindcastError(f"{table} lacks {', '.join(missing)}, which problem {problem.name} names.")
-        columns = ", ".join(f'"{name}"' for name in schema.columns)
-        rows = connection.execute(f"SELECT {columns} FROM {table}").pl()
+        check_columns(connection, table, schema.columns, f"problem {problem.name}")
+        rows = connection.execute(f"SELECT {identifiers(schema.columns)} FROM {table_identifier(table)}").pl()
     try:
         schema.validate(rows, lazy=True)
     except SchemaErrors as error:

@@ -17,15 +17,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from hindcast.errors import HindcastError
 from hindcast.files import exclusive, write_atomically
 from hindcast.fingerprint import fingerprint
 from hindcast.lake import Lake
+from hindcast.problem import Problem
 from hindcast.settings import Settings
 from hindcast.tables.failures import explain_failure
-from hindcast.tables.freshness import find_up_to_date, forget_missing_tables, raw_tables
+from hindcast.tables.freshness import find_up_to_date, forget_missing_tables, raw_tables, read_entries
 from hindcast.tables.windows import BUILT_UNTIL
 
+_DBT = ("dbt-core", "dbt-adapters", "dbt-duckdb", "duckdb")
 _ROW_GROUP = 122_880  # rows: of what DuckDB gives a thread, the least
 
 
@@ -83,7 +87,7 @@ def build(settings: Settings, names: Collection[str]) -> list[NodeResult]:
             raise HindcastError(f"{settings.dbt_project} has {many} named {name}: a test's name must be its own.")
     asked = {by_name[name][0]["unique_id"]: by_name[name][0] for name in sorted(names)}
     lake = Lake(settings)
-    up_to_date = find_up_to_date(lake, described, _version_of_the_sql(settings.dbt_project), asked)
+    up_to_date = find_up_to_date(lake, described, sql_versions(settings), asked)
     results = [
         NodeResult(node["unique_id"], kind, "pass" if "test" in kind else "success", 0.0, 0, "nothing new")
         for node in asked.values()
@@ -125,27 +129,104 @@ def built_until(settings: Settings) -> dict[str, datetime]:
     if not lake.exists(BUILT_UNTIL):
         return {}
     with lake.writing() as connection:
-        entries: dict[str, datetime] = dict(
-            connection.execute(
-                f"SELECT node, max(known_until) FROM {BUILT_UNTIL} WHERE sql_version = ? GROUP BY node",
-                [_version_of_the_sql(settings.dbt_project)],
-            ).fetchall()
-        )
+        entries = read_entries(connection, sql_versions(settings))
         forget_missing_tables(connection, manifest(settings)["nodes"], entries)
     return entries
 
 
-def tables_of_labels(settings: Settings, labeled_table: str) -> set[str]:
-    """The raw tables that a labeled table (`schema.table`) is made from, directly or not.
+def tables_of_labels(settings: Settings, problem: Problem) -> set[str]:
+    """The raw tables that a problem's labeled table is made from, directly or not.
 
     Raises:
         HindcastError: The SQL makes no such table.
     """
     described = manifest(settings)
-    for unique_id, node in described["nodes"].items():
-        if node["resource_type"] == "model" and f"{node['schema']}.{node['alias']}" == labeled_table:
-            return raw_tables(described)[unique_id]
-    raise HindcastError(f"{settings.dbt_project} makes no table {labeled_table}, which the problem file names.")
+    return raw_tables(described)[find_model(settings, problem.labeled_table)]
+
+
+def find_model(settings: Settings, table: str) -> str:
+    """The unique id of the model that makes a table (`schema.table`).
+
+    Raises:
+        HindcastError: The SQL makes no such table.
+    """
+    for unique_id, node in manifest(settings)["nodes"].items():
+        if node["resource_type"] == "model" and f"{node['schema']}.{node['alias']}" == table:
+            return str(unique_id)
+    raise HindcastError(f"{settings.dbt_project} makes no table {table}, which {settings.problem_file} names.")
+
+
+def training_sql(settings: Settings, problem: Problem) -> list[str]:
+    """Versions of the SQL that a problem's training set is made from; none where there is no SQL, as beside a bento."""
+    if not (settings.dbt_project / "dbt_project.yml").exists():
+        return []
+    versions, nodes = sql_versions(settings), manifest(settings)["nodes"]
+    features = [
+        name for name, node in nodes.items() if is_stage(node, "features") and domain_of(node) == problem.domain
+    ]
+    return [versions[name] for name in (find_model(settings, problem.split_table), *sorted(features))]
+
+
+def is_stage(node: dict[str, Any], stage: str) -> bool:
+    """Whether a node of dbt's manifest is a model of a stage: cleaned, labeled, split or features."""
+    return node["resource_type"] == "model" and stage in node["tags"]
+
+
+def sql_versions(settings: Settings) -> dict[str, str]:
+    """Per node, by unique id, a version of its SQL and of everything that it is made from.
+
+    What another domain's or another problem's files say has no part in it.
+    """
+    return _sql_versions(_parsed(settings), settings.dbt_project)
+
+
+@cache
+def _sql_versions(parsed: Path, project: Path) -> dict[str, str]:
+    described = _read_manifest(parsed)
+    declared = yaml.safe_load((project / "dbt_project.yml").read_text())
+    common = {key: value for key, value in declared.items() if key not in ("models", "seeds")}  # in the nodes' config
+    files = [*(project / "macros").glob("*.sql"), *(project / "tests").rglob("*.sql")]
+    of_all = fingerprint(files, [json.dumps(common, sort_keys=True), *map(version, _DBT)])
+    of_domains: dict[str, str] = {}
+    nodes = {**described["nodes"], **described["unit_tests"]}
+    found: dict[str, str] = {}
+
+    def find(unique_id: str) -> str:
+        if unique_id not in nodes:
+            return unique_id  # a source
+        if unique_id not in found:
+            node, domain = nodes[unique_id], domain_of(nodes[unique_id])
+            if domain not in of_domains:
+                of_domains[domain] = fingerprint((project / "macros" / domain).rglob("*.sql"), [of_all])
+            of_file = [project / node["original_file_path"]] if node["resource_type"] == "seed" else []
+            parents = sorted(map(find, node["depends_on"].get("nodes", ())))
+            found[unique_id] = fingerprint(of_file, [of_domains[domain], _written(node), *parents])
+        return found[unique_id]
+
+    return {unique_id: find(unique_id) for unique_id in nodes}
+
+
+def _written(node: dict[str, Any]) -> str:
+    """What makes a node what it is, but for descriptions."""
+    keys = ("raw_code", "config", "schema", "alias", "test_metadata", "given", "expect", "overrides")
+    columns = {
+        name: [column.get("data_type"), column.get("constraints")] for name, column in node.get("columns", {}).items()
+    }
+    return json.dumps([{key: node.get(key) for key in keys}, columns], sort_keys=True, default=str)
+
+
+def domain_of(node: dict[str, Any]) -> str:
+    """The domain that a node of dbt's manifest belongs to: the first folder below `models/` or `seeds/`.
+
+    Raises:
+        HindcastError: It lies in none.
+    """
+    if len(node["fqn"]) < 3:
+        raise HindcastError(
+            f"dbt_project/{node['original_file_path']}: {node['name']} belongs to no domain; move it to a folder named "
+            "after one, as in dbt_project/models/<domain>/staging/."
+        )
+    return str(node["fqn"][1])
 
 
 def _in_order(results: list[NodeResult], described: dict[str, Any]) -> list[NodeResult]:
@@ -174,7 +255,7 @@ def _parsed(settings: Settings) -> Path:
     """The file of dbt's manifest. Beside it lies the object that dbt runs from: to read that takes a hundredth of what
     it takes to make it again, at every step of every run."""
     project = settings.dbt_project
-    of = fingerprint(project.rglob("*.md"), [_version_of_the_sql(project), version("dbt-common"), sys.version, project])
+    of = fingerprint(values=[_version_of_the_files(project), version("dbt-common"), sys.version, project])
     kept = settings.dbt_target / "manifests" / f"{of}.json"
     with exclusive(settings.locks / "dbt-manifest"):
         if not kept.exists():
@@ -191,10 +272,9 @@ def _parsed(settings: Settings) -> Path:
     return kept
 
 
-def _version_of_the_sql(project: Path) -> str:
-    files = [path for path in project.rglob("*.*") if path.suffix in {".sql", ".yml", ".yaml", ".csv", ".py"}]
-    versions = [version(package) for package in ("dbt-core", "dbt-adapters", "dbt-duckdb", "duckdb")]
-    return fingerprint(files, [*versions, *sorted(path.relative_to(project) for path in files)])
+def _version_of_the_files(project: Path) -> str:
+    files = [path for path in project.rglob("*.*") if path.suffix in {".sql", ".yml", ".yaml", ".csv", ".py", ".md"}]
+    return fingerprint(files, [*map(version, _DBT), *sorted(path.relative_to(project) for path in files)])
 
 
 def _dbt(settings: Settings, target: Path, parsed: dict[str, Any] | None, *arguments: str) -> Any:
@@ -203,7 +283,8 @@ def _dbt(settings: Settings, target: Path, parsed: dict[str, Any] | None, *argum
     from dbt.contracts.graph.manifest import Manifest
 
     os.environ.update(settings.environment())  # profiles.yml reads where the lake is from the environment
-    os.environ["HINDCAST_SQL_VERSION"] = _version_of_the_sql(settings.dbt_project)
+    # To parse the SQL takes no versions, which come from what is parsed.
+    os.environ["HINDCAST_SQL_VERSIONS"] = json.dumps(sql_versions(settings)) if parsed else "{}"
     folders = ["--project-dir", settings.dbt_project, "--profiles-dir", settings.dbt_project]
     folders += ["--target-path", target, "--log-path", settings.dbt_target / "logs"]
     quiet = ["--log-level", "none", "--log-level-file", "none"]

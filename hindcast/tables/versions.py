@@ -1,131 +1,20 @@
-"""The versions of a raw table's rows: what a delivery adds, corrects, completes, withdraws and returns.
+"""What a delivery does to a raw table's versions: it adds, corrects, completes, withdraws and returns rows.
 
-A row of `raw.<table>` is one version: it is what was known from `_known_at` until `_known_until` (excluded; NULL while
-it is the known one). `_row_known_at` is since when the row itself is known, in whatever version. How files become rows
-is `ingest`'s work; what a delivery means is declared in `sources`.
+The form of a version is in `raw_tables`. How files become rows is `ingest`'s work; what a delivery means is declared in
+`sources`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date, datetime
 
 import duckdb
 
 from hindcast.errors import HindcastError
 from hindcast.lake import has_table
-from hindcast.tables.readers import identifier
-from hindcast.tables.sources import SourceTable
-from hindcast.tables.windows import BUILT_UNTIL, CAP, CORRECTIONS, INSTANTS
-
-KNOWN = "known"
-"""The schema of views that show the raw tables as known at the control instants. dbt reads these: macros/known.sql."""
-
-
-@dataclass(frozen=True)
-class Changes:
-    """What a delivery changed, in rows.
-
-    Attributes:
-        added: Rows that had never been delivered.
-        corrected: Rows whose content was replaced by another; the old one stays as a version that has ended.
-        completed: Rows of which a group of columns became known.
-        withdrawn: Rows that a whole delivery no longer holds.
-        returned: Withdrawn rows that were delivered again; they count as known since they were first known.
-    """
-
-    added: int = 0
-    corrected: int = 0
-    completed: int = 0
-    withdrawn: int = 0
-    returned: int = 0
-
-    def __bool__(self) -> bool:
-        return any(vars(self).values())
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """The columns of a raw table by what they are for. Names are quoted.
-
-    Attributes:
-        identity: Names the row: the declared key, else all columns that are known with the row itself.
-        own: What becomes known with the row itself.
-        groups: What becomes known later, by the column of the instant.
-    """
-
-    identity: tuple[str, ...]
-    own: tuple[str, ...]
-    groups: dict[str, tuple[str, ...]]
-
-    @classmethod
-    def of(cls, declared: SourceTable) -> "_Columns":
-        groups = {
-            f"_{name}_known_at": tuple(map(identifier, group.columns)) for name, group in declared.known.later.items()
-        }
-        later = {column for columns in groups.values() for column in columns}
-        own = tuple(column for column in map(identifier, declared.columns) if column not in later)
-        return cls(tuple(map(identifier, declared.key)) or own, own, groups)
-
-    @property
-    def content(self) -> list[str]:
-        """SQL of what a version says; when it became known is no part of it, but whether a group is known is."""
-        later = [column for columns in self.groups.values() for column in columns]
-        return [*self.own, *later, *(f"{instant} IS NOT NULL" for instant in self.groups)]
-
-    def match(self, one: str, other: str) -> str:
-        return " AND ".join(f"{one}.{column} IS NOT DISTINCT FROM {other}.{column}" for column in self.identity)
-
-    def agree(self, new: str, old: str) -> str:
-        """SQL: a delivered row says what the old one says. What the old one doesn't know yet isn't compared."""
-        parts = [_equal(self.own, new, old)]
-        parts += [
-            f"({old}.{instant} IS NULL OR ({new}.{instant} IS NOT NULL AND {_equal(columns, new, old)}))"
-            for instant, columns in self.groups.items()
-        ]
-        return " AND ".join(parts)
-
-    def completes(self, new: str, old: str) -> str:
-        """SQL: a delivered row knows a group that the old one doesn't."""
-        each = [f"({old}.{instant} IS NULL AND {new}.{instant} IS NOT NULL)" for instant in self.groups]
-        return f"({' OR '.join(each) or 'false'})"
-
-
-def _equal(columns: tuple[str, ...], one: str, other: str) -> str:
-    sides = [f"row({', '.join(f'{side}.{column}' for column in columns)})" for side in (one, other)]
-    return f"({' IS NOT DISTINCT FROM '.join(sides)})" if columns else "true"
-
-
-def create(connection: duckdb.DuckDBPyConnection, table: str, declared: SourceTable) -> None:
-    """Makes an empty `raw.<table>` of the columns of the temporary table `fresh`."""
-    name = f"raw.{identifier(table)}"
-    connection.execute(
-        f"CREATE TABLE {name} AS SELECT *, _known_at AS _row_known_at, CAST(NULL AS TIMESTAMP) AS _known_until "
-        "FROM fresh WHERE false"
-    )
-    if declared.month:
-        connection.execute(f"ALTER TABLE {name} SET PARTITIONED BY (_month)")
-
-
-def show_known(connection: duckdb.DuckDBPyConnection, table: str, declared: SourceTable) -> None:
-    """Makes the view `known.<table>`: the versions that were known at the instant that `control.instants` has for the
-    table, without what became known of them later. Where there is no such instant yet, all that is known.
-
-    Its `_known_at` is since when the row itself is known: a corrected hour of the past is no news of the present.
-    """
-    instants = f"SELECT min(i.\"at\") FROM lake.{INSTANTS} i WHERE i.name IN ('raw.{table}', '{CAP}')"
-    at = f"coalesce(({instants}), CAST('infinity' AS TIMESTAMP))"
-    later = {
-        column: instant for instant, columns in _Columns.of(declared).groups.items() for column in (*columns, instant)
-    }
-    replaced = ["_row_known_at AS _known_at"]
-    replaced += [f"CASE WHEN {instant} <= {at} THEN {column} END AS {column}" for column, instant in later.items()]
-    columns = f"* EXCLUDE (_row_known_at, _known_until) REPLACE ({', '.join(replaced)})"
-    select = (
-        f"SELECT {columns} FROM lake.raw.{identifier(table)} "
-        f"WHERE _known_at <= {at} AND (_known_until IS NULL OR _known_until > {at})"
-    )
-    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {KNOWN}")
-    connection.execute(f"CREATE OR REPLACE VIEW {KNOWN}.{identifier(table)} AS {select}")
+from hindcast.sources import SourceTable
+from hindcast.sql import identifier
+from hindcast.tables.declared_history import load_history
+from hindcast.tables.raw_tables import Changes, RawColumns, equal, month_condition, plain_name
+from hindcast.tables.windows import BUILT_UNTIL, CORRECTIONS
 
 
 def update(
@@ -151,7 +40,7 @@ def update(
     Raises:
         HindcastError: It is, and holds rows that were corrected.
     """
-    name, columns = f"raw.{identifier(table)}", _Columns.of(declared)
+    name, columns = f"raw.{identifier(table)}", RawColumns.of(declared)
     if redeclared:
         _begin_anew(connection, name)
     history = declared.known.corrections == "declared"
@@ -159,7 +48,7 @@ def update(
     if differing == "false":
         return Changes()
     if history:
-        changes, earliest = _load_history(connection, name, declared, columns, clock, differing)
+        changes, earliest = load_history(connection, name, declared, columns, clock, differing)
     else:
         changes, earliest = _deliver(connection, name, declared, columns, clock, differing, ingested)
     if redeclared:
@@ -176,19 +65,19 @@ def _begin_anew(connection: duckdb.DuckDBPyConnection, name: str) -> None:
         HindcastError: It holds what the files no longer do.
     """
     corrected = connection.execute(
-        f"SELECT count(*) FROM {CORRECTIONS} WHERE table_name = ?", [_plain(name)]
+        f"SELECT count(*) FROM {CORRECTIONS} WHERE table_name = ?", [plain_name(name)]
     ).fetchall()[0][0]
     if corrected:
         raise HindcastError(
-            f"raw.{_plain(name)} is declared otherwise than before (key, month, lookups, derived or known), and holds "
-            "rows that were corrected, withdrawn or late: their history can't be made again from the files. Put the "
-            "declaration back, or work in a new HINDCAST_HOME."
+            f"raw.{plain_name(name)} is declared otherwise than before (key, month, lookups, derived or known), and "
+            "holds rows that were corrected, withdrawn or late: their history can't be made again from the files. Put "
+            "the declaration back, or work in a new HINDCAST_HOME."
         )
     connection.execute(f"DELETE FROM {name}")
 
 
 def _differing(
-    connection: duckdb.DuckDBPyConnection, name: str, declared: SourceTable, columns: _Columns, within: str
+    connection: duckdb.DuckDBPyConnection, name: str, declared: SourceTable, columns: RawColumns, within: str
 ) -> str:
     """A condition for the months in which the delivery says something else than the lake; `false` where none does."""
     month = "_month" if declared.month else "NULL::DATE"
@@ -207,19 +96,11 @@ def _differing(
     return "true" if None in months else month_condition(months)
 
 
-def month_condition(months: Sequence[date | None] | None) -> str:
-    """A condition on `_month`; None means every one."""
-    if months is None:
-        return "true"
-    each = " OR ".join(f"_month = DATE '{month}'" for month in months)
-    return f"({each})" if months else "false"
-
-
 def _deliver(
     connection: duckdb.DuckDBPyConnection,
     name: str,
     declared: SourceTable,
-    columns: _Columns,
+    columns: RawColumns,
     clock: datetime,
     differing: str,
     ingested: dict[date | None, datetime],
@@ -295,7 +176,7 @@ def _deliver(
         connection.execute(
             f"INSERT INTO {CORRECTIONS} SELECT ?, {now} WHERE NOT EXISTS "
             f'(FROM {CORRECTIONS} c WHERE c.table_name = ? AND c."at" = {now})',
-            [_plain(name), _plain(name)],
+            [plain_name(name), plain_name(name)],
         )
     instants = ["_known_at", *columns.groups]
     earliest = connection.execute(
@@ -322,7 +203,7 @@ def _set_arrivals(
     connection: duckdb.DuckDBPyConnection,
     name: str,
     declared: SourceTable,
-    columns: _Columns,
+    columns: RawColumns,
     now: str,
     ingested: dict[date | None, datetime],
     may_replace: bool,
@@ -361,7 +242,7 @@ def _set_arrivals(
     )
     # A group that isn't corrected stays known since when it was.
     kept = [
-        f"CASE WHEN old.{instant} IS NOT NULL AND {_equal(group, 'new', 'old')} AND new.{instant} IS NOT NULL "
+        f"CASE WHEN old.{instant} IS NOT NULL AND {equal(group, 'new', 'old')} AND new.{instant} IS NOT NULL "
         f"THEN old.{instant} ELSE new.{instant} END AS {instant}"
         for instant, group in columns.groups.items()
     ]
@@ -391,7 +272,7 @@ def _set_arrivals(
 def _complete(
     connection: duckdb.DuckDBPyConnection,
     name: str,
-    columns: _Columns,
+    columns: RawColumns,
     now: str,
     ingested: dict[date | None, datetime],
     declared: SourceTable,
@@ -427,67 +308,6 @@ def _complete(
     return late
 
 
-def _load_history(
-    connection: duckdb.DuckDBPyConnection,
-    name: str,
-    declared: SourceTable,
-    columns: _Columns,
-    clock: datetime,
-    differing: str,
-) -> tuple[Changes, datetime | None]:
-    """A delivery in which each row, a correction too, was known at its own declared instant.
-
-    Returns:
-        As `_deliver`.
-    """
-    now, identity = f"TIMESTAMP '{clock}'", ", ".join(columns.identity)
-    connection.execute(
-        f"""
-        CREATE OR REPLACE TEMP TABLE compared AS
-        SELECT old.rowid AS _row, {", ".join(f"new.{column}" for column in columns.identity)}, new._known_at
-        FROM (FROM fresh WHERE {differing}) AS new
-        LEFT JOIN {name} AS old ON {columns.match("new", "old")} AND new._known_at = old._known_at
-        WHERE old.rowid IS NULL OR NOT ({columns.agree("new", "old")}) OR {columns.completes("new", "old")}
-        """
-    )
-    gone = f"_known_until IS NULL AND {differing} AND ({identity}) NOT IN (SELECT ({identity}) FROM fresh)"
-    withdrawn = 0
-    if declared.delivery == "whole":
-        withdrawn = connection.execute(f"SELECT count(*) FROM {name} WHERE {gone}").fetchall()[0][0]
-        connection.execute(f"UPDATE {name} SET _known_until = {now} WHERE {gone}")
-    returned = connection.execute(
-        f"SELECT count(*) FROM {name} AS old WHERE _known_until IS NOT NULL "
-        f"AND ({identity}) IN (SELECT ({identity}) FROM fresh) AND NOT EXISTS "
-        f"(SELECT 1 FROM {name} AS next WHERE {columns.match('next', 'old')} AND next._known_at > old._known_at)"
-    ).fetchall()[0][0]
-    ended = connection.execute(f"SELECT min(_known_until) FROM {name}").fetchall()[0][0] if returned else None
-    seen = f"({identity}) IN (SELECT ({identity}) FROM {name})"
-    added, corrected, earliest = connection.execute(
-        f"SELECT count(*) FILTER (NOT {seen}), count(*) FILTER ({seen}), min(_known_at) FROM compared"
-    ).fetchall()[0]
-    connection.execute(f"DELETE FROM {name} WHERE rowid IN (SELECT _row FROM compared WHERE _row IS NOT NULL)")
-    connection.execute(
-        f"INSERT INTO {name} BY NAME SELECT new.*, new._known_at AS _row_known_at "
-        "FROM fresh AS new SEMI JOIN compared AS c "
-        f"ON {columns.match('new', 'c')} AND new._known_at = c._known_at ORDER BY _source_file, _source_line"
-    )
-    connection.execute(
-        f"""
-        CREATE OR REPLACE TEMP TABLE following AS
-        SELECT rowid AS _row, lead(_known_at) OVER (PARTITION BY {identity} ORDER BY _known_at) AS _until
-        FROM {name} WHERE ({identity}) IN (SELECT ({identity}) FROM fresh)
-        """
-    )
-    connection.execute(
-        f"UPDATE {name} SET _known_until = following._until FROM following "
-        f"WHERE {name}.rowid = following._row AND _known_until IS DISTINCT FROM following._until"
-    )
-    if withdrawn:
-        connection.execute(f"INSERT INTO {CORRECTIONS} VALUES (?, {now})", [_plain(name)])
-    changes = Changes(added=added, corrected=corrected, withdrawn=withdrawn, returned=returned)
-    return changes, min(filter(None, (earliest, ended, clock if withdrawn else None)), default=None)
-
-
 def _forget_what_was_built(connection: duckdb.DuckDBPyConnection, earliest: datetime) -> None:
     """Takes out the entries of tables that hold what was known at an instant of which something else is known now.
 
@@ -506,7 +326,3 @@ def _before(ingested: dict[date | None, datetime], declared: SourceTable, row: s
         f"WHEN {row}._month = DATE '{month}' THEN TIMESTAMP '{instant}'" for month, instant in ingested.items()
     )
     return f"CASE {cases} ELSE {never} END" if cases else never
-
-
-def _plain(name: str) -> str:
-    return name.replace('"', "").removeprefix("raw.")

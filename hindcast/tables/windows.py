@@ -1,9 +1,10 @@
 """The small tables that tell the SQL about time. What they mean for rows is the SQL's business.
 
-`control.instants` holds named instants: `as_of`; per raw table until when all is known of it; `known_until`, the first
-of these that a label is made from; and `cap`, past which nothing is used while the past is rebuilt. `control.windows`
-holds the prediction times that each split admits, `control.ingested` per table and month the instant of its last
-delivery, `control.corrections` the instants at which rows that had been known turned out otherwise.
+`control.instants` holds named instants: per raw table until when all is known of it, per problem the first of these
+that its labels are made from, and `cap`, past which nothing is used while the past is rebuilt. `control.windows` holds
+per problem the prediction times that each split admits and the instant that they are as of, `control.ingested` per
+table and month the instant of its last delivery, `control.corrections` the instants at which rows that had been known
+turned out otherwise.
 """
 
 import calendar
@@ -17,6 +18,8 @@ from hindcast.errors import HindcastError
 from hindcast.fingerprint import fingerprint
 from hindcast.lake import Lake, has_table
 from hindcast.problem import Problem, Splits
+from hindcast.sources import Sources
+from hindcast.sql import without_zone
 
 INSTANTS = "control.instants"
 WINDOWS = "control.windows"
@@ -26,7 +29,7 @@ CAP = "cap"
 BUILT_UNTIL = "control.built_until"  # kept by dbt: dbt_project/macros/increments.sql
 _TABLES = {
     INSTANTS: 'name VARCHAR, "at" TIMESTAMP',
-    WINDOWS: "split VARCHAR, starts_at TIMESTAMP, ends_at TIMESTAMP",
+    WINDOWS: "problem VARCHAR, split VARCHAR, starts_at TIMESTAMP, ends_at TIMESTAMP, as_of TIMESTAMP",
     INGESTED: "table_name VARCHAR, month DATE, ingested_until TIMESTAMP, declaration VARCHAR",
     CORRECTIONS: 'table_name VARCHAR, "at" TIMESTAMP',
 }
@@ -79,16 +82,16 @@ def read_ingested(connection: duckdb.DuckDBPyConnection, table: str) -> tuple[di
 
 
 def complete_until(
-    months: dict[date | None, datetime], matures_within: timedelta, ends: date | None = None
+    months: dict[date | None, datetime], settles_within: timedelta, ends: date | None = None
 ) -> datetime:
     """Until when all that is known of a table has been ingested (UTC, without a zone).
 
-    A month counts with its last delivery as long as something may still have become known after that: until labels of
-    its last day have matured. A month that was left out counts with its beginning.
+    A month counts with its last delivery as long as something may still have become known after that: until what there
+    is of its last day has settled. A month that was left out counts with its beginning.
 
     Args:
         months: Per month (None of a table without months) the instant of its last delivery; at least one.
-        matures_within: How long after the prediction time nearly all labels take to come.
+        settles_within: How long after a month's end something may still become known of its rows.
         ends: The month after the last that there is; None where data keeps coming.
     """
     if None in months:
@@ -96,7 +99,7 @@ def complete_until(
     delivered = {month: instant for month, instant in months.items() if month is not None}
     newest = max(delivered.values())
     still_open = [
-        instant for month, instant in delivered.items() if instant < _start(_next_month(month)) + matures_within
+        instant for month, instant in delivered.items() if instant < _start(_next_month(month)) + settles_within
     ]
     left_out = min(delivered)
     while left_out in delivered:
@@ -104,84 +107,106 @@ def complete_until(
     return min([newest, *still_open, *([_start(left_out)] if ends is None or left_out < ends else [])])
 
 
-def write_control(
-    lake: Lake,
-    problem: Problem,
-    known_until: datetime,
-    as_of: datetime,
-    label_tables: Collection[str] | None = None,
-    ends: date | None = None,
-) -> str:
-    """Writes instants and windows in one snapshot, or nothing where they hold just this already.
+def write_instants(lake: Lake, sources: Sources, now: datetime) -> str:
+    """Writes until when all is known of a domain's raw tables, or nothing where that is there already.
 
     Args:
-        lake: Where they go.
-        problem: Names the splits' windows, relative to the as-of instant, and how long labels take.
-        known_until: What became known later (UTC) isn't used, though it may have been ingested.
-        as_of: The instant (UTC) that the split is made as of.
-        label_tables: The raw tables that a label is made from; None for all. `known_until` is the earliest of theirs:
-            what one of them hasn't told yet may still have happened.
-        ends: The month after the last that the sources have; None where data keeps coming.
+        lake: Where it goes.
+        sources: The domain's tables.
+        now: What became known later (UTC) isn't used, though it may have been ingested.
 
     Returns:
         A version of the content: equal content, equal version.
+    """
+    until = {name: min(at, without_zone(now)) for name, at in tables_until(lake, sources).items()}
+    instants = [(f"raw.{name}", at) for name, at in until.items()]
+    of_domain = [f"raw.{name}" for name in sources.tables]
+    with lake.writing() as connection:
+        create_tables(connection)
+        if sorted(instants) != [row for row in _rows(connection, INSTANTS) if row[0] in of_domain]:
+            connection.execute(f"DELETE FROM {INSTANTS} WHERE name IN (SELECT unnest(?))", [of_domain])
+            connection.executemany(f"INSERT INTO {INSTANTS} VALUES (?, ?)", instants)
+    return fingerprint(values=sorted(instants))
+
+
+def write_windows(
+    lake: Lake,
+    problem: Problem,
+    sources: Sources,
+    as_of: datetime,
+    now: datetime,
+    label_tables: Collection[str] | None = None,
+) -> str:
+    """Writes a problem's windows, and until when its labels are known; or nothing where that is there already.
+
+    Args:
+        lake: Where they go.
+        problem: Names the windows, relative to the as-of instant.
+        sources: Its domain's tables.
+        as_of: The instant (UTC) that the split is made as of.
+        now: The clock (UTC).
+        label_tables: The raw tables that a label is made from; None for all of the domain's. What one of them hasn't
+            told yet may still have happened.
+
+    Returns:
+        A version of the windows: equal windows, equal version.
 
     Raises:
-        HindcastError: The as-of instant lies in the future: its windows would change with every ingestion.
+        HindcastError: The as-of instant lies in the future: the windows' content would change with every ingestion. Or
+            before anything was known.
     """
-    until = {name: min(at, _naive(known_until)) for name, at in tables_until(lake, problem, ends).items()}
-    labels = [at for name, at in until.items() if label_tables is None or name in label_tables]
+    until = tables_until(lake, sources)
+    known_until = ingested_until(lake, sources, now)
+    labels = [min(at, without_zone(now)) for name, at in until.items() if label_tables is None or name in label_tables]
+    of_labels = (f"labels.{problem.name}", min(labels, default=without_zone(known_until)))
     if as_of > known_until:
         raise HindcastError(
             f"As of {as_of.isoformat()} can't be known yet: the data goes to {known_until.isoformat()}. "
             "Choose an earlier instant, or ingest first."
         )
-    first = first_known(lake)
+    first = first_known(lake, sources)
     if first is not None and as_of < first:
         raise HindcastError(
             f"As of {as_of.isoformat()} nothing was known: the first row of the raw tables became known at "
             f"{first.isoformat()}. Choose a later instant; or say in the sources file since when the rows were known "
             "(known.at), if that was before they were ingested."
         )
-    instants = [
-        ("known_until", min(labels, default=_naive(known_until))),
-        ("as_of", _naive(as_of)),
-        *((f"raw.{name}", at) for name, at in until.items()),
-    ]
     windows = [
-        (name, _naive(start), _naive(end)) for name, (start, end) in windows_as_of(problem.splits, as_of).items()
+        (problem.name, name, without_zone(start), without_zone(end), without_zone(as_of))
+        for name, (start, end) in windows_as_of(problem.splits, as_of).items()
     ]
     with lake.writing() as connection:
         create_tables(connection)
-        if (_rows(connection, INSTANTS), _rows(connection, WINDOWS)) != (sorted(instants), sorted(windows)):
-            connection.execute(f"DELETE FROM {INSTANTS}")
-            connection.execute(f"DELETE FROM {WINDOWS}")
-            connection.executemany(f"INSERT INTO {INSTANTS} VALUES (?, ?)", instants)
-            connection.executemany(f"INSERT INTO {WINDOWS} VALUES (?, ?, ?)", windows)
-    return fingerprint(values=[*instants, *windows])
+        if sorted(windows) != [row for row in _rows(connection, WINDOWS) if row[0] == problem.name]:
+            connection.execute(f"DELETE FROM {WINDOWS} WHERE problem = ?", [problem.name])
+            connection.executemany(f"INSERT INTO {WINDOWS} VALUES (?, ?, ?, ?, ?)", windows)
+        if of_labels not in _rows(connection, INSTANTS):
+            connection.execute(f"DELETE FROM {INSTANTS} WHERE name = ?", [of_labels[0]])
+            connection.execute(f"INSERT INTO {INSTANTS} VALUES (?, ?)", of_labels)
+    return fingerprint(values=windows)
 
 
-def tables_until(lake: Lake, problem: Problem, ends: date | None = None) -> dict[str, datetime]:
-    """Per raw table until when all that is known of it has been ingested (naive UTC); see `complete_until`."""
+def tables_until(lake: Lake, sources: Sources) -> dict[str, datetime]:
+    """Per raw table of a domain until when all that is known of it has been ingested (naive UTC)."""
     if not lake.exists(INGESTED):
         return {}
     with lake.reading() as connection:
         rows = connection.execute(f"SELECT table_name, month, ingested_until FROM {INGESTED} ORDER BY ALL").fetchall()
     months: dict[str, dict[date | None, datetime]] = {}
     for table, month, instant in rows:
-        months.setdefault(table, {})[month] = instant
-    return {table: complete_until(each, problem.label.matures_within, ends) for table, each in months.items()}
+        if table in sources.tables:
+            months.setdefault(table, {})[month] = instant
+    return {table: complete_until(each, sources.settles_within, sources.ends) for table, each in months.items()}
 
 
-def first_known(lake: Lake) -> datetime | None:
-    """When anything first became known (UTC): the earliest row of all raw tables; None where they have none."""
+def first_known(lake: Lake, sources: Sources) -> datetime | None:
+    """When anything first became known (UTC): the earliest row of a domain's raw tables; None where they have none."""
     if not lake.exists(INGESTED):
         return None
     with lake.reading() as connection:
-        tables = connection.execute(f"SELECT DISTINCT table_name FROM {INGESTED}").fetchall()
         found = [
             connection.execute(f'SELECT min(_known_at) FROM raw."{table}"').fetchall()[0][0]
-            for (table,) in tables
+            for table in sources.tables
             if has_table(connection, f"raw.{table}")
         ]
     instants = [instant.replace(tzinfo=UTC) for instant in found if instant is not None]
@@ -200,12 +225,12 @@ def set_cap(lake: Lake, instant: datetime | None) -> None:
 
 
 def known_until(tables: Collection[str], instants: dict[str, datetime]) -> datetime:
-    """Until when all is known (UTC, without a zone) of what is made from some raw tables.
+    """Until when all is known (UTC, without a zone) of what is made from some raw tables; of none, the first instant.
 
     As `known_until_of` in `dbt_project/macros/known.sql`.
     """
     known = [instants[name] for name in (*(f"raw.{table}" for table in tables), CAP) if name in instants]
-    return min(known, default=instants.get("known_until", datetime.min))
+    return min(known) if tables and known else datetime.min
 
 
 def read_instants(lake: Lake) -> dict[str, datetime]:
@@ -216,7 +241,42 @@ def read_instants(lake: Lake) -> dict[str, datetime]:
         return dict(_rows(connection, INSTANTS))
 
 
-def instant_as_of(lake: Lake, asked: str | None, known_until: datetime) -> datetime:
+def read_as_of(lake: Lake, problem: Problem) -> datetime | None:
+    """The instant (UTC) that a problem's split is made as of; None before it was first made."""
+    windows = read_windows(lake, problem)
+    return next(iter(windows.values()))[2] if windows else None
+
+
+def labels_until(lake: Lake, problem: Problem) -> datetime:
+    """Until when (UTC) all is known that a problem's labels are made from.
+
+    Raises:
+        HindcastError: It was never written.
+    """
+    found = read_instants(lake).get(f"labels.{problem.name}")
+    if found is None:
+        raise HindcastError(
+            f"It isn't known yet until when labels of {problem.name} are known: `hindcast run` says it."
+        )
+    return found.replace(tzinfo=UTC)
+
+
+def read_windows(
+    lake: Lake, problem: Problem, snapshot: int | None = None
+) -> dict[str, tuple[datetime, datetime, datetime]]:
+    """Per split of a problem the first prediction time that it admits, the end (excluded), and its as-of instant (UTC);
+    none before they were first written. At a snapshot of the lake, or at the newest."""
+    if not lake.settings.lake_catalogue.exists():
+        return {}
+    with lake.reading(snapshot) as connection:
+        rows = [row[1:] for row in _rows(connection, WINDOWS) if row[0] == problem.name]
+    return {
+        split: (start.replace(tzinfo=UTC), end.replace(tzinfo=UTC), as_of.replace(tzinfo=UTC))
+        for split, start, end, as_of in rows
+    }
+
+
+def instant_as_of(lake: Lake, problem: Problem, asked: str | None, known_until: datetime) -> datetime:
     """The instant (UTC) that the split is to be made as of: what is asked for, else what the lake says already.
 
     At first, and where a later one is asked for, it is `known_until`: as of then and as of later the same is known,
@@ -226,8 +286,7 @@ def instant_as_of(lake: Lake, asked: str | None, known_until: datetime) -> datet
         HindcastError: What is asked for isn't an instant with a time zone.
     """
     if asked is None:
-        known = read_instants(lake).get("as_of")
-        return known.replace(tzinfo=UTC) if known else known_until
+        return read_as_of(lake, problem) or known_until
     try:
         instant = datetime.fromisoformat(asked)
     except ValueError as error:
@@ -237,12 +296,12 @@ def instant_as_of(lake: Lake, asked: str | None, known_until: datetime) -> datet
     return min(instant.astimezone(UTC), known_until)
 
 
-def ingested_until(lake: Lake, problem: Problem, now: datetime, ends: date | None = None) -> datetime:
-    """Until when all raw tables have been ingested (UTC), at most `now`; `now` where there are none.
+def ingested_until(lake: Lake, sources: Sources, now: datetime) -> datetime:
+    """Until when all of a domain's raw tables have been ingested (UTC), at most `now`; `now` where there are none.
 
     Not simply now: an arrival of the last hour that wasn't ingested yet would read as one that never came.
     """
-    instants = [instant.replace(tzinfo=UTC) for instant in tables_until(lake, problem, ends).values()]
+    instants = [instant.replace(tzinfo=UTC) for instant in tables_until(lake, sources).values()]
     return min([now, *instants])
 
 
@@ -282,8 +341,3 @@ def _rows(connection: duckdb.DuckDBPyConnection, table: str) -> list[tuple[Any, 
     if not has_table(connection, table):
         return []
     return sorted(connection.execute(f"FROM {table}").fetchall())
-
-
-def _naive(instant: datetime) -> datetime:
-    """As the lake keeps instants: UTC without saying so."""
-    return instant.astimezone(UTC).replace(tzinfo=None)

@@ -6,8 +6,9 @@ How good they are outside the training window is measured in `evaluation`; how t
 import os
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hindcast.artefacts import read_joblib, write_joblib
 from hindcast.errors import HindcastError
 from hindcast.evaluation.metrics import DIGITS, metric_named
 from hindcast.package.model import Feature, Matrix
+from hindcast.pages import markdown_table
 from hindcast.problem import Candidate, Problem, SearchRange
 from hindcast.training.training_data import Rows, TrainingData, find_features, split_rows
 from hindcast.training.training_set import content_hash
@@ -82,23 +85,16 @@ class Candidates:
 
     def save(self, path: Path) -> None:
         """Writes a pickle: for the next step on this machine, never for a service."""
-        import joblib
-
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_suffix(f".{os.getpid()}")
-        joblib.dump(self, scratch)
-        scratch.replace(path)
+        write_joblib(path, self)
 
     @classmethod
     def load(cls, path: Path) -> "Candidates":
         """Raises:
         HindcastError: Nothing has been trained in this home yet.
         """
-        import joblib
-
-        if not path.exists():
+        found: Candidates | None = read_joblib(path)
+        if found is None:
             raise HindcastError(f"No candidates at {path} yet: materialise `candidates` first.")
-        found: Candidates = joblib.load(path)
         return found
 
 
@@ -183,14 +179,7 @@ def _draw(space: SearchRange | list[Any], random: np.random.Generator) -> Any:
 
 
 def _search(problem: Problem, features: Sequence[Feature], rows: Rows) -> tuple[Fitted, ...]:
-    """Judges every draw of every candidate on every fold, then fits each candidate's best draw on all rows.
-
-    Fits run side by side, each on one thread: threads inside a fit wait for one another, and on a machine that has
-    other work as well they wait so long that a search takes ten times as long.
-    """
-    import sklearn.ensemble  # noqa: F401 - brings OpenMP, which must be there to be limited
-    from threadpoolctl import threadpool_limits
-
+    """Judges every draw of every candidate on every fold, then fits each candidate's best draw on all rows."""
     primary, budget = metric_named(problem.metrics.primary), problem.budget
     folds = time_folds(rows.asked_at, rows.known_at, budget.folds)
     for number, parts in enumerate(folds, 1):
@@ -216,11 +205,7 @@ def _search(problem: Problem, features: Sequence[Feature], rows: Rows) -> tuple[
         seconds += time.thread_time() - began
         return Fitted(candidate.name, candidate.model, best.parameters, draws, estimator, seconds)
 
-    def one_thread() -> None:
-        threadpool_limits(1, user_api="openmp")  # OpenMP's limit is each worker's own
-
-    # Linear algebra on one thread always adds up in the same order. Its limit is the process's: set here, once.
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count(), initializer=one_thread) as pool:
+    with fitting_pool() as pool:
         tasks = [
             (candidate, parameters, fold)
             for candidate in problem.candidates
@@ -237,6 +222,23 @@ def _search(problem: Problem, features: Sequence[Feature], rows: Rows) -> tuple[
             )
             refits.append((candidate, draws, sum(seconds for result in results for _, seconds in result)))
         return tuple(pool.map(refit, refits))
+
+
+@contextmanager
+def fitting_pool() -> Iterator[ThreadPoolExecutor]:
+    """Workers for fits side by side, each on one thread.
+
+    Threads inside a fit wait for one another, and on a machine that has other work as well they wait so long that a
+    search takes ten times as long. Linear algebra on one thread always adds up in the same order.
+    """
+    import sklearn.ensemble  # noqa: F401 - brings OpenMP, which must be there to be limited
+    from threadpoolctl import threadpool_limits
+
+    def one_thread() -> None:
+        threadpool_limits(1, user_api="openmp")  # OpenMP's limit is each worker's own, that of linear algebra isn't
+
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count(), initializer=one_thread) as pool:
+        yield pool
 
 
 def fit(
@@ -304,10 +306,13 @@ def _linear_columns(features: Sequence[Feature]) -> Any:
 
 def shown_search(candidates: Candidates, primary: str) -> str:
     """A Markdown table of all draws, each with the primary metric's mean over the folds."""
-    lines = [f"| candidate | {primary} | parameters |", "|---|---|---|"]
-    for fitted in candidates.fitted:
-        for draw in fitted.draws:
-            mark = " (best)" if draw.parameters == fitted.parameters else ""
-            shown = ", ".join(f"{name} {value}" for name, value in sorted(draw.parameters.items()))
-            lines.append(f"| {fitted.name}{mark} | {draw.score:.5f} | {shown} |")
-    return "\n".join(lines)
+    rows = [
+        {
+            "candidate": fitted.name + (" (best)" if draw.parameters == fitted.parameters else ""),
+            primary: draw.score,
+            "parameters": ", ".join(f"{name} {value}" for name, value in sorted(draw.parameters.items())),
+        }
+        for fitted in candidates.fitted
+        for draw in fitted.draws
+    ]
+    return markdown_table(rows, ".5f")

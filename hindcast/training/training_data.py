@@ -1,11 +1,11 @@
-"""What training, evaluation and packaging read: the training set at one snapshot of the lake, and its rows as arrays.
+"""Reads the training set at one snapshot of the lake, as a frame and as arrays per split.
 
 How the training set is made is in `training_set`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from hindcast.errors import HindcastError
 from hindcast.lake import Lake
 from hindcast.package.model import Feature, Matrix, encode
 from hindcast.problem import Problem
+from hindcast.tables.windows import read_windows
 from hindcast.training import training_set
 
 
@@ -72,16 +73,14 @@ def read_training_data(
     frame = training_set.read(problem, lake, version)
     if training_hash is not None and training_set.content_hash(frame) != training_hash:
         raise HindcastError(
-            f"{training_set.TABLE} at snapshot {version} isn't what the candidates were trained on: train again with "
-            "`hindcast run`."
+            f"{problem.table(training_set.TABLE)} at snapshot {version} isn't what the candidates were trained on: "
+            "train again with `hindcast run`."
         )
-    with lake.reading(version) as connection:
-        windows = connection.execute("SELECT split, starts_at, ends_at FROM control.windows").fetchall()
-        ((as_of,),) = connection.execute("SELECT i.at FROM control.instants i WHERE i.name = 'as_of'").fetchall()
+    windows = read_windows(lake, problem, version)
     return TrainingData(
         frame.sort(problem.prediction_time.column, problem.entity.key),
-        {split: (start.replace(tzinfo=UTC), end.replace(tzinfo=UTC)) for split, start, end in windows},
-        as_of.replace(tzinfo=UTC),
+        {split: (start, end) for split, (start, end, _) in windows.items()},
+        next(as_of for _, _, as_of in windows.values()),
         version,
     )
 

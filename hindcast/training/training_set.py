@@ -15,18 +15,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hindcast.errors import HindcastError
-from hindcast.features.asof import name, table_name
 from hindcast.features.store import feature_names, historical_features, join_keys
-from hindcast.lake import Lake
+from hindcast.lake import Lake, check_columns, current_snapshot
 from hindcast.problem import Problem
 from hindcast.settings import Settings
+from hindcast.sql import identifier, identifiers, table_identifier
 from hindcast.tables.schemas import split_schema
 
 if TYPE_CHECKING:
     from pandera.api.polars.types import PolarsData
     from pandera.polars import DataFrameSchema
 
-TABLE = "train.training_set"
+TABLE = "training_set"
+"""In the problem's own schema."""
 SPLIT = "split"
 
 
@@ -62,8 +63,8 @@ def build(settings: Settings, problem: Problem, lake: Lake) -> TrainingSet:
     if written:
         with lake.writing() as connection:
             connection.register("training_set", frame.to_arrow())
-            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {name(TABLE.split('.')[0])}")
-            connection.execute(f"CREATE OR REPLACE TABLE {table_name(TABLE)} AS FROM training_set")
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(problem.name)}")
+            connection.execute(f"CREATE OR REPLACE TABLE {table_identifier(problem.table(TABLE))} AS FROM training_set")
     counts = entities.group_by(SPLIT, maintain_order=True).len().sort(SPLIT)
     features = feature_names(settings, problem.feature_service)
     return TrainingSet(snapshot, dict(counts.iter_rows()), features, found, written)
@@ -72,7 +73,8 @@ def build(settings: Settings, problem: Problem, lake: Lake) -> TrainingSet:
 def read(problem: Problem, lake: Lake, snapshot: int | None = None) -> pl.DataFrame:
     """The training set as it was at a snapshot, or at the newest one, in the order of its key."""
     with lake.reading(snapshot) as connection:
-        return connection.execute(f"FROM {table_name(TABLE)} ORDER BY {name(problem.entity.key)}").pl()
+        table, key = table_identifier(problem.table(TABLE)), identifier(problem.entity.key)
+        return connection.execute(f"FROM {table} ORDER BY {key}").pl()
 
 
 def content_hash(frame: pl.DataFrame) -> str:
@@ -126,17 +128,14 @@ def _split_entities(problem: Problem, lake: Lake, keys: Sequence[str]) -> tuple[
     """The newest snapshot's number, and the split entities in it."""
     label, at = problem.label, problem.prediction_time.column
     wanted = [problem.entity.key, at, label.known_at, label.column, SPLIT]
-    wanted = list(dict.fromkeys([*wanted, *problem.slices.columns, *problem.baseline.columns, *keys]))
+    wanted += [*problem.slices.columns, *problem.baseline.columns, *keys]
     table = problem.split_table
     with lake.reading() as connection:
         connection.execute("BEGIN")
-        snapshot = int(connection.execute("SELECT id FROM lake.current_snapshot()").fetchall()[0][0])
-        there = [column for column, *_ in connection.execute(f"DESCRIBE {table_name(table)}").fetchall()]
-        if absent := [column for column in wanted if column not in there]:
-            raise HindcastError(f"{table} has no column {', '.join(absent)}, which {problem.name} needs.")
-        listed = ", ".join(name(column) for column in wanted)
-        order = name(problem.entity.key)
-        frame = connection.execute(f"SELECT {listed} FROM {table_name(table)} ORDER BY {order}").pl()
+        snapshot = current_snapshot(connection)
+        check_columns(connection, table, wanted, problem.name)
+        of = f"FROM {table_identifier(table)} ORDER BY {identifier(problem.entity.key)}"
+        frame = connection.execute(f"SELECT {identifiers(dict.fromkeys(wanted))} {of}").pl()
     if frame.is_empty():
         raise HindcastError(f"{table} has no rows: no label of {problem.name} was known in its windows.")
     return snapshot, frame

@@ -134,3 +134,30 @@ def test_with_tokens_the_page_asks_for_one(page: Page, home: Settings, monkeypat
         fill(page, parcel="P1", depot="1", prediction_time=NOON.isoformat())
         ask(page)
         assert page.wait("!document.querySelector('#said').hidden")
+
+
+def test_the_routes_can_be_tried_out_on_a_page(page: Page, url: str) -> None:
+    page.open(f"{url}/docs")
+    routes = page.wait("[...document.querySelectorAll('.opblock-summary-path')].map((each) => each.textContent)")
+    assert [route.replace("\u200b", "") for route in routes] == ["/predict", "/explain", "/predict_batch", "/model"]
+    page.run("document.querySelector('.opblock-summary-control').click()")
+    page.wait("!!document.querySelector('.try-out__btn')")
+    page.run("document.querySelector('.try-out__btn').click()")
+    page.wait("!!document.querySelector('.execute')")
+    page.run("document.querySelector('.execute').click()")  # the example, as it is filled in
+    said = page.wait("document.querySelector('.live-responses-table .highlight-code')?.textContent")
+    assert '"model_version": "v1"' in said
+    assert page.complaints == []
+
+
+def test_with_tokens_the_page_of_routes_asks_for_one(
+    page: Page, home: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HINDCAST_TOKENS", TOKEN)
+    with running(home, champion_tag(home)) as url:
+        page.open(f"{url}/docs")
+        page.wait("!document.querySelector('#token-row').hidden")
+        assert page.run("document.querySelectorAll('.opblock').length") == 0
+        page.run(f"document.querySelector('#token').value = {TOKEN!r}")
+        page.run("document.querySelector('#enter').click()")
+        page.wait("document.querySelectorAll('.opblock').length === 4")

@@ -23,9 +23,9 @@ CHANGES: dict[str, Any] = {
         "validation": {"start": "-4 weeks", "end": "-2 weeks"},
         "test": {"start": "-2 weeks", "end": "0 weeks"},
     },
-    "clock": {"start": "2013-03-01T00:00:00Z", "demo_until": "2013-03-02T12:00:00Z", "refresh_every": "3 hours"},
     "budget": {"draws": 1, "folds": 2, "max_rows": 5000, "seed": 13},
 }
+CLOCK = {"start": "2013-03-01T00:00:00Z", "demo_until": "2013-03-02T12:00:00Z", "refresh_every": "3 hours"}
 
 
 class World:
@@ -42,9 +42,10 @@ class World:
             "bentos",
             "workspace.yaml",
             "requirements.lock",
+            "pyproject.toml",
+            "README.md",
         ):
             (self.root / name).symlink_to(ROOT / name)
-        (self.root / "pyproject.toml").symlink_to(ROOT / "pyproject.toml")
         (self.root / "problems" / "sources").mkdir(parents=True)
         self._write_problem()
 
@@ -57,10 +58,10 @@ class World:
         for candidate in problem["candidates"]:
             candidate["parameters"]["max_iter"] = 50
         (self.root / "problems" / "flight_delay.yaml").write_text(yaml.safe_dump(problem))
-        sources = yaml.safe_load((ROOT / "problems" / "sources" / "nycflights13.yaml").read_text())
+        sources = yaml.safe_load((ROOT / "problems" / "sources" / "flights.yaml").read_text())
         sources.pop("package")
-        sources["folder"] = str(self.folder / "files")
-        (self.root / "problems" / "sources" / "nycflights13.yaml").write_text(yaml.safe_dump(sources, sort_keys=False))
+        sources |= {"folder": str(self.folder / "files"), "clock": CLOCK}
+        (self.root / "problems" / "sources" / "flights.yaml").write_text(yaml.safe_dump(sources, sort_keys=False))
         self._write_files()
 
     def _write_files(self) -> None:

@@ -18,12 +18,12 @@ import pytest
 from hindcast.lake import Lake
 from hindcast.problem import Problem, Splits, Window, load_problem
 from hindcast.settings import Settings
+from hindcast.sources import load_sources
 from hindcast.tables.ingest import ingest
-from hindcast.tables.sources import load_sources
 from hindcast.tables.transform import build, manifest
-from hindcast.tables.windows import write_control
 from tests.brute_force import brute_force, flight_id, plausible_planes, raw_flights, unequal
 from tests.conftest import ROOT
+from tests.control import write_control
 
 THEN = datetime(2013, 2, 10, 14, 10, tzinfo=UTC)  # the morning after a blizzard: much is overdue, much cancelled
 LATER = datetime(2013, 2, 14, tzinfo=UTC)
@@ -71,7 +71,7 @@ class World:
 
 def raw_world(settings: Settings, now: datetime) -> World:
     problem = load_problem(settings.problem_file).model_copy(update={"splits": SPLITS})
-    sources = load_sources(settings.sources_folder / f"{problem.sources}.yaml")
+    sources = load_sources(settings.sources_file(problem.domain))
     lake = Lake(settings)
     for name, table in sources.tables.items():
         months = [date(2013, 1, 1), date(2013, 2, 1)] if table.month else None

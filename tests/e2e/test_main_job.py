@@ -90,7 +90,7 @@ def training_set_hash(world: World, home: str) -> str:
     with lake.reading() as connection:
         return connection.execute(
             "SELECT md5(string_agg(row_text, chr(10) ORDER BY row_text)) "
-            "FROM (SELECT CAST(t AS VARCHAR) AS row_text FROM train.training_set t)"
+            "FROM (SELECT CAST(t AS VARCHAR) AS row_text FROM flight_delay.training_set t)"
         ).fetchall()[0][0]
 
 
@@ -98,7 +98,7 @@ def test_nothing_that_training_read_lies_after_the_as_of_instant(world: World, f
     lake = Lake(Settings(world.root, world.folder / finished))
     with lake.reading() as connection:
         latest = connection.execute(
-            "SELECT max(prediction_time), max(label_known_at) FROM train.training_set"
+            "SELECT max(prediction_time), max(label_known_at) FROM flight_delay.training_set"
         ).fetchall()[0]
     assert all(instant.isoformat() <= "2013-03-01T00:00:00" for instant in latest)
 
@@ -108,7 +108,7 @@ def test_plain_python_finds_the_training_set(world: World, finished: str) -> Non
     lake = Lake(Settings(world.root, world.folder / finished))
     flights, weather, planes = raw_flights(lake), rows(lake, "FROM raw.weather"), plausible_planes(lake)
     by_id = {flight_id(flight): flight for flight in flights.iter_rows(named=True)}
-    trained = rows(lake, "FROM train.training_set ORDER BY flight_id")
+    trained = rows(lake, "FROM flight_delay.training_set ORDER BY flight_id")
     features = trained.columns[trained.columns.index("carrier_code") :]
     assert len(features) > 45
     wrong = []
@@ -167,7 +167,7 @@ def test_weather_of_the_departure_hour_is_not_used(world: World, finished: str) 
         lake,
         f"""
         SELECT t.visibility AS used, departure.visib AS at_departure, known.visib AS known
-        FROM train.training_set t
+        FROM flight_delay.training_set t
         JOIN raw.flights f ON t.flight_id = {FLIGHT_ID}
         JOIN raw.weather departure ON departure.origin = f.origin AND departure.time_hour = f.time_hour
         ASOF JOIN raw.weather known ON known.origin = f.origin AND known._known_at <= t.prediction_time
@@ -186,7 +186,8 @@ def test_an_outcome_that_was_not_known_yet_is_not_used(world: World, finished: s
         lake,
         f"""
         WITH asked AS (
-            SELECT *, date_trunc('hour', prediction_time) AS hour FROM train.training_set WHERE destination = 'ATL'
+            SELECT *, date_trunc('hour', prediction_time) AS hour FROM flight_delay.training_set
+            WHERE destination = 'ATL'
         )
         SELECT
             any_value(destination_late_rate_24h) AS used,

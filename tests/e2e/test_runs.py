@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +12,7 @@ from hindcast.settings import Settings
 from tests.e2e.conftest import World
 
 PHASES = {
-    "bring in": "ingest",
+    "ingest what": "ingest",
     "clean, label": "build",
     "train, evaluate": "train",
     "build the bento": "publish",
@@ -27,9 +26,9 @@ from assets.definitions import build_definitions
 from assets.launch import run_job
 from hindcast.settings import Settings
 
-config = {"ops": {"control": {"config": {"as_of": sys.argv[1]}}}, "loggers": {"console": {}}}
+config = {"ops": {"flight_delay__windows": {"config": {"as_of": sys.argv[1]}}}, "loggers": {"console": {}}}
 with DagsterInstance.get() as instance:
-    result = run_job(Settings.from_environment(), instance, build_definitions(), "retrain", {}, config)
+    result = run_job(Settings.from_environment(), instance, build_definitions(), "flight_delay_retrain", {}, config)
 sys.exit(not result.success)
 """
 
@@ -69,9 +68,9 @@ def test_a_home_goes_on_where_it_was_moved_to(world: World, finished: str) -> No
     [
         ("feast/online.db", ["publish"]),
         ("bentoml/bentos", ["publish"]),
-        ("reports/monitoring.json", ["monitor"]),
-        ("candidates.joblib", ["train"]),
-        ("models", ["train"]),
+        ("problems/flight_delay/reports/monitoring.json", ["monitor"]),
+        ("problems/flight_delay/candidates.joblib", ["train"]),
+        ("problems/flight_delay/models", ["train"]),
         ("feast/registry.db", ["build"]),
     ],
 )
@@ -100,7 +99,7 @@ def contents(settings: Settings) -> dict[str, object]:
     """Per table that training rests on, its rows whatever their order; and the champion's numbers."""
     found: dict[str, object] = {}
     with Lake(settings).reading() as connection:
-        for table in ("control.windows", "split.flight_splits", "train.training_set"):
+        for table in ("control.windows", "split.flight_splits", "flight_delay.training_set"):
             found[table] = connection.execute(f"SELECT count(*), bit_xor(hash(t)) FROM {table} AS t").fetchall()
     return found | {"challenger": json.loads(settings.challenger_file.read_text())}
 
@@ -114,7 +113,7 @@ def test_a_retraining_that_was_killed_is_brought_to_its_end(world: World, finish
     assert process.returncode == 0, output
     process = world.start(torn.home.name, "-c", START_A_RETRAINING, as_of)
     assert process.stdout is not None
-    assert any("✓ control" in line for line in process.stdout)
+    assert any("✓ flight_delay/windows" in line for line in process.stdout)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     output = world.run(torn.home.name)
@@ -136,15 +135,3 @@ def test_two_retrainings_at_once_give_the_same_as_one_after_the_other(world: Wor
         output, _ = process.communicate()
         assert process.returncode == 0, output
     assert contents(together) == contents(one_by_one)
-
-
-def test_another_problem_is_refused(world: World, finished: str, tmp_path: Path) -> None:
-    other = world.root / "problems" / "other_problem.yaml"
-    shutil.copyfile(world.root / "problems" / "flight_delay.yaml", other)
-    os.environ["HINDCAST_PROBLEM"] = "other_problem"
-    process = world.start(finished, "-m", "assets.run")
-    output, _ = process.communicate()
-    other.unlink()
-    assert process.returncode == 1
-    assert f"The home {world.folder / finished} is that of flight_delay" in output
-    assert "Traceback" not in output

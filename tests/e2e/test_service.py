@@ -18,7 +18,7 @@ import httpx
 import psutil
 import pytest
 
-from hindcast.features.store import materialise
+from hindcast.features.materialise import materialise
 from hindcast.lake import Lake
 from hindcast.problem import load_problem
 from hindcast.promotion import champion
@@ -40,13 +40,13 @@ with running(settings, next(iter(built_bentos(settings)))) as url:
     time.sleep(10**6)
 """
 COMPACT = """
-from hindcast.features.store import materialise
+from hindcast.features.materialise import materialise
 from hindcast.lake import Lake
 from hindcast.serving.request_log import compact
 from hindcast.settings import Settings
 settings = Settings.from_environment()
 print("begin", flush=True)
-compact(settings.request_log, Lake(settings), "parcel")
+compact(settings.request_log, Lake(settings), "parcels.requests", "parcel")
 """
 
 
@@ -306,7 +306,9 @@ def test_champions_are_swapped_under_load_without_a_failed_request(client: httpx
     assert model["promoted_at"] == NOON.isoformat()
 
 
-def test_a_challenger_is_asked_the_same_and_heard_by_nobody(client: httpx.Client, home: Settings) -> None:
+def test_a_challenger_in_shadow_is_asked_the_same_and_its_answers_are_never_returned(
+    client: httpx.Client, home: Settings
+) -> None:
     served = client.get("/model").json()["version"]
     write_package(home.models, "beside", -3.0)
     champion.set_shadow(home, "beside", NOON)
@@ -372,10 +374,10 @@ def test_kill_9_loses_no_acknowledged_record_and_each_becomes_one_row(home: Sett
         time.sleep(delay)
         process.kill()
         process.wait()
-    done = compact(home.request_log, lake, "parcel")
+    done = compact(home.request_log, lake, "parcels.requests", "parcel")
     assert done.rows == len(on_file)
     with lake.reading() as connection:
-        ids = connection.execute("SELECT id FROM log.requests").fetchall()
+        ids = connection.execute("SELECT id FROM parcels.requests").fetchall()
     assert {row[0] for row in ids} == set(on_file)
 
 

@@ -27,10 +27,10 @@ sys.exit(main())
 @pytest.fixture
 def live(tmp_path_factory: pytest.TempPathFactory) -> World:
     world = World(tmp_path_factory.mktemp("live"))
-    file = world.root / "problems" / "flight_delay.yaml"
-    problem = yaml.safe_load(file.read_text())
-    del problem["clock"]
-    file.write_text(yaml.safe_dump(problem))
+    file = world.root / "problems" / "sources" / "flights.yaml"
+    sources = yaml.safe_load(file.read_text())
+    del sources["clock"]
+    file.write_text(yaml.safe_dump(sources, sort_keys=False))
     return world
 
 
@@ -52,7 +52,11 @@ def test_a_second_run_on_the_same_day_picks_up_what_has_come(live: World) -> Non
 
     def scored() -> int:
         with lake.reading() as connection:
-            return connection.execute("SELECT count(*) FROM predictions.batch").fetchall()[0][0]
+            return connection.execute("SELECT count(*) FROM flight_delay.batch_predictions").fetchall()[0][0]
+
+    def as_of() -> list[datetime]:
+        with lake.reading() as connection:
+            return [row[0] for row in connection.execute("SELECT DISTINCT as_of FROM control.windows").fetchall()]
 
     def instants() -> dict[str, datetime]:
         with lake.reading() as connection:
@@ -60,12 +64,11 @@ def test_a_second_run_on_the_same_day_picks_up_what_has_come(live: World) -> Non
 
     assert run_at(live, "2013-03-01T15:00:00+00:00") == ["ingest", "build", "train", "publish", "serve", "monitor"]
     morning, scored_then, trained = arrived(), scored(), live.status("home")["champion"]
-    assert instants()["as_of"] == datetime(2013, 3, 1)  # the day's midnight
+    assert as_of() == [datetime(2013, 3, 1)]  # the day's midnight
     assert run_at(live, "2013-03-01T22:00:00+00:00") == ["ingest", "build", "publish", "serve", "monitor"]
     assert arrived() > morning + 200
     assert scored() > scored_then
-    found = instants()
-    assert found.pop("as_of") == datetime(2013, 3, 1)
-    assert set(found.values()) == {datetime(2013, 3, 1, 22)}  # of each raw table, and of the label
+    assert as_of() == [datetime(2013, 3, 1)]
+    assert set(instants().values()) == {datetime(2013, 3, 1, 22)}  # of each raw table, and of the label
     assert live.status("home")["champion"] == trained
     assert run_at(live, "2013-03-02T09:00:00+00:00")[:3] == ["ingest", "build", "train"]

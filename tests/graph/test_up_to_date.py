@@ -22,8 +22,8 @@ from dagster import (
 
 from assets.up_to_date import Graph
 from hindcast.lake import Lake
-from hindcast.problem import load_problem
 from hindcast.settings import Settings
+from hindcast.workspace import open_workspace
 
 MONTHS = ("2024-01-01", "2024-02-01")
 RANGE = {"dagster/asset_partition_range_start": MONTHS[0], "dagster/asset_partition_range_end": MONTHS[1]}
@@ -34,7 +34,7 @@ class World:
 
     def __init__(self, settings: Settings, instance: DagsterInstance) -> None:
         self.settings, self.instance = settings, instance
-        self.problem = load_problem(settings.problem_file)
+        self.workspace = open_workspace(settings)
         self.code, self.content, self.fails, self.severity = "1", "c1", "", AssetCheckSeverity.ERROR
         with Lake(settings).writing() as connection:
             connection.execute("CREATE SCHEMA raw; CREATE SCHEMA made")
@@ -65,7 +65,8 @@ class World:
             if self.fails == "step":
                 raise ValueError("half way")
             check = AssetCheckResult(check_name="whole", passed=self.fails != "check", severity=self.severity)
-            return MaterializeResult(data_version=DataVersion(f"rows of {self.content}"), check_results=[check])
+            version = DataVersion(f"rows of {self.content}")
+            return MaterializeResult(metadata={"dagster/row_count": 1}, data_version=version, check_results=[check])
 
         @asset(deps=[rows], code_version="1")
         def number() -> None: ...
@@ -81,7 +82,7 @@ class World:
 
     def stale(self) -> dict[str, str]:
         graph = Definitions(self.assets()).resolve_asset_graph()
-        found = Graph(self.settings, self.problem, self.instance, graph, MONTHS).stale()
+        found = Graph(self.workspace, self.instance, graph, MONTHS).stale(graph.executable_asset_keys)
         return {key.path[-1]: reason for key, reason in found.items()}
 
 

@@ -8,11 +8,11 @@ import pytest
 
 from hindcast.lake import Lake
 from hindcast.settings import Settings
+from hindcast.sources import Sources
 from hindcast.tables.ingest import ingest
-from hindcast.tables.sources import Sources
 from hindcast.tables.transform import build
-from hindcast.tables.windows import write_control
 from tests.conftest import ROOT
+from tests.control import write_control
 from tests.made_up_problem import parcels_problem
 
 SOURCES = "version: 2\nsources: [{name: raw, database: lake, schema: raw, tables: [{name: houses}]}]\n"
@@ -27,7 +27,7 @@ class World:
         ignored = shutil.ignore_patterns("models", "seeds")
         shutil.copytree(ROOT / "dbt_project", project, ignore=ignored)
         (project / "seeds").mkdir()
-        staging = project / "models" / "staging"
+        staging = project / "models" / "flights" / "staging"
         staging.mkdir(parents=True)
         (staging / "sources.yml").write_text(SOURCES)
         (staging / "stg_houses.sql").write_text(sql)
@@ -64,7 +64,7 @@ def test_a_raw_table_is_read_as_known_without_a_word_of_the_sql(tmp_path: Path) 
     assert world.build() == "success"
     assert world.rows() == [(1, 110)]
     at = datetime(2024, 1, 9, tzinfo=UTC)
-    write_control(world.lake, parcels_problem(), at, at)
+    write_control(world.lake, parcels_problem(), at, datetime(2024, 1, 2, tzinfo=UTC))
     assert world.build() == "success"
     assert world.rows() == [(1, 100), (2, 200)]
 

@@ -10,7 +10,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from hindcast.features.asof import FeatureTable, all_rows, as_of_join, instant, latest_rows, name, table_name
+from hindcast.features.asof import FeatureTable, all_rows, as_of_join, instant, latest_rows
+from hindcast.sql import identifier, table_identifier
 
 READINGS = [  # of gauge and day, when it came in, level
     ("A", 1, 1, 10),
@@ -260,8 +261,8 @@ def test_the_latest_row_without_keys_or_none(connection: duckdb.DuckDBPyConnecti
 
 
 def test_names_are_quoted_and_instants_are_utc() -> None:
-    assert name('say "hi"') == '"say ""hi"""'
-    assert table_name('features.my "levels"') == '"features"."my ""levels"""'
+    assert identifier('say "hi"') == '"say ""hi"""'
+    assert table_identifier('features.my "levels"') == '"features"."my ""levels"""'
     east = datetime(2024, 1, 1, 2, 30, tzinfo=timezone(timedelta(hours=2)))
     assert instant(east) == instant(datetime(2024, 1, 1, 0, 30)) == "TIMESTAMP '2024-01-01 00:30:00'"
     assert instant(datetime(2024, 1, 1, 0, 30, tzinfo=UTC)) == "TIMESTAMP '2024-01-01 00:30:00'"

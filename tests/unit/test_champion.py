@@ -133,7 +133,7 @@ def test_the_file_holds_no_path_so_that_a_home_can_be_moved(settings: Settings, 
     found = current(settings)
     assert found is not None and found["verdict"] == "v1.json"
     moved = Settings(settings.root, settings.home.rename(tmp_path / "elsewhere"))
-    assert champion_folder(moved) == tmp_path / "elsewhere" / "models" / "v1"
+    assert champion_folder(moved) == tmp_path / "elsewhere" / "problems" / "flight_delay" / "models" / "v1"
     assert roll_forward(moved)[-1]["version"] == "v4"
 
 

@@ -6,10 +6,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from hindcast.artefacts import to_json
 from hindcast.errors import HindcastError
 from hindcast.evaluation.evaluate import Evaluation, baselines, choose_threshold, evaluate, historic_rate, slices
 from hindcast.evaluation.metrics import measure
-from hindcast.evaluation.plots import as_markdown, as_page, evaluation_plots, importances_of
+from hindcast.evaluation.plots import evaluation_plots, importances_of
+from hindcast.pages import as_markdown, as_page
 from hindcast.problem import Problem
 from hindcast.training.search import Candidates, probabilities
 from hindcast.training.training_data import TrainingData
@@ -47,8 +49,8 @@ def test_metrics_are_those_of_the_candidates_probabilities(trained: Trained, eva
 
 def test_evaluating_twice_gives_the_same_text(trained: Trained, evaluation: Evaluation) -> None:
     problem, data, candidates = trained
-    text = evaluation.to_json()
-    assert evaluate(problem, data.frame.reverse(), candidates).to_json() == text
+    text = to_json(evaluation.report)
+    assert to_json(evaluate(problem, data.frame.reverse(), candidates).report) == text
     assert "snapshot" not in json.loads(text)  # its number differs between homes
 
 

@@ -10,8 +10,8 @@ from hindcast.lake import Lake
 from hindcast.problem import load_problem
 from hindcast.settings import Settings
 from hindcast.tables.transform import NodeResult, build
-from hindcast.tables.windows import write_control
 from tests.conftest import ROOT
+from tests.control import write_control
 
 NOVEMBER = datetime(2013, 11, 1, tzinfo=UTC)
 ORDERS = """
@@ -62,7 +62,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, NodeResult]:
         (root / name).symlink_to(ROOT / name)
     project = root / "dbt_project"
     shutil.copytree(ROOT / "dbt_project", project, ignore=shutil.ignore_patterns("models", "seeds"))
-    models = project / "models" / "staging"
+    models = project / "models" / "flights" / "staging"
     models.mkdir(parents=True)
     (project / "seeds").mkdir()
     (models / "orders.sql").write_text(ORDERS)
@@ -89,7 +89,7 @@ def test_a_broken_rule_says_how_many_rows_break_it_and_which(results: dict[str, 
     assert "1 row (limit 0) break the rule `order_id is not null`, e.g. order_id null, shop A" in found.message
     assert "2 rows (limit 0) break the rule `weight > 0`, e.g. order_id 2, shop A" in found.message
     assert "1 row (limit 0) break the rule `known_at is known`, e.g. order_id 3, shop C" in found.message
-    assert found.message.endswith("Look at dbt_project/models/staging/_staging.yml: orders_rows_hold.")
+    assert found.message.endswith("Look at dbt_project/models/flights/staging/_staging.yml: orders_rows_hold.")
 
 
 def test_a_key_that_comes_twice_is_named(results: dict[str, NodeResult]) -> None:
@@ -107,7 +107,7 @@ def test_another_test_of_dbts_shows_a_row(results: dict[str, NodeResult]) -> Non
     assert found.failures == 1
     assert found.message == (
         "1 row (limit 0) fail orders_of_shops, e.g. from_field B. "
-        "Look at dbt_project/models/staging/_staging.yml: orders_of_shops."
+        "Look at dbt_project/models/flights/staging/_staging.yml: orders_of_shops."
     )
 
 
@@ -116,7 +116,7 @@ def test_a_unit_test_shows_what_differs_and_where_it_is_declared(results: dict[s
     assert found.failed
     assert "actual differs from expected" in found.message
     assert "\x1b" not in found.message
-    assert "Look at dbt_project/models/staging/_staging.yml: districts_are_two." in found.message
+    assert "Look at dbt_project/models/flights/staging/_staging.yml: districts_are_two." in found.message
 
 
 def test_what_passes_has_nothing_to_say(results: dict[str, NodeResult]) -> None:

@@ -12,7 +12,8 @@ import yaml
 from feast import FeatureView
 
 from hindcast.errors import HindcastError
-from hindcast.features.store import apply, feature_names, historical_features, join_keys, materialise, open_store
+from hindcast.features.materialise import materialise
+from hindcast.features.store import apply, feature_names, historical_features, join_keys, open_store
 from hindcast.lake import Lake
 from hindcast.problem import load_problem
 from hindcast.settings import Settings
@@ -25,7 +26,7 @@ def world() -> Settings:
 
 
 def test_apply_counts_what_is_declared(world: Settings) -> None:
-    assert apply(world) == {
+    assert apply(world, "rivers") == {
         "entities": 2,
         "feature_views": 3,
         "features": 5,
@@ -42,8 +43,8 @@ def test_apply_takes_out_what_is_no_longer_declared(tmp_path: Path) -> None:
     settings = register(make_world(tmp_path))
     repository = REPOSITORY.replace(", moon]", "]")
     start, end = repository.index("moon = FeatureView("), repository.index("@on_demand_feature_view")
-    (settings.feature_repo / "features.py").write_text(repository[:start] + repository[end:])
-    assert apply(settings)["feature_views"] == 2
+    (settings.feature_repo / "rivers.py").write_text(repository[:start] + repository[end:])
+    assert apply(settings, "rivers")["feature_views"] == 2
     store = open_store(settings)
     assert sorted(view.name for view in store.list_feature_views()) == ["levels", "rivers"]
     assert sorted(source.name for source in store.list_data_sources()) == ["asked", "levels", "rivers"]
@@ -64,7 +65,7 @@ def test_apply_holds_declarations_against_the_tables(tmp_path: Path) -> None:
         with Lake(settings).writing() as connection:
             connection.execute(change)
         with pytest.raises(HindcastError, match=message):
-            apply(settings)
+            apply(settings, "rivers")
     assert not settings.feast_registry.exists()
 
 
@@ -118,7 +119,7 @@ def test_materialising_counts_keys_and_leaves_out_what_nobody_can_use(tmp_path: 
         ("project: hindcast", "project: [a", "feature_store.yaml is not YAML"),
         ("project: hindcast\n", "", "feature_store.yaml: project: Field required"),
         (
-            "online_store.NewestSqliteOnlineStore",
+            "sqlite_online_store.NewestSqliteOnlineStore",
             "online_shop.SqliteOnlineStore",
             "feature_store.yaml: Could not import",
         ),
@@ -131,18 +132,18 @@ def test_what_is_wrong_with_feasts_configuration_is_said(tmp_path: Path, old: st
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(HindcastError, match=message):
-        apply(settings)
+        apply(settings, "rivers")
 
 
 def test_an_unreadable_registry_is_said(tmp_path: Path) -> None:
     settings = register(make_world(tmp_path))
     content = settings.feast_registry.read_bytes()
     settings.feast_registry.write_bytes(content[: len(content) // 2])
-    for ask in (lambda: feature_names(settings, "floods"), lambda: apply(settings)):
+    for ask in (lambda: feature_names(settings, "floods"), lambda: apply(settings, "rivers")):
         with pytest.raises(HindcastError, match=r"registry .*/home/feast/registry.db can't be read .*: delete it"):
             ask()
     settings.feast_registry.unlink()
-    assert apply(settings)["feature_views"] == 3
+    assert apply(settings, "rivers")["feature_views"] == 3
 
 
 # The flights' own feature repository.
@@ -150,7 +151,7 @@ def test_an_unreadable_registry_is_said(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def flights() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("flights_repository", ROOT / "feature_repo" / "features.py")
+    spec = importlib.util.spec_from_file_location("flights_repository", ROOT / "feature_repo" / "flights.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -170,7 +171,7 @@ def test_every_view_and_feature_is_described_owned_tagged_and_ages(flights: Modu
 
 
 def test_views_are_the_feature_tables(flights: ModuleType) -> None:
-    path = ROOT / "dbt_project" / "models" / "marts" / "features" / "_features.yml"
+    path = ROOT / "dbt_project" / "models" / "flights" / "features" / "_features.yml"
     tables = {
         model["name"]: {column["name"]: column["data_type"] for column in model["columns"]}
         for model in yaml.safe_load(path.read_text())["models"]

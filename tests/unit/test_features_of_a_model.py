@@ -14,8 +14,9 @@ import pytest
 from hindcast.errors import HindcastError
 from hindcast.evaluation.scoring import evaluate_period, score_period
 from hindcast.features.feature_service import open_online_store
+from hindcast.features.materialise import fill_for, materialise
 from hindcast.features.online import FeatureReader
-from hindcast.features.store import fill_for, materialise, open_store
+from hindcast.features.store import open_store
 from hindcast.package.model import FEATURES, ServedModel
 from hindcast.promotion import champion
 from hindcast.promotion.by_hand import promote_by_hand

@@ -10,35 +10,29 @@ import numpy as np
 import polars as pl
 import pytest
 
+from hindcast.errors import HindcastError
 from hindcast.evaluation.evaluate import evaluate
+from hindcast.evaluation.intervals import compare_losses
 from hindcast.evaluation.leak_checks import Check
 from hindcast.evaluation.metrics import log_loss, roc_auc
 from hindcast.package.build import build
 from hindcast.package.model import ServedModel
 from hindcast.promotion.champion import promote
 from hindcast.promotion.gate import (
-    ALREADY,
     CHANGE,
     COMPARABLE,
-    PROMOTED,
     REFRESH,
-    REFUSED,
-    UNDECIDED,
-    IncomparableError,
     against_champion,
     bar_checks,
     champion_check,
     changes,
-    compare,
     evaluate_gate,
     judge,
-    keep,
-    keep_decision,
     parity_check,
     shown_checks,
     smoke_check,
-    verdict_file,
 )
+from hindcast.promotion.verdict import ALREADY, PROMOTED, REFUSED, UNDECIDED, keep, keep_decision, verdict_file
 from hindcast.settings import Settings
 from tests.feature_world import REPOSITORY
 from tests.made_up_problem import parcels_data, parcels_problem, trained_parcels
@@ -96,7 +90,7 @@ def ten_days(rows_per_day: int = 50) -> tuple[Any, Any, Any]:
 
 def test_the_same_model_differs_by_nothing() -> None:
     labels, said, asked_at = ten_days()
-    found = compare("log_loss", labels, said, said, asked_at, 7)
+    found = compare_losses("log_loss", labels, said, said, asked_at, 7)
     assert found == {"difference": 0.0, "low": 0.0, "high": 0.0, "days": 10, "rows": 500}
 
 
@@ -104,10 +98,10 @@ def test_the_same_model_differs_by_nothing() -> None:
 def test_a_model_of_noise_is_worse_than_one_that_knows(primary: str) -> None:
     labels, said, asked_at = ten_days()
     noise = np.random.default_rng(5).uniform(0.05, 0.95, len(said))
-    found = compare(primary, labels, noise, said, asked_at, 7)
+    found = compare_losses(primary, labels, noise, said, asked_at, 7)
     assert 0 < found["low"] < found["difference"] < found["high"]
     assert not refresh(found).holds and not change(found).holds
-    turned = compare(primary, labels, said, noise, asked_at, 7)
+    turned = compare_losses(primary, labels, said, noise, asked_at, 7)
     assert turned["difference"] == pytest.approx(-found["difference"])
     assert (turned["low"], turned["high"]) == pytest.approx((-found["high"], -found["low"]), abs=0.01)
     assert refresh(turned).holds and change(turned).holds
@@ -126,7 +120,7 @@ def days(numbers: Any) -> Any:
 def test_of_three_days_the_95_percent_interval_goes_from_the_best_to_the_worst() -> None:
     """All three draws are the worst day in 1 of 27 resamples: more than 2.5 %, less than the 5 % of a 90 % interval."""
     labels, challenger, champion = differing_by([-0.04, 0.01, 0.06])
-    found = compare("brier", labels, challenger, champion, days([0, 1, 2]), 7)
+    found = compare_losses("brier", labels, challenger, champion, days([0, 1, 2]), 7)
     assert (found["difference"], found["low"], found["high"]) == pytest.approx((0.01, -0.04, 0.06))
     assert (found["days"], found["rows"]) == (3, 3)
 
@@ -136,7 +130,7 @@ def test_the_interval_is_scipys_at_95_percent_and_no_other() -> None:
 
     each = np.random.default_rng(2).normal(0.001, 0.02, 60)
     labels, challenger, champion = differing_by(each)
-    found = compare("brier", labels, challenger, champion, days(range(60)), 7)
+    found = compare_losses("brier", labels, challenger, champion, days(range(60)), 7)
     assert found["difference"] == pytest.approx(each.mean())
 
     def away(level: float) -> float:
@@ -154,7 +148,7 @@ def test_the_interval_is_scipys_at_95_percent_and_no_other() -> None:
 def test_resampled_days_weigh_as_much_as_they_have_rows() -> None:
     differences, of_day = np.array([0.05, 0.05, 0.05, -0.03, 0.0, 0.02]), np.array([0, 0, 0, 1, 2, 2])
     labels, challenger, champion = differing_by(differences)
-    found = compare("brier", labels, challenger, champion, days(of_day), 11)
+    found = compare_losses("brier", labels, challenger, champion, days(of_day), 11)
     drawn = np.random.default_rng(11).integers(3, size=(500, 3))
     means = [np.concatenate([differences[of_day == day] for day in each]).mean() for each in drawn]
     expected = [differences.mean(), *np.percentile(means, [2.5, 97.5])]
@@ -164,7 +158,7 @@ def test_resampled_days_weigh_as_much_as_they_have_rows() -> None:
 def test_what_is_no_mean_over_rows_is_measured_on_each_resample() -> None:
     labels, said, asked_at = ten_days(rows_per_day=8)
     noise = np.random.default_rng(5).uniform(0.05, 0.95, len(said))
-    found = compare("roc_auc", labels, noise, said, asked_at, 3)
+    found = compare_losses("roc_auc", labels, noise, said, asked_at, 3)
     rows = [np.flatnonzero(asked_at == day) for day in np.unique(asked_at)]
     drawn = np.random.default_rng(3).integers(10, size=(500, 10))
     resamples = [np.concatenate([rows[day] for day in each]) for each in drawn]
@@ -174,13 +168,13 @@ def test_what_is_no_mean_over_rows_is_measured_on_each_resample() -> None:
 
 def test_where_a_metric_is_not_defined_there_is_no_interval() -> None:
     labels, said, asked_at = ten_days()
-    found = compare("roc_auc", np.zeros_like(labels), said, said, asked_at, 7)
+    found = compare_losses("roc_auc", np.zeros_like(labels), said, said, asked_at, 7)
     assert all(np.isnan(found[name]) for name in ("difference", "low", "high"))
-    none = compare("brier", labels[:0], said[:0], said[:0], asked_at[:0], 7)
+    none = compare_losses("brier", labels[:0], said[:0], said[:0], asked_at[:0], 7)
     assert (none["days"], none["rows"]) == (0, 0)
-    with pytest.raises(IncomparableError, match="has 0 rows in common with it, of 0 days; there must be 2"):
+    with pytest.raises(HindcastError, match="has 0 rows in common with it, of 0 days; there must be 2"):
         refresh(none)
-    with pytest.raises(IncomparableError, match="log_loss isn't defined on the rows in common"):
+    with pytest.raises(HindcastError, match="log_loss isn't defined on the rows in common"):
         refresh(found)
 
 
@@ -189,11 +183,11 @@ def test_days_not_rows_make_the_interval() -> None:
     day = (asked_at - asked_at.min()).astype("timedelta64[D]").astype(int)
     # The challenger knows every label on one day and none on the next: whole days decide, however many rows they have.
     knows = np.where(day % 2 == 0, 0.8 * labels + 0.1, 0.9 - 0.8 * labels)
-    by_day = compare("brier", labels, knows, said, asked_at, 7)
-    shuffled = compare("brier", labels, knows, said, np.random.default_rng(6).permutation(asked_at), 7)
+    by_day = compare_losses("brier", labels, knows, said, asked_at, 7)
+    shuffled = compare_losses("brier", labels, knows, said, np.random.default_rng(6).permutation(asked_at), 7)
     assert by_day["difference"] == shuffled["difference"]
     assert by_day["high"] - by_day["low"] > 3 * (shuffled["high"] - shuffled["low"])
-    assert compare("brier", labels, knows, said, asked_at, 7) == by_day
+    assert compare_losses("brier", labels, knows, said, asked_at, 7) == by_day
 
 
 LENIENT = parcels_problem(metrics={"primary": "log_loss", "bars": {}, "tolerance": 0.002, "margin": 0.001})
@@ -236,12 +230,12 @@ def test_the_sign_of_the_mean_difference_decides_nothing() -> None:
 
 def test_of_fewer_than_two_days_nothing_follows() -> None:
     assert refresh(found(0.0, days=2)).holds
-    with pytest.raises(IncomparableError, match="1000 rows in common with it, of 1 days; there must be 2"):
+    with pytest.raises(HindcastError, match="1000 rows in common with it, of 1 days; there must be 2"):
         refresh(found(0.0, days=1))
-    with pytest.raises(IncomparableError, match="of 1 days"):
+    with pytest.raises(HindcastError, match="of 1 days"):
         change(found(-1.0, days=1))
     for name in ("difference", "low", "high"):
-        with pytest.raises(IncomparableError, match="isn't defined"):
+        with pytest.raises(HindcastError, match="isn't defined"):
             change(found(-1.0) | {name: float("nan")})
 
 
@@ -490,4 +484,4 @@ def test_a_split_table_that_lacks_what_the_champion_is_found_by_is_left_to_a_per
     data = replace(data, snapshot=rivers.lake.snapshot())
     _, _, check = against_champion(rivers.settings, batch_problem(), data, m2, "m0")
     assert (check.name, check.holds) == ("comparable_with_champion", False)
-    assert "split.days no longer has reach, which it needs." in check.detail
+    assert "split.days has no column reach, which it needs." in check.detail

@@ -9,13 +9,22 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from hindcast.errors import HindcastError
 from hindcast.serving.access import known_tokens
 
 TOKEN, OTHER = "one-token-of-the-tests", "another-of-the-tests"
-LIMITS: dict[str, Any] = {"tokens": (), "max_bytes": 100, "max_concurrency": 2, "seconds": 5.0, "page": b'"hello"'}
+PUBLIC = {"/", "/readyz"}
+LIMITS: dict[str, Any] = {
+    "paths": {*PUBLIC, "/predict", "/model", "/docs.json"},
+    "public": PUBLIC,
+    "tokens": (),
+    "max_bytes": 100,
+    "max_concurrency": 2,
+    "seconds": 5.0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +39,10 @@ def guard() -> ModuleType:
 class Service:
     """Answers with the length of the body, after `work`; counts what it is asked."""
 
-    def __init__(self, work: Callable[[], Any] | None = None, status: int = 200, body: bytes | None = None) -> None:
+    def __init__(self, work: Callable[[], Any] | None = None) -> None:
         self.asked = 0
         self.let_go = 0
-        self._work, self._status, self._body = work, status, body
+        self._work = work
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.asked += 1
@@ -45,8 +54,8 @@ class Service:
             self.let_go += 1
             raise
         headers = [(b"content-type", b"application/json")]
-        await send({"type": "http.response.start", "status": self._status, "headers": headers})
-        await send({"type": "http.response.body", "body": self._body or str(len(body)).encode()})
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": str(len(body)).encode()})
 
 
 async def ask(
@@ -297,16 +306,43 @@ def test_tokens_that_protect_nothing_are_refused_and_never_shown(tmp_path: Path)
     assert "hunter2" not in str(error.value)
 
 
-def test_the_page_is_for_everybody_and_holds_nothing(guard: ModuleType) -> None:
+def test_public_paths_are_for_everybody_and_only_to_be_looked_at(guard: ModuleType) -> None:
+    app = guard.Guard(Service(), **LIMITS | {"tokens": known_tokens({"HINDCAST_TOKENS": TOKEN})})
+    assert asyncio.run(ask(app, method="GET", path="/", client="10.0.0.7"))[0] == 200
+    status, headers, said = asyncio.run(ask(app, path="/", client="10.0.0.7"))
+    assert (status, headers["allow"], said["title"]) == (405, "GET, HEAD", "Method Not Allowed")
+
+
+def test_a_path_that_leads_nowhere_is_not_found_and_only_who_may_ask_hears_it(guard: ModuleType) -> None:
     service = Service()
-    app = guard.Guard(service, **LIMITS | {"tokens": known_tokens({"HINDCAST_TOKENS": TOKEN})})
-    status, headers, said = asyncio.run(ask(app, method="GET", path="/", client="10.0.0.7"))
-    assert (status, said, service.asked) == (200, "hello", 0)
-    assert headers["content-security-policy"].startswith("default-src 'none'")
+    app = guard.Guard(service, **LIMITS)
+    status, headers, said = asyncio.run(ask(app, path="/schema.json", method="GET"))
+    assert (status, headers["content-type"], said["title"]) == (404, "application/problem+json", "Not Found")
+    assert asyncio.run(ask(app, path="/schema.json", method="GET", client="10.0.0.7"))[0] == 403
+    assert service.asked == 0
 
 
-def test_what_went_wrong_inside_is_not_told(guard: ModuleType) -> None:
-    app = guard.Guard(Service(status=500, body=b'{"error": "Traceback: secret"}'), **LIMITS)
-    status, headers, said = asyncio.run(ask(app))
-    assert (status, headers["content-type"]) == (500, "application/problem+json")
-    assert said["detail"] == "The service failed; its log says why."
+def test_nobody_is_connected_by_a_websocket(guard: ModuleType) -> None:
+    async def scene() -> None:
+        service, sent = Service(), []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await guard.Guard(service, **LIMITS)({"type": "websocket", "path": "/predict"}, None, send)
+        assert ([message["type"] for message in sent], service.asked) == (["websocket.close"], 0)
+
+    asyncio.run(scene())
+
+
+def test_answers_are_counted_by_path_and_status_and_made_up_paths_as_one(guard: ModuleType) -> None:
+    def count(path: str, status: int) -> float:
+        labels = {"path": path, "status": str(status)}
+        return REGISTRY.get_sample_value("hindcast_request_seconds_count", labels) or 0.0
+
+    before = count("/predict", 200), count("other", 404)
+    app = guard.Guard(Service(), **LIMITS)
+    asyncio.run(ask(app))
+    for number in range(20):
+        asyncio.run(ask(app, path=f"/made-up-{number}"))
+    assert (count("/predict", 200), count("other", 404)) == (before[0] + 1, before[1] + 20)

@@ -47,19 +47,11 @@ def test_a_path_that_a_tool_misreads_is_refused(settings: Settings, tmp_path: Pa
     assert not home.exists()
 
 
-def test_a_home_is_one_problems(settings: Settings) -> None:
-    prepare(settings)
-    other = replace(settings, problem="another")
-    prepare(other)  # there is nothing in it yet
-    assert json.loads(settings.home_file.read_text()) == {"problem": "another"}
-    with Lake(settings).writing() as connection:
-        connection.execute("CREATE TABLE main.numbers AS SELECT 1 AS n")
-    prepare(other)
-    with pytest.raises(HindcastError) as error:
+def test_a_home_of_an_earlier_layout_is_refused(settings: Settings) -> None:
+    settings.home.mkdir()
+    (settings.home / "champion.json").write_text("{}")
+    with pytest.raises(HindcastError, match="is of an earlier version: set HINDCAST_HOME to another folder"):
         prepare(settings)
-    assert str(error.value) == (
-        f"The home {settings.home} is that of another: for flight_delay, set HINDCAST_HOME to another folder."
-    )
 
 
 def test_the_champion_is_found_where_the_home_is_now(settings: Settings) -> None:

@@ -13,9 +13,9 @@ import pytest
 from hindcast.errors import HindcastError
 from hindcast.lake import Lake
 from hindcast.settings import Settings
-from hindcast.tables.ingest import IngestResult, ingest, month_of
+from hindcast.sources import Sources, load_sources
+from hindcast.tables.ingest import IngestResult, ingest
 from hindcast.tables.readers import append
-from hindcast.tables.sources import Sources, load_sources
 
 NOW = datetime(2024, 3, 1, tzinfo=UTC)
 COLUMNS = {"id": "INTEGER", "name": "VARCHAR", "size": "DOUBLE", "moment": "TIMESTAMP", "day": "DATE"}
@@ -385,10 +385,6 @@ def test_only_the_asked_months_that_differ_are_replaced(world: World) -> None:
     assert world.query(versions) == [(1, "a", march, april), (2, "a", march, None), (3, "a", march, None)]
 
 
-def test_months_are_those_of_utc() -> None:
-    assert month_of(datetime.fromisoformat("2024-01-31T23:30:00-01:00")) == date(2024, 2, 1)
-
-
 def test_without_a_declared_instant_a_row_is_known_when_first_ingested(world: World) -> None:
     world.table["columns"] = {"id": "INTEGER", "name": "VARCHAR"}
     world.write("1,a\n", header="id,name\n")
@@ -448,7 +444,7 @@ def test_a_changed_declaration_is_not_mixed_with_old_rows(world: World) -> None:
 
 def test_a_month_of_the_real_flights(tmp_path: Path) -> None:
     settings = Settings(Settings.from_environment().root, tmp_path)
-    sources = load_sources(settings.sources_folder / "nycflights13.yaml")
+    sources = load_sources(settings.sources_folder / "flights.yaml")
     lake = Lake(settings)
     clock = datetime(2013, 2, 1, tzinfo=UTC)
     ingest(lake, sources, "airports", clock, settings)

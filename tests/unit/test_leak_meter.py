@@ -13,16 +13,17 @@ from click.testing import CliRunner
 
 from hindcast.cli import cli
 from hindcast.errors import HindcastError
+from hindcast.evaluation.intervals import Scored, compare_areas
 from hindcast.evaluation.metrics import roc_auc
 from hindcast.lake import Lake
-from hindcast.leaks.measure import LeakReport, Scored, compare_areas, measure_leaks, model_of
+from hindcast.leaks.measure import LeakReport, measure_leaks, model_of
 from hindcast.leaks.report import caught_by, render, write
 from hindcast.leaks.rows import LeakData, read_leak_data
 from hindcast.leaks.variants import load_variants, sql_of
 from hindcast.problem import Problem, Splits, Window
 from hindcast.settings import Settings
-from hindcast.tables.windows import write_control
 from tests.conftest import ROOT
+from tests.control import workspace_of, write_control
 from tests.feature_world import make_world, register, river_problem
 
 START, DAYS, A_DAY = datetime(2020, 3, 1, tzinfo=UTC), 60, 8
@@ -70,7 +71,7 @@ def problem() -> Problem:
         validation=Window(start="-20 days", end="-20 days"),
         test=Window(start="-20 days", end="0 days"),
     )
-    return rivers.model_copy(update={"labeled_table": "labeled.days", "splits": splits, "clock": None})
+    return rivers.model_copy(update={"labeled_table": "labeled.days", "splits": splits})
 
 
 def declare(settings: Settings, variants: dict[str, tuple[dict[str, Any], str]]) -> None:
@@ -105,7 +106,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 @pytest.fixture(scope="module")
 def report(world: Settings) -> LeakReport:
-    return measure_leaks(world, problem())
+    return measure_leaks(workspace_of(world, problem()))
 
 
 def areas(report: LeakReport, name: str) -> tuple[float, float, float]:
@@ -169,10 +170,10 @@ def test_variants_come_in_the_order_of_their_gap_and_can_be_chosen(world: Settin
     assert gaps == sorted(gaps, reverse=True)
     views = [f"read_late.{view}" for view in ("levels", "rivers", "moon")]
     assert {outcome.name for outcome in report.variants} == {"random_split", "read_late", *views, *VARIANTS}
-    some = measure_leaks(world, problem(), only=["damage", "no_delay"])
+    some = measure_leaks(workspace_of(world, problem()), only=["damage", "no_delay"])
     assert [outcome.name for outcome in some.variants] == ["damage", "no_delay"]
     with pytest.raises(HindcastError, match=r"no leak variant tides; there are random_split, read_late, "):
-        measure_leaks(world, problem(), only=["tides"])
+        measure_leaks(workspace_of(world, problem()), only=["tides"])
 
 
 def leak_data(world: Settings) -> LeakData:
@@ -213,13 +214,15 @@ def test_a_row_is_learned_from_only_if_its_label_was_known_when_training_ended(w
 
 def test_a_period_may_be_chosen_but_not_one_that_is_trained_on(world: Settings) -> None:
     day = timedelta(days=1)
-    chosen = measure_leaks(world, problem(), (START + 50 * day, START + 52 * day), only=["no_delay"])
+    chosen = measure_leaks(workspace_of(world, problem()), (START + 50 * day, START + 52 * day), only=["no_delay"])
     assert chosen.rows["test"] == 3 * A_DAY
     for period in ((START + 39 * day, START + 50 * day), (START + 52 * day, START + 51 * day)):
         with pytest.raises(HindcastError, match="Training ends at 2020-04-10"):
-            measure_leaks(world, problem(), period)
+            measure_leaks(workspace_of(world, problem()), period)
     with pytest.raises(HindcastError, match=r"From 2021-01-01 to 2021-01-03 \(test\), 0 of 2 labels"):
-        measure_leaks(world, problem(), (datetime(2021, 1, 1, tzinfo=UTC), datetime(2021, 1, 2, tzinfo=UTC)))
+        measure_leaks(
+            workspace_of(world, problem()), (datetime(2021, 1, 1, tzinfo=UTC), datetime(2021, 1, 2, tzinfo=UTC))
+        )
 
 
 def test_what_goes_wrong_in_a_fit_is_told_by_its_variant(world: Settings) -> None:
@@ -233,13 +236,13 @@ def test_what_goes_wrong_in_a_fit_is_told_by_its_variant(world: Settings) -> Non
         },
     )
     with pytest.raises(HindcastError, match=r"Leak variant deep: .*unexpected keyword argument 'depth'"):
-        measure_leaks(elsewhere, problem(), only=["deep"])
+        measure_leaks(workspace_of(elsewhere, problem()), only=["deep"])
     with pytest.raises(HindcastError, match="Leak variant dry: its 320 rows to learn from don't have both labels"):
-        measure_leaks(elsewhere, problem(), only=["dry"])
+        measure_leaks(workspace_of(elsewhere, problem()), only=["dry"])
 
 
 def test_models_are_fitted_to_rows_spread_over_time(world: Settings) -> None:
-    few = measure_leaks(world, problem(), most_rows=80, only=["level_of_the_evening"])
+    few = measure_leaks(workspace_of(world, problem()), most_rows=80, only=["level_of_the_evening"])
     assert few.rows["fitted"] == 80
     assert areas(few, "level_of_the_evening")[0] == pytest.approx(1.0)
 

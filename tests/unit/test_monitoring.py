@@ -223,23 +223,24 @@ LOGGED = [
 def served(lake: Lake) -> Iterator[Any]:
     """A lake in which four requests were logged and the truth about one of two entities is known."""
     with lake.writing() as connection:
-        for schema in ("log", "labeled", "control"):
+        for schema in ("flight_delay", "labeled", "control"):
             connection.execute(f"CREATE SCHEMA {schema}")
         connection.execute(
-            "CREATE TABLE control.instants AS SELECT 'known_until' AS name, TIMESTAMP '2020-02-03' AS at"
+            "CREATE TABLE control.instants AS SELECT 'labels.flight_delay' AS name, TIMESTAMP '2020-02-03' AS at"
         )
         connection.execute(
             "CREATE TABLE labeled.flight_outcomes AS SELECT * FROM (VALUES ('a', 1, TIMESTAMP '2020-02-01 13:00:00'), "
             "('b', NULL, NULL)) AS t(flight_id, is_late, label_known_at)"
         )
         connection.execute(
-            "CREATE TABLE log.requests (id VARCHAR, prediction_time TIMESTAMP, flight_id VARCHAR, "
+            "CREATE TABLE flight_delay.requests (id VARCHAR, prediction_time TIMESTAMP, flight_id VARCHAR, "
             "model_version VARCHAR, features JSON, probability DOUBLE)"
         )
         for request, time, entity, version, colour in LOGGED:
             features = f'{{"height": 1.5, "colour": {colour}, "more": 1}}'
             connection.execute(
-                "INSERT INTO log.requests VALUES (?, ?, ?, ?, ?, 0.25)", [request, time, entity, version, features]
+                "INSERT INTO flight_delay.requests VALUES (?, ?, ?, ?, ?, 0.25)",
+                [request, time, entity, version, features],
             )
     yield lake
 
@@ -253,7 +254,9 @@ def test_labels_join_the_requests_and_nothing_is_written_twice(problem: Problem,
         assert (again.requests, again.labeled, again.written, again.version) == (4, 2, False, first.version)
         assert lake.snapshot() == snapshot
         with lake.reading() as connection:
-            found = connection.execute("SELECT id, is_late, label_known_at FROM monitor.labeled_requests").fetchall()
+            found = connection.execute(
+                "SELECT id, is_late, label_known_at FROM flight_delay.labeled_requests"
+            ).fetchall()
         known = datetime(2020, 2, 1, 13)
         assert found == [("r4", 1, known), ("r1", 1, known), ("r2", None, None), ("r3", None, None)]
         with lake.writing() as connection:
@@ -273,11 +276,11 @@ def test_a_key_of_another_type_than_the_tables_has_no_label_and_stops_nothing(
                 "SELECT 7 AS flight_id, 1 AS is_late, TIMESTAMP '2020-02-01 13:00' AS label_known_at"
             )
             for request, key in (("r1", "7"), ("r2", "word"), ("r3", "9" * 30), ("r4", "7.2")):
-                connection.execute("UPDATE log.requests SET flight_id = ? WHERE id = ?", [key, request])
+                connection.execute("UPDATE flight_delay.requests SET flight_id = ? WHERE id = ?", [key, request])
         counts = label_requests(problem, lake)
         assert (counts.requests, counts.labeled) == (4, 1)
         with lake.reading() as connection:
-            labeled = connection.execute(f"SELECT id FROM {LABELED} WHERE is_late = 1").fetchall()
+            labeled = connection.execute(f"SELECT id FROM flight_delay.{LABELED} WHERE is_late = 1").fetchall()
         assert labeled == [("r1",)]
 
 
@@ -299,10 +302,10 @@ def test_a_request_that_cannot_be_read_is_left_out_and_counted(
     with served(Lake(settings)) as lake:
         with lake.writing() as connection:
             connection.execute(
-                "CREATE OR REPLACE TABLE log.requests AS "
-                "SELECT * REPLACE (CAST(features AS VARCHAR) AS features) FROM log.requests"
+                "CREATE OR REPLACE TABLE flight_delay.requests AS "
+                "SELECT * REPLACE (CAST(features AS VARCHAR) AS features) FROM flight_delay.requests"
             )
-            connection.execute(f"UPDATE log.requests SET {column} = ? WHERE id = 'r2'", [value])
+            connection.execute(f"UPDATE flight_delay.requests SET {column} = ? WHERE id = 'r2'", [value])
         label_requests(problem, lake)
         found = load(problem, lake, constant_model(tmp_path / "m1"), datetime(2020, 2, 3, tzinfo=UTC))
         assert found.current["height"].to_list() == [1.5]
@@ -323,7 +326,7 @@ def test_the_reference_is_what_the_champion_carries_whatever_the_lake_holds(
     with served(Lake(settings)) as lake:
         label_requests(problem, lake)
         with lake.writing() as connection:  # another's training rows, at whatever snapshot
-            connection.execute("CREATE SCHEMA train; CREATE TABLE train.training_set AS SELECT 'x' AS flight_id")
+            connection.execute("CREATE TABLE flight_delay.training_set AS SELECT 'x' AS flight_id")
         found = load(problem, lake, constant_model(tmp_path / "m1"), datetime(2020, 2, 3, tzinfo=UTC))
     assert found.reference.to_dicts() == [
         {"prediction_time": datetime(2020, 1, 5), "label": 0, "height": 2.0, "colour": "red", "probability": 0.25}

@@ -23,11 +23,12 @@ from feast.protos.feast.types.Value_pb2 import Value
 
 from hindcast.errors import HindcastError
 from hindcast.features.feature_service import find_service, open_online_store, service_features, service_views
+from hindcast.features.materialise import materialise
 from hindcast.features.on_demand import input_features
 from hindcast.features.online import FeatureReader, FeatureRows
 from hindcast.features.online_store import Filling, Row
 from hindcast.features.retrieval import Retrieval
-from hindcast.features.store import historical_features, materialise, open_store
+from hindcast.features.store import historical_features, open_store
 from hindcast.lake import Lake
 from hindcast.settings import Settings
 from tests.feature_world import at, make_world, register, river_problem

@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -44,12 +45,11 @@ def trained() -> Trained:
     return trained_parcels()
 
 
-def packaged(settings: Settings, trained: Trained) -> Package:
+def packaged(settings: Settings, trained: Trained, **more: Any) -> Package:
     problem, data, candidates = trained
     report = evaluate(problem, data.frame, candidates).report
-    return build(
-        settings, problem, data, candidates, report, ["depot", "parcel_id"], ["weight"], "abcd", lake="this lake"
-    )
+    keys = ["depot", "parcel_id"]
+    return build(settings, problem, data, candidates, report, keys, ["weight"], "abcd", lake="this lake", **more)
 
 
 def test_every_graph_says_what_scikit_learn_says_gaps_and_unknowns_included(
@@ -223,22 +223,21 @@ def test_the_declaration_is_of_what_makes_a_model_and_not_of_what_was_drawn() ->
 
 
 def test_the_code_that_makes_a_model_has_a_name_that_no_other_file_changes(tmp_path: Path, trained: Trained) -> None:
-    def made_by(root: Path) -> str:
-        folder = packaged(Settings(root, tmp_path / "home" / root.name), trained).folder
+    def made_by(root: Path, sql: str = "1") -> str:
+        folder = packaged(Settings(root, tmp_path / "home" / root.name / sql), trained, sql=[sql]).folder
         return str(ServedModel.load(folder).metadata["training_code"])
 
     for root in (tmp_path / "one", tmp_path / "two"):
-        for name in ("hindcast/training/search.py", "hindcast/cli.py", "dbt_project/models/a.sql"):
+        for name in ("hindcast/training/search.py", "hindcast/cli.py"):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_text(name)
     first = made_by(tmp_path / "one")
     (tmp_path / "two" / "hindcast" / "cli.py").write_text("another")
     assert made_by(tmp_path / "two") == first
-    for name in ("hindcast/training/search.py", "dbt_project/models/a.sql"):
-        (tmp_path / "two" / name).write_text("another")
-        shutil.rmtree(tmp_path / "home" / "two")
-        assert made_by(tmp_path / "two") != first
-        (tmp_path / "two" / name).write_text(name)
+    assert made_by(tmp_path / "two", sql="2") != first
+    (tmp_path / "two" / "hindcast" / "training" / "search.py").write_text("another")
+    shutil.rmtree(tmp_path / "home" / "two")
+    assert made_by(tmp_path / "two") != first
 
 
 def test_a_bentos_copy_is_whole_without_the_rows_that_only_monitoring_reads(

@@ -14,8 +14,9 @@ from feast.protos.feast.types.Value_pb2 import Value
 
 from hindcast.features.definition import definition
 from hindcast.features.feature_service import open_online_store
+from hindcast.features.materialise import materialise
 from hindcast.features.online import FeatureReader, FeatureRows
-from hindcast.features.store import apply, materialise, open_store
+from hindcast.features.store import apply, open_store
 from hindcast.lake import Lake
 from hindcast.monitoring.parity import Parity, write
 from tests.feature_world import at
@@ -155,7 +156,7 @@ def test_another_row_with_the_same_values_is_skew(rivers: Rivers) -> None:
     materialise(rivers.settings, None, at("05 06:05"))
     rivers.serve(("b", *B, at("05 06:05")))
     rivers.write(
-        """UPDATE log.requests SET features_as_of = '2020-01-05 06:10', prediction_time = '2020-01-05 06:10'"""
+        """UPDATE floods.requests SET features_as_of = '2020-01-05 06:10', prediction_time = '2020-01-05 06:10'"""
     )
     found = rivers.parity()
     assert (found.status, found.skew["cells"], found.skew["views"]) == ("skew", 0, {"levels": 1})
@@ -166,7 +167,7 @@ def test_another_row_with_the_same_values_is_skew(rivers: Rivers) -> None:
 def test_a_probability_that_the_package_does_not_say_is_skew(rivers: Rivers, off: float, wrong: int) -> None:
     materialise(rivers.settings, None, at("05 09:30"))
     rivers.serve(("a", *A, at("05 09:30")), ("b", *B, at("05 09:30")))
-    rivers.write(f"UPDATE log.requests SET probability = probability + {off} WHERE id = 'a'")
+    rivers.write(f"UPDATE floods.requests SET probability = probability + {off} WHERE id = 'a'")
     found = rivers.parity()
     assert (found.skew["predictions"], found.skew["cells"]) == (wrong, 0)
     assert found.status == ("skew" if wrong else "ok")
@@ -178,15 +179,15 @@ Fault = Callable[[Rivers], None]
 
 
 def redeclare(rivers: Rivers) -> None:
-    path = rivers.settings.feature_repo / "features.py"
+    path = rivers.settings.feature_repo / "rivers.py"
     path.write_text(path.read_text().replace("ttl=timedelta(hours=6)", "ttl=timedelta(minutes=20)"))
-    apply(rivers.settings)
+    apply(rivers.settings, "rivers")
 
 
 def take_out_a_feature(rivers: Rivers) -> None:
-    path = rivers.settings.feature_repo / "features.py"
+    path = rivers.settings.feature_repo / "rivers.py"
     path.write_text(path.read_text().replace("flow, moon]", "flow]"))
-    apply(rivers.settings)
+    apply(rivers.settings, "rivers")
 
 
 def lose_the_package(rivers: Rivers) -> None:
@@ -227,23 +228,20 @@ def test_a_state_that_the_lake_no_longer_tells_is_counted_and_named_and_proves_n
     rivers.write("UPDATE features.levels SET level = level + 1")
     assert rivers.parity().rewritten["requests"] == 2
     gone = "the lake no longer holds the snapshot that the online store was filled from"
-    rivers.write("CREATE TABLE kept AS FROM log.requests")
+    rivers.write("CREATE TABLE kept AS FROM floods.requests")
 
     def after(change: str) -> Parity:
-        rivers.write(f"DELETE FROM log.requests; INSERT INTO log.requests FROM kept; {change}")
+        rivers.write(f"DELETE FROM floods.requests; INSERT INTO floods.requests FROM kept; {change}")
         return rivers.parity()
 
     # Served before that snapshot was made: it is one of a lake that was made in the place of another.
-    check_nothing_proven(after("UPDATE log.requests SET received_at = '2020-01-05 07:00'"), gone)
+    check_nothing_proven(after("UPDATE floods.requests SET received_at = '2020-01-05 07:00'"), gone)
     # The first snapshot of all had no tables.
-    check_nothing_proven(after("UPDATE log.requests SET features_snapshot = 0"), "the lake lacks a table or column")
+    check_nothing_proven(after("UPDATE floods.requests SET features_snapshot = 0"), "the lake lacks a table or column")
     expire_all_but_the_newest(rivers.lake)
     check_nothing_proven(after(""), gone)
     without = "answered from an online store that doesn't say until when it had been filled"
-    check_nothing_proven(after("UPDATE log.requests SET features_as_of = NULL"), without)
-    rivers.write("ALTER TABLE log.requests DROP COLUMN features_as_of")  # as an earlier version made the table
-    rivers.write("ALTER TABLE log.requests DROP COLUMN features_snapshot")
-    check_nothing_proven(rivers.parity(), without)
+    check_nothing_proven(after("UPDATE floods.requests SET features_as_of = NULL"), without)
 
 
 def expire_all_but_the_newest(lake: Lake) -> None:
@@ -341,14 +339,14 @@ def test_many_small_histories_have_parity_whatever_is_asked_when(rivers: Rivers)
 
 
 def test_a_definition_is_of_what_features_are_taken_from_not_of_words(rivers: Rivers) -> None:
-    path, before = rivers.settings.feature_repo / "features.py", definition(rivers.settings, "floods")
+    path, before = rivers.settings.feature_repo / "rivers.py", definition(rivers.settings, "floods")
     text = path.read_text()
 
     def defined(old: str, new: str) -> str:
         assert old in text
         path.write_text(text.replace(old, new))
         linecache.clearcache()  # Feast asks it for the source of functions
-        apply(rivers.settings)
+        apply(rivers.settings, "rivers")
         return definition(rivers.settings, "floods")
 
     moon = 'source=LakeSource(name="moon", table="features.moon"),'
@@ -405,8 +403,8 @@ def test_one_record_that_cannot_be_read_is_counted_and_named_and_stops_nothing(
     with rivers.lake.writing() as connection:
         if column != "probability":
             as_text = f"* REPLACE (CAST({column} AS VARCHAR) AS {column})"  # which takes broken JSON too
-            connection.execute(f"CREATE OR REPLACE TABLE log.requests AS SELECT {as_text} FROM log.requests")
-        connection.execute(f"UPDATE log.requests SET {column} = ? WHERE id = 'a'", [value])
+            connection.execute(f"CREATE OR REPLACE TABLE floods.requests AS SELECT {as_text} FROM floods.requests")
+        connection.execute(f"UPDATE floods.requests SET {column} = ? WHERE id = 'a'", [value])
     found = rivers.parity()
     assert (found.status, found.requests, found.checked, found.cells) == ("ok", 2, 1, 6)
     (left_out,) = found.unchecked
@@ -419,7 +417,7 @@ def test_one_record_that_cannot_be_read_is_counted_and_named_and_stops_nothing(
 def test_where_no_record_can_be_read_nothing_is_proven(rivers: Rivers) -> None:
     materialise(rivers.settings, None, at("05 06:30"))
     rivers.serve(("a", *A, at("05 06:30")), ("b", *B, at("05 06:30")))
-    rivers.write("UPDATE log.requests SET probability = 'NaN'")
+    rivers.write("UPDATE floods.requests SET probability = 'NaN'")
     check_nothing_proven(rivers.parity(), "logged with a probability that isn't a finite number")
 
 

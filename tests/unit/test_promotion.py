@@ -20,7 +20,7 @@ from hindcast.package.model import CHECKSUMS, FEATURES, METADATA, SAMPLE, SIGNAT
 from hindcast.promotion import by_hand, champion
 from hindcast.promotion.by_hand import import_package, promote_by_hand
 from hindcast.promotion.champion import apply_verdict, current
-from hindcast.promotion.gate import verdict_file
+from hindcast.promotion.verdict import verdict_file
 from tests.feature_world import ROOT, at
 from tests.served_rivers import SIGNATURE as RIVERS
 from tests.served_rivers import Rivers, package
@@ -28,6 +28,11 @@ from tests.served_rivers import batch_problem as problem
 from tests.tiny_model import write_package
 
 NOW = at("05 10:00")
+RIVERS_SOURCES = """
+folder: .
+clock: {start: 2020-01-05T00:00:00Z, demo_until: 2020-01-06T00:00:00Z, refresh_every: 1 hour}
+tables: {levels: {file: levels.csv, format: csv, columns: {gauge: VARCHAR}}}
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -254,14 +259,16 @@ def command(rivers: Rivers, monkeypatch: pytest.MonkeyPatch) -> Callable[..., An
     """Runs `hindcast` in the rivers' home, as of its clock."""
     settings = rivers.settings
     content = yaml.safe_load((ROOT / "problems" / "flight_delay.yaml").read_text())
-    content |= {"name": "floods", "labeled_table": "split.days", "split_table": "split.days"}
+    content |= {"name": "floods", "domain": "rivers", "labeled_table": "split.days", "split_table": "split.days"}
     content |= {"feature_service": "floods", "entity": {"name": "day", "key": "day_id"}}
     content["prediction_time"]["column"] = "asked_at"
     content["label"] |= {"column": "flooded", "known_at": "flooded_known_at"}
-    settings.problem_file.parent.mkdir()
+    settings.sources_folder.mkdir(parents=True)
+    settings.sources_file("rivers").write_text(RIVERS_SOURCES)
     settings.problem_file.write_text(yaml.safe_dump(content))
-    SimulatedClock(settings.clock_file, NOW).move_to(at("20 00:00"))
+    SimulatedClock(settings.clock_file("rivers"), NOW).move_to(at("20 00:00"))
     monkeypatch.setenv("HINDCAST_ROOT", str(settings.root))
+    monkeypatch.delenv("HINDCAST_PROBLEM", raising=False)
     monkeypatch.setenv("HINDCAST_HOME", str(settings.home))
 
     def run(*arguments: str) -> Any:

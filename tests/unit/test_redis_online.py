@@ -10,8 +10,8 @@ import pytest
 from redis import Redis
 
 from hindcast.errors import HindcastError
+from hindcast.features.materialise import materialise
 from hindcast.features.online import FeatureReader
-from hindcast.features.store import materialise
 from hindcast.settings import Settings
 from tests.feature_world import at, make_world, register
 from tests.redis_server import RedisServer, free_port, redis_server, use_redis
@@ -132,6 +132,6 @@ def test_a_configuration_that_cant_keep_the_promises_is_refused(tmp_path: Path, 
 def test_feasts_stock_stores_are_refused(tmp_path: Path) -> None:
     settings = register(make_world(tmp_path))
     path = settings.feature_repo / "feature_store.yaml"
-    path.write_text(path.read_text().replace("hindcast.features.online_store.NewestSqliteOnlineStore", "sqlite"))
+    path.write_text(path.read_text().replace("hindcast.features.sqlite_online_store.NewestSqliteOnlineStore", "sqlite"))
     with pytest.raises(HindcastError, match="An online store of type sqlite lets older rows overwrite newer"):
         FeatureReader(settings, "floods").read(ROWS, NOW)

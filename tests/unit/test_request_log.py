@@ -16,7 +16,7 @@ import pytest
 
 from hindcast.lake import Lake
 from hindcast.serving import request_log
-from hindcast.serving.request_log import REQUESTS, SHADOW, Compaction, RequestLog, compact, logged_ids
+from hindcast.serving.request_log import Compaction, RequestLog, compact, logged_ids
 from hindcast.settings import Settings
 
 KEEP = timedelta(days=30)
@@ -80,7 +80,7 @@ def test_a_full_file_is_followed_by_a_new_one(folder: Path) -> None:
 
 def test_records_become_typed_rows(folder: Path, lake: Lake) -> None:
     RequestLog(folder).append([record(1)])
-    assert compact(folder, lake, "parcel") == Compaction(added=1, duplicates=0, torn=0, rows=1)
+    assert compact(folder, lake, "log.requests", "parcel") == Compaction(added=1, duplicates=0, torn=0, rows=1)
     (row,) = rows(
         lake,
         "SELECT parcel, received_at::VARCHAR, prediction_time::VARCHAR, snapshot, probability, decision, latency_ms, "
@@ -94,40 +94,37 @@ def test_records_become_typed_rows(folder: Path, lake: Lake) -> None:
     assert row == ("P1", *times, 7, 0.25, 0, 0.5, 1.5, "box", None, "P1", depots, ["parcels"], [], as_of, 12)
 
 
-def test_records_and_a_table_of_before_the_features_state_was_logged_go_on(folder: Path, lake: Lake) -> None:
+def test_records_of_a_store_that_does_not_say_its_state_become_rows(folder: Path, lake: Lake) -> None:
     log, asked = (
         RequestLog(folder),
         "SELECT id, features_as_of IS NULL, features_snapshot FROM log.requests ORDER BY id",
     )
     log.append([record(1)])
-    compact(folder, lake, "parcel")
-    with lake.writing() as connection:  # as the earlier version made it
-        connection.execute("ALTER TABLE log.requests DROP COLUMN features_as_of")
-        connection.execute("ALTER TABLE log.requests DROP COLUMN features_snapshot")
+    compact(folder, lake, "log.requests", "parcel")
     earlier = record(2)
     del earlier["features_as_of"], earlier["features_snapshot"]
     log.append([earlier, record(3), record(4, features_as_of=None, features_snapshot=None)])
-    assert compact(folder, lake, "parcel") == Compaction(added=3, duplicates=0, torn=0, rows=4)
-    assert rows(lake, asked) == [("id-1", True, None), ("id-2", True, None), ("id-3", False, 12), ("id-4", True, None)]
+    assert compact(folder, lake, "log.requests", "parcel") == Compaction(added=3, duplicates=0, torn=0, rows=4)
+    assert rows(lake, asked) == [("id-1", False, 12), ("id-2", True, None), ("id-3", False, 12), ("id-4", True, None)]
 
 
 def test_compacting_again_adds_only_what_is_new(folder: Path, lake: Lake) -> None:
     log = RequestLog(folder)
     log.append([record(1), record(2)])
-    compact(folder, lake, "parcel")
+    compact(folder, lake, "log.requests", "parcel")
     snapshot = lake.snapshot()
-    assert compact(folder, lake, "parcel").added == 0
+    assert compact(folder, lake, "log.requests", "parcel").added == 0
     assert lake.snapshot() == snapshot
     log.append([record(3)])
-    assert compact(folder, lake, "parcel") == Compaction(added=1, duplicates=0, torn=0, rows=3)
+    assert compact(folder, lake, "log.requests", "parcel") == Compaction(added=1, duplicates=0, torn=0, rows=3)
 
 
 def test_an_id_becomes_one_row_and_the_first_one_stays(folder: Path, lake: Lake) -> None:
     log = RequestLog(folder)
     log.append([record(1), record(1, probability=0.5)])
-    assert compact(folder, lake, "parcel") == Compaction(added=1, duplicates=1, torn=0, rows=1)
+    assert compact(folder, lake, "log.requests", "parcel") == Compaction(added=1, duplicates=1, torn=0, rows=1)
     log.append([record(1, probability=0.75)])
-    assert compact(folder, lake, "parcel") == Compaction(added=0, duplicates=1, torn=0, rows=1)
+    assert compact(folder, lake, "log.requests", "parcel") == Compaction(added=0, duplicates=1, torn=0, rows=1)
     assert rows(lake, "SELECT probability FROM log.requests") == [(0.25,)]
 
 
@@ -136,10 +133,10 @@ def test_an_unfinished_last_line_waits_until_it_is_whole(folder: Path, lake: Lak
     line = json.dumps(record(2)) + "\n"
     file = folder / "1-x.jsonl"
     file.write_text(json.dumps(record(1)) + "\n" + line[:40])
-    assert compact(folder, lake, "parcel") == Compaction(added=1, duplicates=0, torn=1, rows=1)
+    assert compact(folder, lake, "log.requests", "parcel") == Compaction(added=1, duplicates=0, torn=1, rows=1)
     with file.open("a") as handle:
         handle.write(line[40:])
-    assert compact(folder, lake, "parcel") == Compaction(added=1, duplicates=0, torn=0, rows=2)
+    assert compact(folder, lake, "log.requests", "parcel") == Compaction(added=1, duplicates=0, torn=0, rows=2)
 
 
 def test_a_full_disk_is_an_error_and_leaves_the_next_record_whole(folder: Path, lake: Lake) -> None:
@@ -153,9 +150,9 @@ def test_a_full_disk_is_an_error_and_leaves_the_next_record_whole(folder: Path, 
             log.append([record(2)])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert compact(folder, lake, "parcel") == Compaction(added=1, duplicates=0, torn=1, rows=1)
+    assert compact(folder, lake, "log.requests", "parcel") == Compaction(added=1, duplicates=0, torn=1, rows=1)
     log.append([record(3)])
-    assert compact(folder, lake, "parcel") == Compaction(added=1, duplicates=0, torn=1, rows=2)
+    assert compact(folder, lake, "log.requests", "parcel") == Compaction(added=1, duplicates=0, torn=1, rows=2)
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
@@ -176,9 +173,9 @@ def test_breaking_off_before_the_commit_neither_loses_nor_doubles(
 
     with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
         broken.setattr(request_log, "_insert", insert_and_die)
-        compact(folder, lake, "parcel")
+        compact(folder, lake, "log.requests", "parcel")
     assert not lake.exists("log.requests")
-    assert compact(folder, lake, "parcel") == Compaction(added=2, duplicates=0, torn=0, rows=2)
+    assert compact(folder, lake, "log.requests", "parcel") == Compaction(added=2, duplicates=0, torn=0, rows=2)
 
 
 def test_a_log_larger_than_one_transaction_is_taken_in_parts(
@@ -188,17 +185,17 @@ def test_a_log_larger_than_one_transaction_is_taken_in_parts(
     log = RequestLog(folder, file_bytes=1200)
     for number in range(8):
         log.append([record(number)])
-    assert compact(folder, lake, "parcel") == Compaction(added=8, duplicates=0, torn=0, rows=8)
+    assert compact(folder, lake, "log.requests", "parcel") == Compaction(added=8, duplicates=0, torn=0, rows=8)
 
 
 def test_logged_ids_are_those_of_the_lake_and_of_the_files(folder: Path, lake: Lake) -> None:
     log = RequestLog(folder)
-    assert logged_ids(folder, lake) == set()
+    assert logged_ids(folder, lake, "log.requests") == set()
     log.append([record(1)])
-    assert logged_ids(folder, lake) == {"id-1"}
-    compact(folder, lake, "parcel")
+    assert logged_ids(folder, lake, "log.requests") == {"id-1"}
+    compact(folder, lake, "log.requests", "parcel")
     log.append([record(2)])
-    assert logged_ids(folder, lake) == {"id-1", "id-2"}
+    assert logged_ids(folder, lake, "log.requests") == {"id-1", "id-2"}
 
 
 def closed(folder: Path, number: int, days: float = 31) -> Path:
@@ -215,11 +212,15 @@ def closed(folder: Path, number: int, days: float = 31) -> Path:
 
 def test_a_file_goes_when_it_is_over_old_and_in_the_lake(folder: Path, lake: Lake) -> None:
     old, young = closed(folder, 1), closed(folder, 2, days=29)
-    assert compact(folder, lake, "parcel", None).deleted == 0
-    assert compact(folder, lake, "parcel", KEEP) == Compaction(added=0, duplicates=0, torn=0, rows=2, deleted=1)
+    assert compact(folder, lake, "log.requests", "parcel", None).deleted == 0
+    assert compact(folder, lake, "log.requests", "parcel", KEEP) == Compaction(
+        added=0, duplicates=0, torn=0, rows=2, deleted=1
+    )
     assert (old.exists(), young.exists()) == (False, True)
-    assert compact(folder, lake, "parcel", KEEP) == Compaction(added=0, duplicates=0, torn=0, rows=2, deleted=0)
-    assert logged_ids(folder, lake) == {"id-1", "id-2"}
+    assert compact(folder, lake, "log.requests", "parcel", KEEP) == Compaction(
+        added=0, duplicates=0, torn=0, rows=2, deleted=0
+    )
+    assert logged_ids(folder, lake, "log.requests") == {"id-1", "id-2"}
 
 
 def test_a_file_that_is_written_to_stays_however_long_nothing_came(folder: Path, lake: Lake) -> None:
@@ -227,11 +228,13 @@ def test_a_file_that_is_written_to_stays_however_long_nothing_came(folder: Path,
     log.append([record(1)])
     (file,) = folder.iterdir()
     os.utime(file, (0, 0))
-    assert compact(folder, lake, "parcel", AT_ONCE).deleted == 0
+    assert compact(folder, lake, "log.requests", "parcel", AT_ONCE).deleted == 0
     log.append([record(2)])
-    assert compact(folder, lake, "parcel", AT_ONCE) == Compaction(added=1, duplicates=0, torn=0, rows=2, deleted=0)
+    assert compact(folder, lake, "log.requests", "parcel", AT_ONCE) == Compaction(
+        added=1, duplicates=0, torn=0, rows=2, deleted=0
+    )
     log.close()
-    assert compact(folder, lake, "parcel", AT_ONCE).deleted == 1
+    assert compact(folder, lake, "log.requests", "parcel", AT_ONCE).deleted == 1
 
 
 def test_a_line_that_isnt_whole_keeps_its_file(folder: Path, lake: Lake) -> None:
@@ -239,7 +242,9 @@ def test_a_line_that_isnt_whole_keeps_its_file(folder: Path, lake: Lake) -> None
     with file.open("a") as handle:
         handle.write('{"id": "id-2"')
     os.utime(file, (0, 0))
-    assert compact(folder, lake, "parcel", AT_ONCE) == Compaction(added=1, duplicates=0, torn=1, rows=1, deleted=0)
+    assert compact(folder, lake, "log.requests", "parcel", AT_ONCE) == Compaction(
+        added=1, duplicates=0, torn=1, rows=1, deleted=0
+    )
     assert file.exists()
 
 
@@ -253,8 +258,12 @@ def test_what_came_after_the_commit_keeps_its_file(folder: Path, lake: Lake, mon
 
     with monkeypatch.context() as late:
         late.setattr(request_log, "_unfinished", append_more)
-        assert compact(folder, lake, "parcel", AT_ONCE) == Compaction(added=1, duplicates=0, torn=0, rows=1, deleted=0)
-    assert compact(folder, lake, "parcel", AT_ONCE) == Compaction(added=1, duplicates=0, torn=0, rows=2, deleted=1)
+        assert compact(folder, lake, "log.requests", "parcel", AT_ONCE) == Compaction(
+            added=1, duplicates=0, torn=0, rows=1, deleted=0
+        )
+    assert compact(folder, lake, "log.requests", "parcel", AT_ONCE) == Compaction(
+        added=1, duplicates=0, torn=0, rows=2, deleted=1
+    )
 
 
 def test_a_file_deleted_before_it_was_locked_is_not_written_to(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,11 +299,11 @@ def test_while_records_come_and_files_go_none_is_lost(folder: Path, lake: Lake) 
     writers = [threading.Thread(target=write, args=(first,)) for first in (0, 1_000_000)]
     for writer in writers:
         writer.start()
-    deleted = sum(compact(folder, lake, "parcel", AT_ONCE).deleted for _ in range(3))
+    deleted = sum(compact(folder, lake, "log.requests", "parcel", AT_ONCE).deleted for _ in range(3))
     stop.set()
     for writer in writers:
         writer.join()
-    done = compact(folder, lake, "parcel", AT_ONCE)
+    done = compact(folder, lake, "log.requests", "parcel", AT_ONCE)
     assert deleted > 0
     assert done.rows == len(acknowledged)
     assert {row[0] for row in rows(lake, "SELECT id FROM log.requests")} == set(acknowledged)
@@ -328,7 +337,7 @@ elif moment == "after the commit":
     request_log._delete_old = kill
 else:
     Path.unlink = unlink_first
-request_log.compact(folder, Lake(Settings(root, root / "home")), "parcel", timedelta(0))
+request_log.compact(folder, Lake(Settings(root, root / "home")), "log.requests", "parcel", timedelta(0))
 """
 
 
@@ -348,13 +357,17 @@ def test_kill_9_of_a_compaction_at_any_moment_loses_nothing(folder: Path, lake: 
     closed(folder, 3)
     died("between two deletions", folder, tmp_path)
     assert len(list(folder.iterdir())) == 3
-    assert compact(folder, lake, "parcel", AT_ONCE) == Compaction(added=0, duplicates=0, torn=0, rows=4, deleted=3)
+    assert compact(folder, lake, "log.requests", "parcel", AT_ONCE) == Compaction(
+        added=0, duplicates=0, torn=0, rows=4, deleted=3
+    )
     assert rows(lake, "SELECT count(DISTINCT id), count(*) FROM log.requests") == [(4, 4)]
 
 
 def test_a_writer_killed_with_9_holds_its_file_no_longer(folder: Path, lake: Lake, tmp_path: Path) -> None:
     died("writing", folder, tmp_path, repr(record(1)))
-    assert compact(folder, lake, "parcel", AT_ONCE) == Compaction(added=1, duplicates=0, torn=0, rows=1, deleted=1)
+    assert compact(folder, lake, "log.requests", "parcel", AT_ONCE) == Compaction(
+        added=1, duplicates=0, torn=0, rows=1, deleted=1
+    )
 
 
 def test_the_log_of_a_challenger_fills_a_table_of_its_own(folder: Path, lake: Lake, tmp_path: Path) -> None:
@@ -363,24 +376,11 @@ def test_the_log_of_a_challenger_fills_a_table_of_its_own(folder: Path, lake: La
     RequestLog(beside).append([record(1, probability=0.75)])
     with next(beside.iterdir()).open("a") as file:
         file.write("torn\n")
-    assert compact(folder, lake, "parcel") == Compaction(added=2, duplicates=0, torn=0, rows=2)
-    assert compact(beside, lake, "parcel", table=SHADOW) == Compaction(added=1, duplicates=0, torn=1, rows=1)
-    assert compact(folder, lake, "parcel", table=REQUESTS) == Compaction(added=0, duplicates=0, torn=0, rows=2)
+    assert compact(folder, lake, "log.requests", "parcel") == Compaction(added=2, duplicates=0, torn=0, rows=2)
+    assert compact(beside, lake, "log.shadow", "parcel") == Compaction(added=1, duplicates=0, torn=1, rows=1)
+    assert compact(folder, lake, "log.requests", "parcel") == Compaction(added=0, duplicates=0, torn=0, rows=2)
     assert rows(lake, "SELECT id, probability FROM log.requests ORDER BY id") == [("id-1", 0.25), ("id-2", 0.25)]
     assert rows(lake, "SELECT id, probability FROM log.shadow") == [("id-1", 0.75)]
-
-
-def test_what_was_read_before_the_tables_had_names_goes_on(folder: Path, lake: Lake) -> None:
-    log = RequestLog(folder)
-    log.append([record(1)])
-    (file,) = folder.iterdir()
-    with file.open("a") as handle:
-        handle.write("torn\n")
-    compact(folder, lake, "parcel")
-    with lake.writing() as connection:  # as the earlier version made it
-        connection.execute('ALTER TABLE log.consumed DROP COLUMN "table"')
-    log.append([record(2)])
-    assert compact(folder, lake, "parcel") == Compaction(added=1, duplicates=0, torn=1, rows=2)
 
 
 def test_any_text_that_a_request_may_hold_becomes_a_row(folder: Path, lake: Lake) -> None:
@@ -388,7 +388,7 @@ def test_any_text_that_a_request_may_hold_becomes_a_row(folder: Path, lake: Lake
     RequestLog(folder).append(
         [record(number, id=text or "-", entity={"parcel": text, "depot": None}) for number, text in enumerate(odd)]
     )
-    assert compact(folder, lake, "parcel") == Compaction(added=8, duplicates=0, torn=0, rows=8)
+    assert compact(folder, lake, "log.requests", "parcel") == Compaction(added=8, duplicates=0, torn=0, rows=8)
     assert rows(lake, "SELECT parcel, entity->>'parcel' FROM log.requests") == [(text, text) for text in odd]
 
 
@@ -419,7 +419,7 @@ def test_a_line_with_a_value_of_another_type_is_counted_and_stops_nothing(
     folder: Path, lake: Lake, changes: dict[str, Any]
 ) -> None:
     RequestLog(folder).append([record(1), record(2, **changes), record(3)])
-    assert compact(folder, lake, "parcel") == Compaction(added=2, duplicates=0, torn=1, rows=2)
+    assert compact(folder, lake, "log.requests", "parcel") == Compaction(added=2, duplicates=0, torn=1, rows=2)
     assert rows(lake, "SELECT id FROM log.requests ORDER BY id") == [("id-1",), ("id-3",)]
 
 
@@ -428,5 +428,5 @@ def test_numbers_that_json_does_not_know_become_a_row_that_says_so(folder: Path,
     (folder / "a.jsonl").write_text(
         json.dumps(record(1, features={"weight": float("nan")}, probability=float("nan"))) + "\n"
     )
-    assert compact(folder, lake, "parcel") == Compaction(added=1, duplicates=0, torn=0, rows=1)
+    assert compact(folder, lake, "log.requests", "parcel") == Compaction(added=1, duplicates=0, torn=0, rows=1)
     assert rows(lake, "SELECT isnan(probability) FROM log.requests") == [(True,)]

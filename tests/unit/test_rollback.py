@@ -6,8 +6,9 @@ import pytest
 
 from hindcast.errors import HindcastError
 from hindcast.features.definition import definition
+from hindcast.features.materialise import materialise
 from hindcast.features.online import FeatureReader
-from hindcast.features.store import apply, materialise
+from hindcast.features.store import apply
 from hindcast.package.model import FEATURES
 from hindcast.promotion import champion
 from hindcast.promotion.rollback import roll_back
@@ -44,14 +45,14 @@ def test_it_is_put_in_use_once_it_answers_as_it_did(rivers: Rivers) -> None:
 
 
 def test_one_that_answers_otherwise_than_it_did_is_not_put_in_use(rivers: Rivers) -> None:
-    rivers.write("UPDATE log.requests SET probability = probability / 2 WHERE id = 'one'")
+    rivers.write("UPDATE floods.requests SET probability = probability / 2 WHERE id = 'one'")
     with pytest.raises(HindcastError, match="m1 no longer answers as it did, so the champion stays"):
         roll_back(rivers.settings, rivers.lake, NOW)
     assert champion.champion_folder(rivers.settings).name == "m2"
 
 
 def test_with_nothing_to_replay_it_says_so(rivers: Rivers) -> None:
-    rivers.write("DELETE FROM log.requests WHERE model_version = 'm1'")
+    rivers.write("DELETE FROM floods.requests WHERE model_version = 'm1'")
     done = roll_back(rivers.settings, rivers.lake, NOW)
     assert (done.version, done.logged, done.replayed, done.max_difference) == ("m1", 0, 0, None)
 
@@ -71,10 +72,10 @@ def test_features_that_are_defined_otherwise_since_are_read_as_the_package_has_t
         )
         promote(rivers, version)
     # Since then, levels count for half an hour instead of six.
-    (settings.feature_repo / "features.py").write_text(
+    (settings.feature_repo / "rivers.py").write_text(
         REPOSITORY.replace("ttl=timedelta(hours=6)", "ttl=timedelta(minutes=30)")
     )
-    apply(settings)
+    apply(settings, "rivers")
     materialise(settings, None, at("05 09:50"))
     row = {"gauge": "B", "river_id": 2, "reach": 4}
     assert FeatureReader(settings, "floods").read([row], [at("05 09:50")]).values["level"] == [None]

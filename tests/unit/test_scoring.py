@@ -67,15 +67,19 @@ def lake(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Lake:
         {"split": ["train"] * 3 + ["test"], "depot": ["east", "east", "west", "west"], "late": [1, 1, 0, 1]}
     )
     windows = pl.DataFrame(
-        {"split": ["test"], "starts_at": [may(2).replace(tzinfo=None)], "ends_at": [may(4).replace(tzinfo=None)]}
+        {
+            "problem": ["parcels"],
+            "split": ["test"],
+            "starts_at": [may(2).replace(tzinfo=None)],
+            "ends_at": [may(4).replace(tzinfo=None)],
+            "as_of": [may(4).replace(tzinfo=None)],
+        }
     )
-    instants = pl.DataFrame(
-        {"name": ["as_of", "known_until"], "at": [may(4).replace(tzinfo=None), may(5).replace(tzinfo=None)]}
-    )
+    instants = pl.DataFrame({"name": ["labels.parcels"], "at": [may(5).replace(tzinfo=None)]})
     lake = Lake(settings)
     tables = {
         "labeled.parcels": labeled.reverse(),
-        "train.training_set": trained,
+        "parcels.training_set": trained,
         "control.windows": windows,
         "control.instants": instants,
     }
@@ -107,14 +111,16 @@ def test_a_period_is_scored_from_its_start_up_to_its_end_in_the_order_of_time(
 
 
 def test_the_period_that_is_scored_begins_with_the_test_window_and_ends_with_what_is_known(lake: Lake) -> None:
-    assert scoring_period(lake) == (may(2), may(5))
+    assert scoring_period(lake, PROBLEM) == (may(2), may(5))
 
 
 def test_scores_become_one_table_that_is_replaced(settings: Settings, lake: Lake, model: ServedModel) -> None:
     for _ in range(2):
-        write_batch(lake, score_period(settings, PROBLEM, lake, model, may(1), may(6)))
+        write_batch(lake, PROBLEM, score_period(settings, PROBLEM, lake, model, may(1), may(6)))
     with lake.reading() as connection:
-        rows = connection.execute("SELECT parcel, asked_at, decision FROM predictions.batch ORDER BY ALL").fetchall()
+        rows = connection.execute(
+            "SELECT parcel, asked_at, decision FROM parcels.batch_predictions ORDER BY ALL"
+        ).fetchall()
     assert [(name, at.day, decision) for name, at, decision in rows] == [
         ("A", 1, 1), ("B", 2, 1), ("C", 3, 0), ("D", 3, 1), ("E", 4, 0), ("F", 5, 1),
     ]  # fmt: skip

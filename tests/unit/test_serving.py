@@ -1,4 +1,4 @@
-"""Answering and swapping models, with a made-up model and made-up features; and what goes into a bento."""
+"""Answering and swapping models, with a made-up model and made-up features."""
 
 import json
 import os
@@ -18,9 +18,8 @@ from hindcast.clock import SimulatedClock
 from hindcast.errors import HindcastError
 from hindcast.package.model import ServedModel
 from hindcast.promotion import champion
-from hindcast.serving.bento import _sources, locked
-from hindcast.serving.predict import Champion, Champions, Unavailable, answer, choose_example
-from hindcast.serving.request_form import Fault, batch_form, explain, request_form
+from hindcast.serving.predict import Champions, LoadedModel, Unavailable, answer, choose_example
+from hindcast.serving.request_form import Fault, batch_form, form_errors, request_form
 from hindcast.serving.request_log import RequestLog
 from hindcast.serving.server import serve_forever
 from hindcast.settings import Settings
@@ -80,8 +79,8 @@ def log(tmp_path: Path) -> Iterator[RequestLog]:
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Champion:
-    return Champion(ServedModel.load(write_package(tmp_path / "models", "v1")), Shelf(), None)
+def served(tmp_path: Path) -> LoadedModel:
+    return LoadedModel(ServedModel.load(write_package(tmp_path / "models", "v1")), Shelf(), None)
 
 
 def lines(tmp_path: Path) -> list[dict[str, Any]]:
@@ -91,7 +90,7 @@ def lines(tmp_path: Path) -> list[dict[str, Any]]:
 # Answering
 
 
-def test_an_answer_says_what_it_rests_on(served: Champion, log: RequestLog, clock: SimulatedClock) -> None:
+def test_an_answer_says_what_it_rests_on(served: LoadedModel, log: RequestLog, clock: SimulatedClock) -> None:
     (said,) = answer(served, [request("P1")], log, clock)
     assert said.pop("probability") == pytest.approx(probability(0.0, 2.0), abs=1e-6)
     assert len(said.pop("id")) == 32
@@ -108,7 +107,7 @@ def test_an_answer_says_what_it_rests_on(served: Champion, log: RequestLog, cloc
     }
 
 
-def test_an_answer_from_nothing_says_so_loudly(served: Champion, log: RequestLog, clock: SimulatedClock) -> None:
+def test_an_answer_from_nothing_says_so_loudly(served: LoadedModel, log: RequestLog, clock: SimulatedClock) -> None:
     for explained in (False, True):
         nobody, known = answer(served, [request("nobody"), request("P1")], log, clock, explained)
         assert nobody["warning"] == (
@@ -120,7 +119,7 @@ def test_an_answer_from_nothing_says_so_loudly(served: Champion, log: RequestLog
 
 @pytest.mark.parametrize(("missing", "views", "warned"), [(0, 3, False), (1, 3, False), (2, 3, True), (1, 2, False)])
 def test_most_views_are_more_than_half(
-    served: Champion, log: RequestLog, clock: SimulatedClock, missing: int, views: int, warned: bool
+    served: LoadedModel, log: RequestLog, clock: SimulatedClock, missing: int, views: int, warned: bool
 ) -> None:
     class Partly(Shelf):
         def read(self, rows: list[dict[str, Any]], at: list[datetime]) -> Found:
@@ -142,7 +141,9 @@ def test_the_example_is_what_most_is_known_of_until_when_the_store_is_filled() -
     assert choose_example([known], untold, NOON) == {"parcel": "P2", "prediction_time": NOON.isoformat()}
 
 
-def test_an_explained_answer_adds_up_to_what_is_said(served: Champion, log: RequestLog, clock: SimulatedClock) -> None:
+def test_an_explained_answer_adds_up_to_what_is_said(
+    served: LoadedModel, log: RequestLog, clock: SimulatedClock
+) -> None:
     plain, explained = (answer(served, [request("P1")], log, clock, explained=each)[0] for each in (False, True))
     assert explained["probability"] == plain["probability"]
     assert (explained["base"], explained["raw_score"]) == pytest.approx((0.0, 2.0), abs=1e-6)
@@ -155,7 +156,7 @@ def test_an_explained_answer_adds_up_to_what_is_said(served: Champion, log: Requ
 
 def test_a_model_that_cannot_be_explained_says_so(tmp_path: Path, log: RequestLog, clock: SimulatedClock) -> None:
     package = write_package(tmp_path / "models", "old", explained=False)
-    old = Champion(ServedModel.load(package), Shelf(), None)
+    old = LoadedModel(ServedModel.load(package), Shelf(), None)
     with pytest.raises(Unavailable, match="package the model again"):
         answer(old, [request("P1")], log, clock, explained=True)
     assert answer(old, [request("P1")], log, clock)[0]["probability"] == pytest.approx(probability(0.0, 2.0))
@@ -163,7 +164,7 @@ def test_a_model_that_cannot_be_explained_says_so(tmp_path: Path, log: RequestLo
 
 
 def test_unknown_categories_and_missing_features_are_answered_and_said(
-    served: Champion, log: RequestLog, clock: SimulatedClock
+    served: LoadedModel, log: RequestLog, clock: SimulatedClock
 ) -> None:
     crate, nothing = answer(served, [request("P2"), request("P3")], log, clock)
     assert (crate["unknown_categories"], crate["missing_or_stale"], crate["decision"]) == (["kind"], [], 0)
@@ -173,7 +174,7 @@ def test_unknown_categories_and_missing_features_are_answered_and_said(
 
 
 def test_the_record_holds_what_was_asked_used_and_said(
-    served: Champion, log: RequestLog, clock: SimulatedClock, tmp_path: Path
+    served: LoadedModel, log: RequestLog, clock: SimulatedClock, tmp_path: Path
 ) -> None:
     (said,) = answer(served, [request("P2", request_id="mine")], log, clock)
     (record,) = lines(tmp_path)
@@ -188,7 +189,7 @@ def test_the_record_holds_what_was_asked_used_and_said(
 
 
 def test_an_online_store_that_cannot_say_its_state_is_logged_as_such(
-    served: Champion, log: RequestLog, clock: SimulatedClock, tmp_path: Path
+    served: LoadedModel, log: RequestLog, clock: SimulatedClock, tmp_path: Path
 ) -> None:
     answer(replace(served, reader=Shelf(None, None)), [request("P1")], log, clock)
     (record,) = lines(tmp_path)
@@ -196,20 +197,20 @@ def test_an_online_store_that_cannot_say_its_state_is_logged_as_such(
 
 
 def test_without_a_prediction_time_the_homes_clock_counts_not_the_machines(
-    served: Champion, log: RequestLog, clock: SimulatedClock
+    served: LoadedModel, log: RequestLog, clock: SimulatedClock
 ) -> None:
     (said,) = answer(served, [request("P1", prediction_time=None)], log, clock)
     assert said["prediction_time"] == "2024-05-02T12:00:00+00:00"
 
 
-def test_what_cannot_be_logged_is_not_answered(served: Champion, clock: SimulatedClock, tmp_path: Path) -> None:
+def test_what_cannot_be_logged_is_not_answered(served: LoadedModel, clock: SimulatedClock, tmp_path: Path) -> None:
     (tmp_path / "log").write_text("a file, where the folder should be")
     with pytest.raises(Unavailable, match="can't be logged, so it isn't answered: File exists"):
         answer(served, [request("P1")], RequestLog(tmp_path / "log"), clock)
 
 
 def test_features_that_cannot_be_read_are_said_and_nothing_is_logged(
-    served: Champion, log: RequestLog, clock: SimulatedClock, tmp_path: Path
+    served: LoadedModel, log: RequestLog, clock: SimulatedClock, tmp_path: Path
 ) -> None:
     with pytest.raises(Unavailable, match="Features can't be read: no such table"):
         answer(replace(served, reader=Broken()), [request("P1")], log, clock)
@@ -316,7 +317,7 @@ FORM = request_form(SIGNATURE_OF_PARCELS, {"depot": "VARCHAR", "parcel": "VARCHA
 def test_a_fault_names_its_field(body: dict[str, Any], fault: str) -> None:
     with pytest.raises(ValidationError) as caught:
         FORM.model_validate_json(json.dumps(body))
-    assert explain(caught.value) == fault
+    assert form_errors(caught.value) == fault
 
 
 BLANK = "is empty; a key names something (a join key that isn't known is null)"
@@ -333,14 +334,14 @@ def test_a_key_that_names_nothing_is_refused(types: dict[str, str], blank: str) 
     ):
         with pytest.raises(ValidationError) as caught:
             form.model_validate_json(json.dumps(body))
-        assert explain(caught.value) == fault
+        assert form_errors(caught.value) == fault
     assert form.model_validate_json('{"parcel": " P", "depot": null}').parcel == " P"  # type: ignore[attr-defined]
 
 
 def test_of_many_faults_a_few_are_told_and_long_names_are_shortened() -> None:
     with pytest.raises(ValidationError) as caught:
         FORM.model_validate_json(json.dumps({"parcel": "P", "depot": "D", "x" * 5000: 1} | dict.fromkeys(range(999))))
-    told = explain(caught.value).split("; ")
+    told = form_errors(caught.value).split("; ")
     assert told[:2] == ["x" * 100 + "…: unknown field", "0: unknown field"]
     assert told[9:] == ["8: unknown field", "and 990 more"]
 
@@ -359,7 +360,7 @@ def test_a_number_is_finite(number: str) -> None:
     form = request_form(SIGNATURE_OF_PARCELS, {"depot": "DOUBLE", "parcel": "VARCHAR"})
     with pytest.raises(ValidationError) as caught:
         form.model_validate_json(f'{{"parcel": "P", "depot": {number}}}')
-    assert explain(caught.value) == "depot: should be a finite number"
+    assert form_errors(caught.value) == "depot: should be a finite number"
 
 
 @pytest.mark.parametrize("years", ["0001", "1699", "2200", "9999"])
@@ -371,7 +372,9 @@ def test_instants_that_no_table_holds_are_refused(years: str) -> None:
 def test_a_field_of_an_unknown_type_says_in_one_sentence_what_it_takes() -> None:
     with pytest.raises(ValidationError) as caught:
         request_form(SIGNATURE_OF_PARCELS, {}).model_validate({"parcel": [], "depot": 1})
-    assert explain(caught.value) == "parcel: should be text of at most 1000 characters, a finite number, true or false"
+    assert (
+        form_errors(caught.value) == "parcel: should be text of at most 1000 characters, a finite number, true or false"
+    )
 
 
 def test_more_rows_than_are_answered_are_not_checked() -> None:
@@ -391,48 +394,7 @@ def test_a_batch_keeps_the_rows_that_are_right() -> None:
     assert isinstance(nonsense, Fault)
 
 
-# What goes into a bento
-
-
-def test_the_service_carries_no_pipeline(settings: Settings) -> None:
-    names = set(_sources(settings))
-    assert {"service.py", "hindcast/serving/predict.py", "hindcast/features/online.py"} <= names
-    assert {"hindcast/__init__.py", "hindcast/serving/__init__.py", "problems/flight_delay.yaml"} <= names
-    assert not {"hindcast/training/search.py", "hindcast/cli.py", "hindcast/features/store.py"} & names
-    assert not any(name.startswith("hindcast/monitoring/") for name in names)
-
-
-def test_locked_packages_are_whole_and_few(settings: Settings, tmp_path: Path) -> None:
-    found = locked(settings.root / "requirements.lock", ["bentoml", "onnxruntime"])
-    names = [pin.split("==")[0] for pin in found]
-    assert {"bentoml", "onnxruntime", "starlette", "uvicorn"} <= set(names)
-    assert not {"dagster", "dbt-core", "evidently", "scikit-learn"} & set(names)
-    assert names == sorted(set(names))  # of two versions of one package, that of this Python
-    assert all(lines.startswith(pin) and " --hash=sha256:" in lines for pin, lines in found.items())
-    (tmp_path / "lock").write_text("bentoml==1.0\n")
-    with pytest.raises(HindcastError, match="doesn't hold onnxruntime"):
-        locked(tmp_path / "lock", ["onnxruntime"])
-
-
-def test_locked_packages_are_those_of_a_linux_container(tmp_path: Path) -> None:
-    """Whatever machine builds: SQLAlchemy wants greenlet on machines that the lock names."""
-    pins = {
-        "sqlalchemy": "2.0.0",
-        "typing-extensions": "4.0.0 ; sys_platform == 'linux'",
-        "greenlet": "3.0.0 ; platform_machine == 'aarch64'",
-        "click": "8.0.0",
-        "colorama": "0.4.6 ; sys_platform == 'win32'",
-    }
-    (tmp_path / "lock").write_text(
-        "".join(f"{name}=={pin} \\\n    --hash=sha256:{name}\n    # via x\n" for name, pin in pins.items())
-    )
-    assert locked(tmp_path / "lock", ["sqlalchemy", "click"]) == {
-        "click==8.0.0": "click==8.0.0 \\\n    --hash=sha256:click\n",
-        "greenlet==3.0.0": "greenlet==3.0.0 ; platform_machine == 'aarch64' \\\n    --hash=sha256:greenlet\n",
-        "sqlalchemy==2.0.0": "sqlalchemy==2.0.0 \\\n    --hash=sha256:sqlalchemy\n",
-        "typing-extensions==4.0.0": "typing-extensions==4.0.0 ; sys_platform == 'linux' \\\n"
-        "    --hash=sha256:typing-extensions\n",
-    }
+# What is served
 
 
 def test_serving_without_a_champion_or_its_bento_says_what_to_do(home: Settings) -> None:

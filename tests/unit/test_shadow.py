@@ -14,7 +14,7 @@ from hindcast.clock import SimulatedClock
 from hindcast.errors import HindcastError
 from hindcast.package.model import ServedModel
 from hindcast.promotion import champion
-from hindcast.serving.predict import Champion, Reader, answer
+from hindcast.serving.predict import LoadedModel, Reader, answer
 from hindcast.serving.request_log import RequestLog
 from hindcast.serving.shadow import Shadow
 from hindcast.settings import Settings
@@ -36,7 +36,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def clock_of(settings: Settings) -> SimulatedClock:
-    return SimulatedClock(settings.clock_file, NOON + timedelta(days=1))
+    return SimulatedClock(settings.clock_file("parcels"), NOON + timedelta(days=1))
 
 
 def shadow_of(
@@ -49,7 +49,7 @@ def shadow_of(
 
 def ask(settings: Settings, shadow: Shadow, *parcels: str) -> list[dict[str, Any]]:
     """What the champion answers at noon; the shadow is offered the same."""
-    served = Champion(ServedModel.load(settings.models / "v1"), Shelf(), None)
+    served = LoadedModel(ServedModel.load(settings.models / "v1"), Shelf(), None)
     requests = [{"depot": "D", "parcel": parcel, "prediction_time": NOON, "request_id": None} for parcel in parcels]
     said = answer(served, requests, RequestLog(settings.request_log), clock_of(settings))
     shadow.offer(requests, said)

@@ -18,22 +18,22 @@ def lake(tmp_path: Path) -> Lake:
     settings.lake_catalogue.parent.mkdir(parents=True)
     lake = Lake(settings)
     with lake.writing() as connection:
-        connection.execute("CREATE SCHEMA log; CREATE SCHEMA labeled")
+        connection.execute("CREATE SCHEMA floods; CREATE SCHEMA labeled")
         columns = "(day_id VARCHAR, id VARCHAR, model_version VARCHAR, prediction_time TIMESTAMP, "
         columns += "probability DOUBLE, decision INTEGER)"
-        for table in ("requests", "shadow"):
-            connection.execute(f"CREATE TABLE log.{table} {columns}")
+        for table in ("requests", "shadow_requests"):
+            connection.execute(f"CREATE TABLE floods.{table} {columns}")
         connection.execute(
             "CREATE TABLE labeled.days AS FROM (VALUES ('d1', 1), ('d2', 0), ('d3', NULL)) t(day_id, flooded)"
         )
         at = "TIMESTAMP '2020-01-05'"
         connection.execute(
-            f"INSERT INTO log.requests VALUES ('d1', 'a', 'm1', {at}, 0.6, 1), ('d2', 'b', 'm1', {at}, 0.4, 0), "
+            f"INSERT INTO floods.requests VALUES ('d1', 'a', 'm1', {at}, 0.6, 1), ('d2', 'b', 'm1', {at}, 0.4, 0), "
             f"('d3', 'c', 'm1', {at}, 0.5, 1), ('d1', 'd', 'm1', {at}, 0.9, 1)"
         )
         connection.execute(
-            f"INSERT INTO log.shadow VALUES ('d1', 'a', 'm2', {at}, 0.7, 1), ('d2', 'b', 'm2', {at}, 0.8, 1), "
-            f"('d3', 'c', 'm2', {at}, 0.2, 0)"
+            f"INSERT INTO floods.shadow_requests VALUES ('d1', 'a', 'm2', {at}, 0.7, 1), ('d2', 'b', 'm2', {at}, 0.8, "
+            f"1), ('d3', 'c', 'm2', {at}, 0.2, 0)"
         )
     return lake
 
@@ -49,8 +49,8 @@ def test_both_are_measured_on_what_both_answered(lake: Lake) -> None:
 
 def test_what_is_no_number_is_left_out(lake: Lake) -> None:
     with lake.writing() as connection:
-        connection.execute("UPDATE log.shadow SET probability = 'NaN' WHERE id = 'a'")
-        connection.execute("UPDATE log.requests SET probability = NULL WHERE id = 'b'")
+        connection.execute("UPDATE floods.shadow_requests SET probability = 'NaN' WHERE id = 'a'")
+        connection.execute("UPDATE floods.requests SET probability = NULL WHERE id = 'b'")
     (pair,) = compare(PROBLEM, lake)
     assert (pair.requests, pair.labeled) == (1, 0)
 

@@ -8,7 +8,7 @@ import yaml
 
 from hindcast.errors import HindcastError
 from hindcast.settings import Settings
-from hindcast.tables.sources import load_sources
+from hindcast.sources import load_sources
 
 TABLE = {"file": "a.csv", "format": "csv", "columns": {"id": "INTEGER", "value": "DOUBLE"}}
 

@@ -90,7 +90,7 @@ def test_every_rule_that_a_model_names_has_a_reason(project: dict[str, Any]) -> 
         for call in re.findall(r"rules_touched\(\[(.*?)\]\)", path.read_text(), re.DOTALL)
         for rule in re.findall(r'"(\w+)"', call)
     }
-    seed = (ROOT / "dbt_project" / "seeds" / "cleaning_rule_reasons.csv").read_text().splitlines()[1:]
+    seed = (ROOT / "dbt_project" / "seeds" / "flights" / "cleaning_rule_reasons.csv").read_text().splitlines()[1:]
     assert named == {line.split(",")[0] for line in seed}
 
 
@@ -99,7 +99,7 @@ def test_what_is_built_is_there_and_the_only_one_of_its_name(tmp_path: Path) -> 
     settings = Settings(tmp_path, tmp_path / "home")
     with pytest.raises(HindcastError, match="nothing named stg_flihgts"):
         build(settings, ["stg_flihgts"])
-    staging = tmp_path / "dbt_project" / "models" / "staging" / "_staging.yml"
+    staging = tmp_path / "dbt_project" / "models" / "flights" / "staging" / "_staging.yml"
     staging.write_text(staging.read_text().replace("stg_planes_rows_hold", "stg_airports_rows_hold"))
     with pytest.raises(HindcastError, match="two things named stg_airports_rows_hold"):
         build(settings, ["stg_airports_rows_hold"])
@@ -114,7 +114,7 @@ def test_the_manifest_is_made_anew_only_when_the_sql_changed(tmp_path: Path) -> 
     written = kept[0].stat().st_mtime_ns
     assert manifest(Settings(tmp_path, tmp_path / "home")) == first
     assert kept[0].stat().st_mtime_ns == written
-    model = tmp_path / "dbt_project" / "models" / "staging" / "stg_new.sql"
+    model = tmp_path / "dbt_project" / "models" / "flights" / "staging" / "stg_new.sql"
     model.write_text("select 1 as one\n")
     assert "model.hindcast.stg_new" in manifest(settings)["nodes"]
     assert "model.hindcast.stg_new" not in first["nodes"]

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from hindcast.errors import HindcastError
 from hindcast.lake import Lake
 from hindcast.settings import Settings
+from hindcast.sources import Sources
 from hindcast.tables import versions
 from hindcast.tables.ingest import IngestResult, ingest
-from hindcast.tables.sources import Sources
-from hindcast.tables.versions import Changes
-from hindcast.tables.windows import BUILT_UNTIL, write_control
+from hindcast.tables.raw_tables import Changes
+from hindcast.tables.windows import BUILT_UNTIL
+from tests.control import write_control
 from tests.made_up_problem import parcels_problem
 
 COLUMNS = {"id": "INTEGER", "v": "INTEGER"}

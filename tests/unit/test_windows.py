@@ -16,14 +16,15 @@ from hindcast.tables.windows import (
     instant_as_of,
     known_until,
     note_ingested,
+    read_as_of,
     read_ingested,
     read_instants,
     set_cap,
     shift,
     tables_until,
     windows_as_of,
-    write_control,
 )
+from tests.control import sources_of, write_control
 
 NOVEMBER = datetime(2013, 11, 1, tzinfo=UTC)
 
@@ -58,18 +59,19 @@ def test_the_same_content_is_written_once(settings: Settings) -> None:
     assert write_control(lake, problem, NOVEMBER, NOVEMBER) == version
     assert lake.snapshot() == snapshot
     later = NOVEMBER + timedelta(days=3)
-    assert write_control(lake, problem, later, NOVEMBER) != version
-    assert read_instants(lake) == {"known_until": datetime(2013, 11, 4), "as_of": datetime(2013, 11, 1)}
+    assert write_control(lake, problem, later, NOVEMBER) == version  # the windows are the same
+    assert read_instants(lake) == {"labels.flight_delay": datetime(2013, 11, 4)}
+    assert read_as_of(lake, problem) == NOVEMBER
 
 
 def test_as_of_stays_where_it_is_until_it_is_moved(settings: Settings) -> None:
     problem, lake = load_problem(settings.problem_file), Lake(settings)
     later = NOVEMBER + timedelta(days=3)
-    assert instant_as_of(lake, None, later) == later
+    assert instant_as_of(lake, problem, None, later) == later
     write_control(lake, problem, later, NOVEMBER)
-    assert instant_as_of(lake, None, later) == NOVEMBER
-    assert instant_as_of(lake, "2013-11-02T01:00:00+01:00", later) == NOVEMBER + timedelta(days=1)
-    assert instant_as_of(lake, "2013-12-01T00:00:00Z", later) == later
+    assert instant_as_of(lake, problem, None, later) == NOVEMBER
+    assert instant_as_of(lake, problem, "2013-11-02T01:00:00+01:00", later) == NOVEMBER + timedelta(days=1)
+    assert instant_as_of(lake, problem, "2013-12-01T00:00:00Z", later) == later
 
 
 @pytest.mark.parametrize(
@@ -77,7 +79,7 @@ def test_as_of_stays_where_it_is_until_it_is_moved(settings: Settings) -> None:
 )
 def test_what_is_no_instant_is_refused(settings: Settings, asked: str, why: str) -> None:
     with pytest.raises(HindcastError, match=f"as_of: .*{why}"):
-        instant_as_of(Lake(settings), asked, NOVEMBER)
+        instant_as_of(Lake(settings), load_problem(settings.problem_file), asked, NOVEMBER)
 
 
 def test_as_of_cannot_lie_in_the_future(settings: Settings) -> None:
@@ -95,12 +97,14 @@ def ingest_notes(lake: Lake, *deliveries: tuple[str, str | None, str]) -> None:
 
 def test_data_is_complete_until_the_slowest_table(settings: Settings) -> None:
     problem, lake = load_problem(settings.problem_file), Lake(settings)
-    assert ingested_until(lake, problem, NOVEMBER) == NOVEMBER
+    assert ingested_until(lake, sources_of(lake, problem), NOVEMBER) == NOVEMBER
     ingest_notes(lake, ("weather", None, "2013-10-30 12:00"), ("flights", None, "2013-10-30 09:00"))
-    assert ingested_until(lake, problem, NOVEMBER) == datetime(2013, 10, 30, 9, tzinfo=UTC)
-    assert ingested_until(lake, problem, datetime(2013, 10, 1, tzinfo=UTC)) == datetime(2013, 10, 1, tzinfo=UTC)
+    assert ingested_until(lake, sources_of(lake, problem), NOVEMBER) == datetime(2013, 10, 30, 9, tzinfo=UTC)
+    assert ingested_until(lake, sources_of(lake, problem), datetime(2013, 10, 1, tzinfo=UTC)) == datetime(
+        2013, 10, 1, tzinfo=UTC
+    )
     ingest_notes(lake, ("flights", None, "2013-10-30 13:00"))
-    assert tables_until(lake, problem) == {
+    assert tables_until(lake, sources_of(lake, problem)) == {
         "flights": datetime(2013, 10, 30, 13),
         "weather": datetime(2013, 10, 30, 12),
     }
@@ -112,13 +116,13 @@ def test_labels_are_known_until_the_slowest_table_they_are_made_from(settings: S
     ingest_notes(lake, ("weather", None, "2013-10-30 12:00"), ("flights", None, "2013-10-30 09:00"))
     as_of = datetime(2013, 10, 1, tzinfo=UTC)
     write_control(lake, problem, NOVEMBER, as_of, label_tables={"flights"})
-    assert read_instants(lake)["known_until"] == datetime(2013, 10, 30, 9)
+    assert read_instants(lake)["labels.flight_delay"] == datetime(2013, 10, 30, 9)
     ingest_notes(lake, ("flights", None, "2013-10-30 18:00"))
     write_control(lake, problem, NOVEMBER, as_of, label_tables={"flights"})
-    assert read_instants(lake)["known_until"] == datetime(2013, 10, 30, 18)
+    assert read_instants(lake)["labels.flight_delay"] == datetime(2013, 10, 30, 18)
     assert read_instants(lake)["raw.weather"] == datetime(2013, 10, 30, 12)
     write_control(lake, problem, datetime(2013, 10, 30, 10, tzinfo=UTC), as_of, label_tables={"flights"})
-    assert read_instants(lake)["known_until"] == datetime(2013, 10, 30, 10)  # nothing later is to be used
+    assert read_instants(lake)["labels.flight_delay"] == datetime(2013, 10, 30, 10)  # nothing later is to be used
 
 
 MATURES = timedelta(hours=15)
@@ -169,17 +173,16 @@ def test_windows_and_instants_are_written_in_utc(settings: Settings) -> None:
     for _ in range(2):  # the second time beside what is there
         write_control(lake, problem, NOVEMBER.astimezone(east), as_of)
         assert read_instants(lake) == {
-            "known_until": datetime(2013, 10, 30, 9),
-            "as_of": datetime(2013, 10, 1),
+            "labels.flight_delay": datetime(2013, 10, 30, 9),
             "raw.flights": datetime(2013, 10, 30, 9),
             "raw.weather": datetime(2013, 11, 1),
         }
         with lake.reading() as connection:
-            windows = connection.execute("FROM control.windows ORDER BY starts_at").fetchall()
+            windows = connection.execute("SELECT * EXCLUDE problem FROM control.windows ORDER BY starts_at").fetchall()
         assert windows == [
-            ("train", datetime(2012, 12, 1), datetime(2013, 8, 1)),
-            ("validation", datetime(2013, 8, 1), datetime(2013, 9, 1)),
-            ("test", datetime(2013, 9, 1), datetime(2013, 10, 1)),
+            ("train", datetime(2012, 12, 1), datetime(2013, 8, 1), datetime(2013, 10, 1)),
+            ("validation", datetime(2013, 8, 1), datetime(2013, 9, 1), datetime(2013, 10, 1)),
+            ("test", datetime(2013, 9, 1), datetime(2013, 10, 1), datetime(2013, 10, 1)),
         ]
         as_of = datetime(2013, 10, 1, tzinfo=UTC)
 
@@ -190,7 +193,7 @@ def test_the_cap_is_an_instant_beside_the_others(settings: Settings) -> None:
     set_cap(lake, None)
     assert read_instants(lake) == {}
     write_control(lake, problem, NOVEMBER, NOVEMBER)
-    others = {"known_until": datetime(2013, 11, 1), "as_of": datetime(2013, 11, 1)}
+    others = {"labels.flight_delay": datetime(2013, 11, 1)}
     for cap in (datetime(2013, 9, 1), datetime(2013, 10, 1)):
         set_cap(lake, cap)
         assert read_instants(lake) == others | {"cap": cap}
@@ -202,12 +205,12 @@ def test_the_cap_is_an_instant_beside_the_others(settings: Settings) -> None:
 
 
 def test_what_tables_are_made_from_is_known_until_the_first_of_them() -> None:
-    instants = {name: datetime(2013, 10, day) for name, day in (("raw.a", 9), ("raw.b", 8), ("known_until", 7))}
+    instants = {name: datetime(2013, 10, day) for name, day in (("raw.a", 9), ("raw.b", 8), ("labels.x", 7))}
     assert known_until(["a"], instants) == datetime(2013, 10, 9)
     assert known_until(["a", "b"], instants) == datetime(2013, 10, 8)
     assert known_until(["c", "a"], instants) == datetime(2013, 10, 9)
     assert known_until(["a"], instants | {"cap": datetime(2013, 10, 1)}) == datetime(2013, 10, 1)
-    assert known_until([], instants) == datetime(2013, 10, 7)
+    assert known_until([], instants) == datetime.min
     assert known_until([], {}) == datetime.min
 
 
@@ -238,13 +241,13 @@ def test_a_delivery_is_noted_per_month_and_a_declaration_per_table(settings: Set
 
 
 def test_the_first_row_of_any_raw_table_is_the_first_that_is_known(settings: Settings) -> None:
-    lake = Lake(settings)
-    assert first_known(lake) is None
+    problem, lake = load_problem(settings.problem_file), Lake(settings)
+    assert first_known(lake, sources_of(lake, problem)) is None
     ingest_notes(lake, *((table, None, "2013-10-30 09:00") for table in ("a", "b", "empty", "missing")))
-    assert first_known(lake) is None
+    assert first_known(lake, sources_of(lake, problem)) is None
     with lake.writing() as connection:
         connection.execute("CREATE SCHEMA raw; CREATE TABLE raw.empty (_known_at TIMESTAMP)")
         for table, day in (("a", 5), ("b", 3)):
             connection.execute(f"CREATE TABLE raw.{table} (_known_at TIMESTAMP)")
             connection.execute(f"INSERT INTO raw.{table} VALUES ('2013-01-0{day}'), ('2013-01-09')")
-    assert first_known(lake) == datetime(2013, 1, 3, tzinfo=UTC)
+    assert first_known(lake, sources_of(lake, problem)) == datetime(2013, 1, 3, tzinfo=UTC)
