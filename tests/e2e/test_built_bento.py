@@ -197,7 +197,8 @@ def test_it_answers_from_its_own_folder_and_logs_to_the_volume(container: Contai
     assert said["probability"] == pytest.approx(probability(0.0, 2.0), abs=1e-6)
     assert said["feature_times"] == {"parcels": "2024-05-01T10:00:00+00:00", "depots": "2024-05-01T11:00:00+00:00"}
     assert said["model_version"] == "v1"  # there is no champion.json in the volume: the bento has its own
-    (record,) = [json.loads(line) for file in container.volume.glob("problems/parcels/request_log/*") for line in file.open()]
+    files = container.volume.glob("problems/parcels/request_log/*")
+    (record,) = [json.loads(line) for file in files for line in file.open()]
     assert (record["id"], record["probability"]) == ("mine", said["probability"])
 
 
