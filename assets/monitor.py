@@ -72,21 +72,10 @@ def build_monitoring(workspace: Workspace) -> list[AssetsDefinition]:
         kinds={"feast", "duckdb"},
     )
     def serving_parity(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
-        from hindcast.monitoring.parity_page import tables
-        from hindcast.pages import as_markdown
-
         found = hindcast.problem(of)
         parity, drawn, written = measure_parity(found)
         return MaterializeResult(
-            metadata={
-                "status": parity.status,
-                "summary": MetadataValue.md(parity.summary),
-                "requests": parity.requests,
-                "checked": parity.checked,
-                "skewed_cells": parity.skew["cells"],
-                "report": MetadataValue.path(found.settings.reports / "parity.html"),
-                **{title: MetadataValue.md(text) for title, text in (tables(parity) | as_markdown(drawn)).items()},
-            },
+            metadata=_of_parity(found, parity, drawn),
             data_version=DataVersion(fingerprint(values=[written])),
             check_results=[_no_skew(found, parity)],
         )
@@ -118,6 +107,21 @@ def build_monitoring(workspace: Workspace) -> list[AssetsDefinition]:
         )
 
     return [labeled_requests, serving_parity, monitoring_report]
+
+
+def _of_parity(workspace: Workspace, parity: Any, drawn: dict[str, bytes]) -> dict[str, Any]:
+    from hindcast.monitoring.parity_page import tables
+    from hindcast.pages import as_markdown
+
+    return {
+        "status": parity.status,
+        "summary": MetadataValue.md(parity.summary),
+        "requests": parity.requests,
+        "checked": parity.checked,
+        "skewed_cells": parity.skew["cells"],
+        "report": MetadataValue.path(workspace.settings.reports / "parity.html"),
+        **{title: MetadataValue.md(text) for title, text in (tables(parity) | as_markdown(drawn)).items()},
+    }
 
 
 def _no_skew(workspace: Workspace, parity: Any) -> AssetCheckResult:

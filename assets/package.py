@@ -3,6 +3,8 @@
 Packaging is `hindcast.package.build`'s work, judging `hindcast.promotion.gate`'s.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from dagster import (
     AssetCheckResult,
     AssetCheckSeverity,
@@ -18,6 +20,9 @@ from dagster import (
 from assets.resources import HindcastResource
 from hindcast.pipeline import apply_verdict, judge_challenger, package_candidate
 from hindcast.workspace import Workspace
+
+if TYPE_CHECKING:
+    from hindcast.promotion.verdict import Verdict
 
 
 def build_package(workspace: Workspace) -> list[AssetsDefinition]:
@@ -47,29 +52,14 @@ def build_package(workspace: Workspace) -> list[AssetsDefinition]:
     )
     def verdict(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
         """Whether the package may be used: each check with its value and limit, kept as a file."""
-        from hindcast.promotion.gate import explain_failed, shown_checks
         from hindcast.promotion.verdict import ALREADY
 
         said = judge_challenger(hindcast.problem(of))
         accepted = said.promoted or said.verdict == ALREADY
         return MaterializeResult(
-            metadata={
-                "version": said.version,
-                "verdict": said.verdict,
-                "question": said.question or "none: there is no other champion",
-                "changed": list(said.changed),
-                "champion_before": said.champion or "none",
-                "checks": MetadataValue.md(shown_checks(said.checks)),
-            },
+            metadata=_of_verdict(said),
             data_version=DataVersion(f"{said.version} {accepted}"),
-            check_results=[
-                AssetCheckResult(
-                    check_name="gate",
-                    passed=accepted,
-                    severity=AssetCheckSeverity.WARN,
-                    description=explain_failed(of, said.checks) or "all hold",
-                )
-            ],
+            check_results=[_gate(of, said, accepted)],
         )
 
     @asset(key=[of, "champion"], deps=[key])
@@ -89,3 +79,27 @@ def build_package(workspace: Workspace) -> list[AssetsDefinition]:
         )
 
     return [model_package, verdict, champion]
+
+
+def _of_verdict(said: "Verdict") -> dict[str, Any]:
+    from hindcast.promotion.gate import shown_checks
+
+    return {
+        "version": said.version,
+        "verdict": said.verdict,
+        "question": said.question or "none: there is no other champion",
+        "changed": list(said.changed),
+        "champion_before": said.champion or "none",
+        "checks": MetadataValue.md(shown_checks(said.checks)),
+    }
+
+
+def _gate(problem: str, said: "Verdict", accepted: bool) -> AssetCheckResult:
+    from hindcast.promotion.gate import explain_failed
+
+    return AssetCheckResult(
+        check_name="gate",
+        passed=accepted,
+        severity=AssetCheckSeverity.WARN,
+        description=explain_failed(problem, said.checks) or "all hold",
+    )

@@ -11,7 +11,7 @@ import sys
 import time
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dagster import AssetCheckKey, AssetKey, DagsterInstance, Definitions
 
@@ -29,6 +29,9 @@ from hindcast.status import collect, keep_failure, keep_stage_seconds, render
 from hindcast.tables.windows import BUILT_UNTIL, ingested_until, read_as_of
 from hindcast.workspace import Catalogue, Workspace, load_catalogue
 
+if TYPE_CHECKING:
+    from assets.up_to_date import Graph
+
 
 @dataclass
 class Pass:
@@ -45,6 +48,8 @@ class Pass:
     force: bool
     seconds: dict[str, float] = field(default_factory=dict)
     ran: int = 0
+    _state: "Graph | None" = None
+    """What is up to date, as long as nothing has run and the clock hasn't moved."""
 
     def __post_init__(self) -> None:
         report(self.instance, self.catalogue)
@@ -58,6 +63,7 @@ class Pass:
         """Advances the simulated clock to an instant."""
         clock.move_to(instant)
         report(self.instance, self.catalogue)
+        self._state = None
 
     def phase(self, job: str, says: str, **execution: Any) -> None:
         """Runs of a job what isn't up to date, and what is made from that.
@@ -76,6 +82,7 @@ class Pass:
             return
         print(f"  ▸ {says} ({reason})", flush=True)
         self.ran += 1
+        self._state = None
         config = {"loggers": {"console": {}}}
         if self.windows in assets:
             config |= execution.get("run_config", {})
@@ -99,12 +106,12 @@ class Pass:
         from assets.up_to_date import Graph
 
         graph = self.definitions.resolve_asset_graph()
+        self._state = self._state or Graph(self.workspace, self.instance, graph, self.months())
         selected = set(self.definitions.resolve_job_def(job).asset_layer.selected_asset_keys)
-        state = Graph(self.workspace, self.instance, graph, self.months())
-        stale = dict.fromkeys(selected, "asked for") if self.force else state.stale(selected)
+        stale = dict.fromkeys(selected, "asked for") if self.force else self._state.stale(selected)
         if self.windows in selected and not stale.get(self.windows) and self._other_instant():
             stale[self.windows] = "as of another instant"
-        others = state.checks_of_other_limits(selected - set(stale))
+        others = self._state.checks_of_other_limits(selected - set(stale))
         if not stale and not others:
             return set(), set(), None
         assets: set[AssetKey] = set()

@@ -52,9 +52,13 @@ class Graph:
     def stale(self, asked: AbstractSet[AssetKey]) -> dict[AssetKey, str]:
         """Per asked asset that isn't up to date, the first reason that was found."""
         found = {}
-        missing = self._missing_products()
         for key in sorted(asked):
-            if reason := missing.get(key) or self._outdated(key) or self._torn(key) or self._unchecked(key):
+            if (
+                reason := self._missing_products.get(key)
+                or self._outdated(key)
+                or self._torn(key)
+                or self._unchecked(key)
+            ):
                 found[key] = reason
         return found
 
@@ -156,6 +160,7 @@ class Graph:
                 return f"check {check.name} is older"
         return None
 
+    @cached_property
     def _missing_products(self) -> dict[AssetKey, str]:
         keys = self.assets.executable_asset_keys
         if not self._settings.lake_catalogue.exists():

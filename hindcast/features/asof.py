@@ -5,14 +5,18 @@ Instants are compared as timestamps without a zone in UTC; the connection's time
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
-import duckdb
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from hindcast.sql import identifier, identifiers, table_identifier, without_zone
+
+# The service reads feature tables' forms, and has neither library.
+if TYPE_CHECKING:
+    import duckdb
+    import polars as pl
 
 # Names inside the join; no table's own column is likely to have them.
 ROW, AT, KNOWN, KNOWN_BY, VERSION = "__row", "__at", "__known", "__known_by", "__version"
@@ -55,12 +59,12 @@ class FeatureTable:
     def history(self, first: datetime, last: datetime) -> str:
         """SQL of the rows that may count for instants from `first` to `last` (UTC).
 
-        Its columns: keys, features, `__at` (timestamp) and, if that differs, `__known`, from when on a row counts. Keys
-        and instants aren't null, and keys and the latter are unique.
+        Its columns: keys, features, `__at` (timestamp) and, if that differs, `__known`, from when on a row counts.
+        Instants aren't null, and keys and the latter are unique.
         """
         listed = "".join(f"{identifier(column)}, " for column in dict.fromkeys([*self.keys, *self.features]))
         at = _utc(self.timestamp)
-        useful = [f"{self.known} <= {instant(last)}", *(f"{identifier(key)} IS NOT NULL" for key in self.keys)]
+        useful = [f"{self.known} <= {instant(last)}"]
         # What is too old hides nothing but what is older still.
         useful += [f"{at} >= {instant(first)} - {_interval(self.ttl)}"] if self.ttl else []
         source = f"FROM {table_identifier(self.table)} WHERE {' AND '.join(useful)}"
@@ -74,7 +78,7 @@ class FeatureTable:
 
 
 def as_of_join(
-    connection: duckdb.DuckDBPyConnection, view: FeatureTable, entity_rows: pl.DataFrame, known_by: str = AT
+    connection: "duckdb.DuckDBPyConnection", view: FeatureTable, entity_rows: "pl.DataFrame", known_by: str = AT
 ) -> pa.Table:
     """For each entity row, the features of the row that counts at its instant.
 
@@ -90,6 +94,8 @@ def as_of_join(
     Returns:
         The features, one row for each entity row, in the order of `__row`; types are the table's.
     """
+    import polars as pl
+
     asked = entity_rows.drop_nulls([*view.keys.values(), known_by])  # null equals nothing
     first, last = asked.select(pl.col(AT).min(), pl.col(known_by).max().alias(KNOWN_BY)).row(0)
     history = connection.execute(view.history(first or datetime.max, last or datetime.min)).to_arrow_table()
@@ -111,6 +117,7 @@ def as_of_join(
             by=keys or None,
             check_sortedness=False,  # within keys Polars can't, and warns
         )
+        .select(ROW, AT, VERSION)
         .drop_nulls(VERSION)
     )
     if view.ttl:
@@ -165,11 +172,16 @@ def _interval(age: timedelta) -> str:
     return f"to_microseconds({age // timedelta(microseconds=1)})"
 
 
-def _sorted(frame: pl.DataFrame, column: str) -> pl.DataFrame:
-    return frame if frame[column].is_sorted() else frame.sort(column, maintain_order=True)
+def _sorted(frame: "pl.DataFrame", column: str) -> "pl.DataFrame":
+    """By a column of instants without nulls; which of equal instants comes first makes no difference to the join."""
+    if frame[column].is_sorted():
+        return frame
+    return frame[np.argsort(frame[column].to_physical().to_numpy())]  # half of what Polars' own sort takes
 
 
-def _comparable(one: pl.DataType, other: pl.DataType) -> pl.DataType:
+def _comparable(one: "pl.DataType", other: "pl.DataType") -> "pl.DataType":
     """The type in which keys of two types are compared, as SQL would: neither loses anything."""
+    import polars as pl
+
     kinds = [pl.Datetime("us") if isinstance(kind, pl.Datetime) else kind for kind in (one, other)]
     return pl.concat([pl.DataFrame(schema={ROW: kind}) for kind in kinds], how="vertical_relaxed").schema[ROW]

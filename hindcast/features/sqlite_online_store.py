@@ -116,11 +116,12 @@ class NewestSqliteOnlineStore(NewestOnlineStore):
         if self._connection is None:
             path = Path(config.repo_path or "", config.online_store.path)  # the second, where it is absolute
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(path, check_same_thread=False)
-            self._connection.isolation_level = None  # transactions are begun and ended here alone
-            self._connection.execute("PRAGMA busy_timeout = 10000")
-            self._connection.execute("PRAGMA journal_mode = WAL")  # readers don't wait for a writer
-            self._connection.execute("PRAGMA synchronous = NORMAL")
+            connection = sqlite3.connect(str(path), check_same_thread=False)
+            connection.isolation_level = None  # transactions are begun and ended here alone
+            connection.execute("PRAGMA busy_timeout = 10000")
+            connection.execute("PRAGMA journal_mode = WAL")  # readers don't wait for a writer
+            connection.execute("PRAGMA synchronous = NORMAL")
+            self._connection = connection
         return self._connection
 
     @contextmanager

@@ -197,7 +197,8 @@ def test_it_answers_from_its_own_folder_and_logs_to_the_volume(container: Contai
     assert said["probability"] == pytest.approx(probability(0.0, 2.0), abs=1e-6)
     assert said["feature_times"] == {"parcels": "2024-05-01T10:00:00+00:00", "depots": "2024-05-01T11:00:00+00:00"}
     assert said["model_version"] == "v1"  # there is no champion.json in the volume: the bento has its own
-    (record,) = [json.loads(line) for file in container.volume.glob("request_log/*") for line in file.open()]
+    files = container.volume.glob("problems/parcels/request_log/*")
+    (record,) = [json.loads(line) for file in files for line in file.open()]
     assert (record["id"], record["probability"]) == ("mine", said["probability"])
 
 
@@ -227,7 +228,7 @@ def test_it_writes_to_the_volume_and_to_tmp_alone_and_asks_nobody(container: Con
     writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT
     places = {path for path, _, flags in container.noted("open") if flags & writing and isinstance(path, str)}
     places |= {path for path, *_ in container.noted("os.mkdir", "os.remove", "os.rename", "sqlite3.connect")}
-    assert any(path.startswith(f"{container.volume}/request_log/") for path in places)
+    assert any(path.startswith(f"{container.volume}/problems/parcels/request_log/") for path in places)
     ours = (f"{container.volume}/", f"{container.tmp}/")
     assert [path for path in places - {os.devnull} if not path.startswith(ours)] == []
     assert list(container.tmp.rglob("*deviceid*")) == []  # what ONNX Runtime leaves behind where it reports

@@ -98,10 +98,10 @@ def test_what_is_too_old_or_too_new_for_every_instant_is_not_read(connection: du
         return sorted(found["level"].to_pylist())
 
     connection.execute("DELETE FROM features.levels WHERE level = 51")
-    assert read(PLAIN, 4, 5) == [10, 20, 30, 50]
-    assert read(PLAIN, 4, 4.9) == [10, 20, 30]
+    assert read(PLAIN, 4, 5) == [10, 20, 30, 50, 77]
+    assert read(PLAIN, 4, 4.9) == [10, 20, 30, 77]
     two_days = timedelta(days=2)
-    assert read(replace(PLAIN, ttl=two_days), 4, 4.9) == [20, 30]
+    assert read(replace(PLAIN, ttl=two_days), 4, 4.9) == [20, 30, 77]
     assert read(replace(PLAIN, ttl=two_days), 4.1, 4.9) == [30]
     assert read(replace(DATED, ttl=two_days), 5, 6.9) == [50]  # 30 is of the third, but came in on the seventh
 

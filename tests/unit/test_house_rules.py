@@ -2,6 +2,7 @@
 
 import ast
 import re
+import statistics
 import subprocess
 from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
@@ -220,3 +221,22 @@ def test_no_generated_file_is_tracked() -> None:
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.splitlines()
     assert [path for path in tracked if path.startswith((".hindcast/", ".venv/", "dbt_project/target/"))] == []
+
+
+def lines_of_asset_bodies() -> dict[str, int]:
+    """Per asset or check its body's lines, the docstring left out."""
+    found = {}
+    for path in sorted((ROOT / "assets").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            decorators = [ast.unparse(each) for each in getattr(node, "decorator_list", ())]
+            if isinstance(node, ast.FunctionDef) and any("asset" in each for each in decorators):
+                body = node.body[1:] if ast.get_docstring(node) else node.body
+                found[f"{path.stem}.{node.name}"] = (body[-1].end_lineno or 0) - body[0].lineno + 1
+    return found
+
+
+def test_assets_are_adapters_of_a_few_lines() -> None:
+    bodies = lines_of_asset_bodies()
+    assert len(bodies) > 20
+    assert {name: lines for name, lines in bodies.items() if lines > 15} == {}
+    assert statistics.median(bodies.values()) <= 10
