@@ -52,7 +52,7 @@ class Pass:
     """What is up to date, as long as nothing has run and the clock hasn't moved."""
 
     def __post_init__(self) -> None:
-        report(self.instance, self.catalogue)
+        report(self.instance, self.catalogue, self.workspace.domain.name)
 
     @property
     def now(self) -> datetime:
@@ -62,7 +62,7 @@ class Pass:
     def advance_clock(self, clock: SimulatedClock, instant: datetime) -> None:
         """Advances the simulated clock to an instant."""
         clock.move_to(instant)
-        report(self.instance, self.catalogue)
+        report(self.instance, self.catalogue, self.workspace.domain.name)
         self._state = None
 
     def phase(self, job: str, says: str, tags: dict[str, str] | None = None) -> None:
