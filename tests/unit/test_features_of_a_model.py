@@ -291,4 +291,3 @@ def test_a_problem_that_was_taken_out_stops_nobody(sqlite_rivers: Rivers) -> Non
     other.problem_file.parent.mkdir(exist_ok=True)
     other.problem_file.write_text("{}")
     materialise(settings, None, at("05 11:00"), "floods")
-
