@@ -98,7 +98,7 @@ def ingest(
     if declared is None:
         raise HindcastError(f"The sources declare no table {table}; there are: {', '.join(sources.tables)}.")
     clock = without_zone(now)
-    paths = _files(sources, table, settings.root)
+    paths = sources.files(table, settings.root)
     settings.scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=settings.scratch, prefix="ingest-") as folder, lake.writing() as connection:
         scratch = Path(folder)
@@ -144,15 +144,6 @@ def ingest(
         changed=changed or bool(changes),
         data_version=fingerprint(values=[form, in_table, content]),
     )
-
-
-def _files(sources: Sources, table: str, root: Path) -> dict[str, Path]:
-    folder, origin = sources.origin(root)
-    pattern = sources.tables[table].file
-    paths = sorted(path for path in folder.glob(pattern) if path.is_file())
-    if not paths:
-        raise HindcastError(f"raw.{table}: the file {folder / pattern} is missing.")
-    return {f"{origin}/{path.relative_to(folder).as_posix()}": path for path in paths}
 
 
 def _execute(connection: duckdb.DuckDBPyConnection, sql: str, what: str) -> list[tuple[Any, ...]]:
