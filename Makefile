@@ -1,6 +1,5 @@
 # Every command sets the environment up first (tools/bootstrap.py; nothing to do when it is as locked).
 PYTHON ?= python3
-PROBLEM ?= flight_delay
 BIN := .venv/bin
 # Where it is set, every process would compile all of its packages again: seconds each.
 unexport PYTHONDONTWRITEBYTECODE
@@ -15,7 +14,7 @@ setup: ## make .venv hold what requirements.lock names
 	@$(PYTHON) tools/bootstrap.py
 
 run: setup ## the main job: raw flights to a served, logged and monitored prediction; another by PROBLEM=name
-	@$(BIN)/hindcast run $(PROBLEM)
+	@$(BIN)/hindcast run $(or $(PROBLEM),flight_delay)
 
 test: setup ## unit, graph, end-to-end and (where Chromium is installed) browser tests
 	@$(BIN)/python -m pytest
@@ -35,13 +34,13 @@ ui: setup ## the Dagster UI over the same state, on http://127.0.0.1:3000
 	@$(BIN)/hindcast ui
 
 serve: setup ## serve the champion over HTTP, on http://127.0.0.1:3001
-	@$(BIN)/hindcast serve
+	@$(BIN)/hindcast serve $(PROBLEM)
 
 docs: setup ## the dbt documentation and lineage as one static page
 	@$(BIN)/hindcast docs
 
 replay: setup ## let one more simulated week go by: data, requests, labels, reports
-	@$(BIN)/hindcast replay
+	@$(BIN)/hindcast replay $(PROBLEM)
 
 bench: setup ## side by side with peers and limits; one of them by ONLY=name
 	@$(BIN)/python -m bench $(ONLY)

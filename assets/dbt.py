@@ -31,7 +31,7 @@ from hindcast.errors import HindcastError
 from hindcast.lake import Lake, version_of
 from hindcast.problem import Problem
 from hindcast.tables.catch_up import catch_up
-from hindcast.tables.transform import NodeResult, build, domain_of, is_stage, manifest
+from hindcast.tables.transform import NodeResult, build, domain_of, find_model, is_stage, manifest
 from hindcast.workspace import Domain
 
 _UNIQUE_ID = "dagster_dbt/unique_id"
@@ -76,6 +76,18 @@ def _owner(domain: Domain, node: Mapping[str, Any]) -> Problem | None:
     return next((each for each in domain.problems if table in (each.labeled_table, each.split_table)), None)
 
 
+def check_stages(domain: Domain) -> None:
+    """Raises:
+    HindcastError: The project doesn't say in which stage a domain's models are.
+    """
+    for node in manifest(domain.settings)["nodes"].values():
+        if node["resource_type"] == "model" and domain_of(node) == domain.name and not node["tags"]:
+            raise HindcastError(
+                f"dbt_project/{node['original_file_path']} belongs to no stage: write `{domain.name}: *stages` below "
+                "models.hindcast in dbt_project/dbt_project.yml, and keep to its folders."
+            )
+
+
 def dbt_stage(name: str, domain: Domain, stage: str, problem: Problem | None = None) -> list[AssetsDefinition]:
     """The models of a stage as one step: a domain's, or one problem's; nothing where there are none.
 
@@ -91,6 +103,9 @@ def dbt_stage(name: str, domain: Domain, stage: str, problem: Problem | None = N
     described = manifest(domain.settings)
     nodes = [node for node in described["nodes"].values() if node["resource_type"] in ("model", "seed")]
     nodes = [node for node in nodes if stage in node["tags"] and domain_of(node) == domain.name]
+    if problem:
+        table = problem.labeled_table if stage == "labeled" else problem.split_table
+        find_model(domain.settings.of(problem.name), table)  # says so where nothing makes it
     if stage in _OF_PROBLEMS:
         for node in nodes:
             if _owner(domain, node) is None:

@@ -17,6 +17,7 @@ from hindcast.settings import Settings  # noqa: E402
 prepare(Settings.from_environment())  # dbt, Feast and BentoML read where the home is from the environment
 
 from assets.control import build_control, build_windows  # noqa: E402
+from assets.dbt import check_stages  # noqa: E402
 from assets.evaluate import build_evaluation  # noqa: E402
 from assets.features import build_feature_views, build_features  # noqa: E402
 from assets.inputs import input_specs, with_inputs  # noqa: E402
@@ -55,6 +56,7 @@ def build_definitions() -> Definitions:
 
 def domain_definitions(domain: Domain) -> tuple[Definitions, list[Any]]:
     """What a domain's problems share; and the keys of the tables among it that dbt makes."""
+    check_stages(domain)
     cleaned, features = build_stage(domain, "cleaned"), build_stage(domain, "features")
     tables = [key for stage in (*cleaned, *features) for key in sorted(stage.keys)]
     feature_tables = [key for stage in features for key in sorted(stage.keys)]

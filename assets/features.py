@@ -53,7 +53,7 @@ def build_features(workspace: Workspace, tables: list[AssetKey]) -> list[AssetsD
             data_version=DataVersion(fingerprint(values=[as_of, *sorted(versions.items())])),
         )
 
-    @asset(key=[of, "online_store"], deps=[views], kinds={"feast"})
+    @asset(key=[of, "online_store"], deps=[AssetKey([of, "feature_history"])], kinds={"feast"})
     def online_store(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
         """Per key of each view the newest row known by now, for the service to read; by every definition in use."""
         found = hindcast.problem(of)

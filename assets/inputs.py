@@ -9,6 +9,7 @@ from typing import Any
 
 from dagster import AssetKey, AssetMaterialization, AssetSpec, DagsterInstance
 
+from hindcast.errors import HindcastError
 from hindcast.fingerprint import fingerprint
 from hindcast.problem import Problem
 from hindcast.tables.transform import sql_versions
@@ -90,9 +91,6 @@ def with_inputs(catalogue: Catalogue) -> Callable[[AssetSpec], AssetSpec]:
             return of_sql[node]
         if spec.key.path[0] == "feature_views":
             return of_views[spec.key.path[1]]
-        workspace = catalogue.workspaces.get(spec.key.path[0])
-        if workspace and spec.key.path[1] == "online_store":
-            return of_views[workspace.problem.domain]
         return fingerprint(values=[of_service if spec.key.path[-1] == "bento" else of_python, spec.code_version])
 
     def change(spec: AssetSpec) -> AssetSpec:
@@ -103,19 +101,26 @@ def with_inputs(catalogue: Catalogue) -> Callable[[AssetSpec], AssetSpec]:
     return change
 
 
-def report(instance: DagsterInstance, catalogue: Catalogue) -> None:
+def report(instance: DagsterInstance, catalogue: Catalogue, only: str | None = None) -> None:
     """Records the versions that the inputs have now, where they have changed.
 
     Args:
         instance: Keeps them.
         catalogue: The domains and problems.
+        only: The domain whose files are looked at; None for all that are there.
 
     Raises:
-        HindcastError: A sources file names a folder that isn't there.
+        HindcastError: The sources file of that domain names a folder that isn't there.
     """
     versions: dict[AssetKey, str] = {}
     for name, domain in catalogue.domains.items():
-        versions |= {_input(name, key): version for key, version in _versions_of_domain(domain).items()}
+        try:
+            found = _versions_of_domain(domain) if only in (None, name) else {}
+        except HindcastError:
+            if only:
+                raise
+            continue  # who ingests it says so
+        versions |= {_input(name, key): version for key, version in found.items()}
     for name, workspace in catalogue.workspaces.items():
         versions |= {_input(name, key): version for key, version in _versions_of_problem(workspace.problem).items()}
     champions = {AssetKey([name, "champion"]): workspace for name, workspace in catalogue.workspaces.items()}

@@ -18,7 +18,6 @@ from dagster import (
     asset,
 )
 
-from assets.features import views_key
 from assets.resources import HindcastResource
 from assets.tables import table_key
 from hindcast.checks import explain
@@ -58,7 +57,7 @@ def build_monitoring(workspace: Workspace) -> list[AssetsDefinition]:
 
     @asset(
         key=parity_key,
-        deps=[requests, views_key(workspace.problem.domain)],
+        deps=[requests, AssetKey([of, "feature_history"])],
         description="What was served, computed again from the lake: as of the state that the online store was in (what "
         "differs is skew, a defect), and as of the request (what differs is staleness).",
         check_specs=[

@@ -23,11 +23,11 @@ from assets.turn import turn
 from hindcast.clock import SimulatedClock
 from hindcast.errors import HindcastError
 from hindcast.home import prepare
-from hindcast.lake import Lake
 from hindcast.settings import Settings
 from hindcast.status import collect, keep_failure, keep_stage_seconds, render
+from hindcast.tables.transform import domain_of, manifest
 from hindcast.tables.windows import BUILT_UNTIL, ingested_until, read_as_of
-from hindcast.workspace import Catalogue, Workspace, load_catalogue
+from hindcast.workspace import Catalogue, Domain, Workspace, load_catalogue
 
 if TYPE_CHECKING:
     from assets.up_to_date import Graph
@@ -52,7 +52,7 @@ class Pass:
     """What is up to date, as long as nothing has run and the clock hasn't moved."""
 
     def __post_init__(self) -> None:
-        report(self.instance, self.catalogue)
+        report(self.instance, self.catalogue, self.workspace.domain.name)
 
     @property
     def now(self) -> datetime:
@@ -62,16 +62,16 @@ class Pass:
     def advance_clock(self, clock: SimulatedClock, instant: datetime) -> None:
         """Advances the simulated clock to an instant."""
         clock.move_to(instant)
-        report(self.instance, self.catalogue)
+        report(self.instance, self.catalogue, self.workspace.domain.name)
         self._state = None
 
-    def phase(self, job: str, says: str, **execution: Any) -> None:
+    def phase(self, job: str, says: str, tags: dict[str, str] | None = None) -> None:
         """Runs of a job what isn't up to date, and what is made from that.
 
         Args:
             job: Its name.
             says: What it does, for who watches.
-            execution: Configuration and tags of the run.
+            tags: Of the run.
 
         Raises:
             HindcastError: The run failed; the message names the steps and checks.
@@ -83,11 +83,13 @@ class Pass:
         print(f"  ▸ {says} ({reason})", flush=True)
         self.ran += 1
         self._state = None
-        config = {"loggers": {"console": {}}}
+        config: dict[str, Any] = {"loggers": {"console": {}}}
         if self.windows in assets:
-            config |= execution.get("run_config", {})
-        settings, tags = self.workspace.settings, execution.get("tags", {})
-        result = run_job(settings, self.instance, self.definitions, job, tags, config, assets, checks)
+            used = read_as_of(self.workspace.lake, self.workspace.problem)
+            windows = {"config": {"as_of": as_of(self.workspace, used).isoformat()}}
+            config["ops"] = {f"{self.workspace.problem.name}__windows": windows}
+        settings = self.workspace.settings
+        result = run_job(settings, self.instance, self.definitions, job, tags or {}, config, assets, checks)
         self._count_seconds(result)
         if not result.success:
             failed = "\n".join(failures_of(result.all_events)) or f"{job} failed"
@@ -126,7 +128,7 @@ class Pass:
     def _other_instant(self) -> bool:
         used, domain = read_as_of(self.workspace.lake, self.workspace.problem), self.workspace.domain
         known_until = ingested_until(domain.lake, domain.sources, self.now)
-        return used is not None and used != min(as_of(self.workspace), known_until)
+        return used is not None and used != min(as_of(self.workspace, used), known_until)
 
     def _count_seconds(self, result: Any) -> None:
         stages = {
@@ -158,8 +160,7 @@ def run_all(work: Pass, until: datetime | None) -> None:
             tags = {"dagster/asset_partition_range_start": months[0], "dagster/asset_partition_range_end": months[-1]}
         says = f"by {work.now:%Y-%m-%d %H:%M} UTC"
         work.phase(f"{workspace.domain.name}_ingest", f"ingest what is known {says}", tags=tags)
-        config = {"ops": {f"{of}__windows": {"config": {"as_of": as_of(workspace).isoformat()}}}}
-        work.phase(f"{of}_build", f"clean, label, split, derive features {says}", run_config=config)
+        work.phase(f"{of}_build", f"clean, label, split, derive features {says}")
 
     data()
     work.phase(f"{of}_train", "train, evaluate, package, decide")
@@ -174,21 +175,23 @@ def run_all(work: Pass, until: datetime | None) -> None:
     work.phase(f"{of}_monitor", "compute again what was served, join labels, report")
 
 
-def as_of(workspace: Workspace) -> datetime:
+def as_of(workspace: Workspace, used: datetime | None) -> datetime:
     """The instant (UTC) that the model is made as of: the clock's start, or this day's midnight by a wall clock; and
-    never before the one that is in use, which a retraining may have set."""
+    never before the one that is in use (None: there is none yet), which a retraining may have set."""
     simulated = workspace.sources.clock
     start = simulated.start if simulated else None
     start = start or workspace.clock.now().replace(hour=0, minute=0, second=0, microsecond=0)
-    used = read_as_of(workspace.lake, workspace.problem)
     return max(start, used) if used else start
 
 
-def _forget_tables(lake: Lake) -> None:
-    """Has the SQL rebuild all of its tables."""
-    if lake.exists(BUILT_UNTIL):
-        with lake.writing() as connection:
-            connection.execute(f"DELETE FROM {BUILT_UNTIL}")
+def _forget_tables(domain: Domain) -> None:
+    """Has the SQL rebuild all of a domain's tables."""
+    described = manifest(domain.settings)
+    nodes = {**described["nodes"], **described["unit_tests"]}
+    of_domain = [name for name, node in nodes.items() if domain_of(node) == domain.name]
+    if domain.lake.exists(BUILT_UNTIL):
+        with domain.lake.writing() as connection:
+            connection.execute(f"DELETE FROM {BUILT_UNTIL} WHERE node IN (SELECT unnest(?))", [of_domain])
 
 
 def main() -> int:
@@ -213,11 +216,11 @@ def main() -> int:
 
         name = f"`hindcast run` (process {os.getpid()})"
         with DagsterInstance.get() as instance, turn(settings, instance, name, say):
-            from assets.definitions import build_definitions  # reads the problem's files, in which mistakes may be
+            from assets.definitions import definitions  # reads the problem's files, in which mistakes may be
 
             if arguments.force:
-                _forget_tables(workspace.lake)
-            work = Pass(workspace, catalogue, instance, build_definitions(), arguments.force)
+                _forget_tables(workspace.domain)
+            work = Pass(workspace, catalogue, instance, definitions, arguments.force)
             until = arguments.until
             if arguments.days:
                 until = workspace.clock.now() + timedelta(days=arguments.days)

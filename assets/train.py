@@ -16,7 +16,6 @@ from dagster import (
     multi_asset_check,
 )
 
-from assets.features import views_key
 from assets.inputs import LIMITS, limits_version
 from assets.resources import HindcastResource
 from assets.tables import table_key
@@ -36,9 +35,9 @@ def build_training(workspace: Workspace) -> list[AssetsDefinition | AssetChecksD
     """The assets `<problem>/training_set` and `<problem>/candidates`, and the checks between them."""
     of = workspace.problem.name
     key = AssetKey([of, "training_set"])
-    split, views = table_key(of, workspace.problem.split_table), views_key(workspace.problem.domain)
+    split = table_key(of, workspace.problem.split_table)
 
-    @asset(key=key, deps=[split, views, AssetKey([of, "feature_history"])], kinds={"feast", "duckdb"})
+    @asset(key=key, deps=[split, AssetKey([of, "feature_history"])], kinds={"feast", "duckdb"})
     def training_set(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
         """One row per split entity, with the features of the problem's service as known at its prediction time."""
         from hindcast.training.training_set import build

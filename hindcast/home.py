@@ -30,7 +30,6 @@ def prepare(settings: Settings) -> None:
         settings.scratch,
         settings.feast_registry.parent,
         settings.bento_store,
-        settings.reports,
     ):
         folder.mkdir(parents=True, exist_ok=True)
     config = settings.dagster_home / "dagster.yaml"

@@ -14,8 +14,9 @@ from hindcast.files import write_atomically
 from hindcast.tables import profile as profiles
 from hindcast.tables import windows
 from hindcast.tables.catch_up import catch_up
+from hindcast.tables.freshness import raw_tables
 from hindcast.tables.ingest import IngestResult, ingest
-from hindcast.tables.transform import build, domain_of, manifest, tables_of_labels, training_sql
+from hindcast.tables.transform import build, manifest, nodes_of, tables_of_labels, training_sql
 from hindcast.workspace import Domain, Workspace
 
 if TYPE_CHECKING:  # libraries that take seconds to import: each step imports what it needs
@@ -33,7 +34,8 @@ if TYPE_CHECKING:  # libraries that take seconds to import: each step imports wh
 
 def ingest_table(domain: Domain, table: str, months: list[date] | None = None) -> IngestResult:
     """Reads a source table as it is known at the clock: all of it, or some months."""
-    return ingest(domain.lake, domain.sources, table, domain.clock.now(), domain.settings, months)
+    nodes = [name for name, tables in raw_tables(manifest(domain.settings)).items() if table in tables]
+    return ingest(domain.lake, domain.sources, table, domain.clock.now(), domain.settings, months, nodes)
 
 
 def note_known_until(domain: Domain) -> tuple[str, dict[str, datetime]]:
@@ -78,7 +80,7 @@ def build_data(workspace: Workspace, on_progress: Callable[[str], None]) -> None
     on_progress("building the tables")
     catch_up(domain, on_progress)
     described = manifest(settings)
-    nodes = [node for node in described["nodes"].values() if domain_of(node) == domain.name]
+    nodes = [described["nodes"][name] for name in nodes_of(settings, workspace.problem)]
     wanted = [node["name"] for node in nodes if node["resource_type"] in ("model", "seed", "test")]
     faults = [result for result in build(settings, wanted) if result.failed]
     if faults:
@@ -99,13 +101,16 @@ def write_profile(workspace: Workspace) -> tuple[profiles.Profile, str]:
 
 
 def feature_versions(workspace: Workspace) -> tuple[datetime, dict[str, str]]:
-    """The split's as-of instant (UTC), and per feature view a version of what its table held then."""
+    """The split's as-of instant (UTC), and per feature view a version of what its table held then; and `definition`,
+    a version of what the service takes from them."""
+    from hindcast.features.definition import definition
     from hindcast.features.history import versions_as_of
 
     as_of = windows.read_as_of(workspace.lake, workspace.problem)
     assert as_of is not None
     service = workspace.problem.feature_service
-    return as_of, versions_as_of(workspace.settings, workspace.lake, service, as_of)
+    versions = versions_as_of(workspace.settings, workspace.lake, service, as_of)
+    return as_of, versions | {"definition": definition(workspace.settings, service)}
 
 
 def fill_online_store(
@@ -155,6 +160,7 @@ def evaluate_candidates(workspace: Workspace) -> tuple["Evaluation", dict[str, s
 def package_candidate(workspace: Workspace) -> "Package":
     """Packages the chosen candidate, which becomes the challenger."""
     from hindcast.features.definition import definition
+    from hindcast.features.store import feature_tables
     from hindcast.package.build import build as build_package
     from hindcast.package.build import request_columns
 
@@ -163,7 +169,7 @@ def package_candidate(workspace: Workspace) -> "Package":
     columns = request_columns(settings, problem.feature_service)
     defined, registry = definition(settings, problem.feature_service), settings.feast_registry.read_bytes()
     report, identity = evaluation_report(workspace), workspace.lake.identity()
-    sql = training_sql(settings, problem)
+    sql = training_sql(settings, problem, feature_tables(settings, problem.feature_service))
     return build_package(
         settings, problem, data, candidates, report, *columns, defined, registry, lake=identity, sql=sql
     )

@@ -33,6 +33,8 @@ _SCHEMAS = (
     "split",
     "features",
     "inputs",
+    "feature_views",
+    "log",
     "main",
     "information_schema",
 )

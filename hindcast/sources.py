@@ -172,6 +172,19 @@ class Sources(Strict):
             raise HindcastError(f"The package {self.package} is not installed: `pip install {self.package}`.")
         return Path(spec.submodule_search_locations[0]), self.package
 
+    def files(self, table: str, root: Path) -> dict[str, Path]:
+        """A table's files, by what rows name them in `_source_file`.
+
+        Raises:
+            HindcastError: There is none, or its folder or package is missing.
+        """
+        folder, origin = self.origin(root)
+        pattern = self.tables[table].file
+        paths = sorted(path for path in folder.glob(pattern) if path.is_file())
+        if not paths:
+            raise HindcastError(f"raw.{table}: the file {folder / pattern} is missing.")
+        return {f"{origin}/{path.relative_to(folder).as_posix()}": path for path in paths}
+
     def newest_month(self, now: datetime) -> date:
         """First day of the last month worth asking for at an instant: the one after it, or the sources' last.
 

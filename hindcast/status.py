@@ -7,7 +7,7 @@ from typing import Any
 from hindcast.artefacts import read_json, write_json
 from hindcast.files import try_lock
 from hindcast.lake import Lake
-from hindcast.settings import Settings
+from hindcast.settings import BUILT_IN, Settings
 from hindcast.tables.windows import read_as_of
 from hindcast.workspace import Workspace
 
@@ -199,6 +199,7 @@ def render(status: Status, recomputed: int | None = None, seconds: float = 0.0) 
     from hindcast.promotion.verdict import UNDECIDED
 
     console = Console(highlight=False)
+    which = "" if status.problem == BUILT_IN else f" PROBLEM={status.problem}"
     console.print()
     console.rule(f"[bold]{status.problem}", align="left")
     console.print(status.question)
@@ -207,7 +208,9 @@ def render(status: Status, recomputed: int | None = None, seconds: float = 0.0) 
     if status.stopped:
         console.print(f"[bold red]Stopped[/]   {escape(status.stopped)}")
     if status.snapshot is None:
-        console.print("\nThis home is empty.\n\n[bold]Next[/]      make run     from raw tables to a served model")
+        console.print(
+            f"\nThis home is empty.\n\n[bold]Next[/]      make run{which}     from raw tables to a served model"
+        )
         console.rule()
         return
     as_of, now = (instant[:16].replace("T", " ") if instant else "never" for instant in (status.as_of, status.now))
@@ -268,10 +271,10 @@ def render(status: Status, recomputed: int | None = None, seconds: float = 0.0) 
     elif recomputed == 0:
         console.print(f"          this pass {seconds:.0f} s: nothing was computed again, no code or input has changed")
     if status.stopped:
-        console.print("\n[bold]Next[/]      make run     goes on where it stopped")
+        console.print(f"\n[bold]Next[/]      make run{which}     does what is left")
         console.rule()
         return
     console.print("\n[bold]Next[/]      make ui      the graph, its runs, checks and plots")
-    console.print("          make serve   ask the champion over HTTP")
-    console.print("          make replay  let one more week go by")
+    console.print(f"          make serve{which}   ask the champion over HTTP")
+    console.print(f"          make replay{which}  let one more week go by")
     console.rule()

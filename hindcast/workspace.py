@@ -1,7 +1,10 @@
 """What everything works on: one problem or one domain of a home, opened once and handed down. No logic of the loop."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import duckdb
 
 from hindcast.clock import Clock, domain_clock
 from hindcast.errors import HindcastError
@@ -87,6 +90,7 @@ def load_catalogue(settings: Settings) -> Catalogue:
                 f"{settings.of(problem.name).problem_file}: domain: there is no file {problem.domain}.yaml in "
                 f"{settings.sources_folder}; there are: {', '.join(declared) or 'none'}."
             )
+    _check_names(settings, [*declared, *(problem.name for problem in problems)])
     _check_claims(settings, declared, problems)
     domains = {
         name: Domain(name, settings, sources, tuple(each for each in problems if each.domain == name))
@@ -130,6 +134,18 @@ def choose_problem(settings: Settings, asked: str | None) -> Settings:
         return settings.of(BUILT_IN)
     where = f"The home {settings.home} holds several problems" if held else f"{settings.problems_folder} has no default"
     raise HindcastError(f"{where}: name one of {', '.join(held or there) or 'none'}.")
+
+
+def _check_names(settings: Settings, names: Sequence[str]) -> None:
+    """Names become those of schemas and of Dagster's jobs."""
+    words = "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category <> 'unreserved'"
+    taken = {word for (word,) in duckdb.connect().execute(words).fetchall()} | {"lake", "memory", "temp", "system"}
+    for name in names:
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in taken:
+            raise HindcastError(
+                f"{settings.problems_folder}: {name} can't be the name of a domain or a problem: write small letters, "
+                "digits and underscores, and no word of SQL."
+            )
 
 
 def _check_claims(settings: Settings, declared: dict[str, Sources], problems: Sequence[Problem]) -> None:

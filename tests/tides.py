@@ -178,7 +178,7 @@ def add_tides(root: Path) -> None:
 
 
 def remove_tides(root: Path) -> None:
-    """Takes the domain out: its files, and its line in dbt_project.yml."""
+    """Takes the domain's files out. The line of it in dbt_project.yml does nothing then."""
     for file in ("problems/sources/tides.yaml", "problems/high_tide.yaml", "feature_repo/tides.py"):
         (root / file).unlink()
     for file in sorted((root / "dbt_project" / "models" / "tides").rglob("*"), reverse=True):

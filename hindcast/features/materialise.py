@@ -75,11 +75,14 @@ def fill_for(settings: Settings, package: Path, now: datetime) -> bool:
         HindcastError: The lake lacks what one of its views takes, or the online store can't be reached.
     """
     from hindcast.features.feature_service import open_online_store
+    from hindcast.promotion.champion import packages_in_use
 
     used = used_views(settings, package)
     config = open_store(settings).config
     filled = open_online_store(config).filled(config)
-    until = max(filled.values(), default=now)
+    # Of this problem alone: another domain's views are filled up to another clock.
+    names = set(used).union(*(package_names(settings, each) for each in packages_in_use(settings)))
+    until = max((filled[name] for name in names if name in filled), default=now)
     wanted = {name: view for name, view in used.items() if filled.get(name) != until}
     if wanted:
         _fill(settings, wanted, None, until)
@@ -146,11 +149,25 @@ def _fill(
 
 
 def _used_by_others(settings: Settings) -> Iterator[set[str]]:
-    """What the online store holds for the home's other problems: all that is registered, and what their models read."""
+    """What the online store holds for the home's other problems: all that is registered, and what their models read.
+
+    Of a problem that was taken out of the checkout, nothing.
+    """
     from hindcast.promotion.champion import packages_in_use
 
     yield set(used_views(settings, None))
     for folder in settings.problem_homes.glob("*"):
-        if folder.name != settings.problem:
-            for package in packages_in_use(settings.of(folder.name)):
-                yield set(used_views(settings, package))
+        other = settings.of(folder.name)
+        if folder.name != settings.problem and other.problem_file.exists():
+            for package in packages_in_use(other):
+                yield package_names(other, package)
+
+
+def package_names(settings: Settings, package: Path) -> set[str]:
+    """The names under which the online store holds what a package reads, whether or not the lake still has it."""
+    from hindcast.features.online_store import online_name
+
+    if not (package / FEATURES).exists():
+        return set()
+    config = open_store(settings).config
+    return {online_name(config, view) for view in package_views(settings, package) if view.online}

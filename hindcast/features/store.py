@@ -112,6 +112,20 @@ def join_keys(settings: Settings, service: str) -> list[str]:
     return feature_service.join_keys(views)
 
 
+def feature_tables(settings: Settings, service: str) -> set[str]:
+    """The tables (`schema.table`) that a service's features are taken from.
+
+    Raises:
+        HindcastError: There is no such service.
+    """
+    from hindcast.features import feature_service
+    from hindcast.features.lake_source import feature_table
+
+    store = open_store(settings)
+    views, _ = feature_service.service_views(store, feature_service.find_service(store, service))
+    return {feature_table(view, []).table for view in views}
+
+
 def historical_features(
     settings: Settings,
     problem: Problem,

@@ -77,7 +77,7 @@ def measure(settings: Settings, problem: Problem, lake: Lake, now: datetime) -> 
     Args:
         settings: Of the home that holds the packages.
         problem: Says how long the window is.
-        lake: Holds the requests (`log.requests`) and the feature tables.
+        lake: Holds the problem's `requests` and the feature tables.
         now: The clock: the window's end.
     """
     return _measure(settings, lake, now - problem.monitoring.window, now)

@@ -104,16 +104,18 @@ def replay_requests(
         outcomes = _Outcomes()
         filled: datetime | None = None
         told: date | None = None
-        with ThreadPoolExecutor(_WORKERS) as workers:
-            for step, rows in _steps(problem, waiting, starts_at, refresh_every):
-                materialise(filled, step)
-                filled = step
-                bodies = [_body(problem, row, fields, version) for row in rows]
-                list(workers.map(lambda body: outcomes.add(client, body), bodies))
-                if step.date() != told:
-                    on_progress(f"{step:%Y-%m-%d}: {outcomes.answered:,} of {len(waiting):,} requests answered")
-                    told = step.date()
-    materialise(filled, ends_at)
+        try:
+            with ThreadPoolExecutor(_WORKERS) as workers:
+                for step, rows in _steps(problem, waiting, starts_at, refresh_every):
+                    materialise(filled, step)
+                    filled = step
+                    bodies = [_body(problem, row, fields, version) for row in rows]
+                    list(workers.map(lambda body: outcomes.add(client, body), bodies))
+                    if step.date() != told:
+                        on_progress(f"{step:%Y-%m-%d}: {outcomes.answered:,} of {len(waiting):,} requests answered")
+                        told = step.date()
+        finally:
+            materialise(filled, ends_at)  # other problems may read the same views
     result = Replay(
         version,
         starts_at.isoformat(),

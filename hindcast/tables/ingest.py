@@ -5,6 +5,7 @@ columns mean is declared in `sources`.
 """
 
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -63,7 +64,13 @@ class IngestResult:
 
 
 def ingest(
-    lake: Lake, sources: Sources, table: str, now: datetime, settings: Settings, months: list[date] | None = None
+    lake: Lake,
+    sources: Sources,
+    table: str,
+    now: datetime,
+    settings: Settings,
+    months: list[date] | None = None,
+    made_from_it: Collection[str] | None = None,
 ) -> IngestResult:
     """Takes the files as a delivery at an instant: brings `raw.<table>` to what they say, in one snapshot.
 
@@ -79,6 +86,7 @@ def ingest(
         settings: Where scratch files may lie, and the checkout.
         months: First days of the months (UTC) that the delivery is about; None for all. One to a table without
             months is always about all of it.
+        made_from_it: dbt's nodes that are made from the table, which may have to be made afresh; None for all.
 
     Raises:
         HindcastError: A file is missing, unreadable or without a declared column; an expression of the
@@ -90,7 +98,7 @@ def ingest(
     if declared is None:
         raise HindcastError(f"The sources declare no table {table}; there are: {', '.join(sources.tables)}.")
     clock = without_zone(now)
-    paths = _files(sources, table, settings.root)
+    paths = sources.files(table, settings.root)
     settings.scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=settings.scratch, prefix="ingest-") as folder, lake.writing() as connection:
         scratch = Path(folder)
@@ -105,7 +113,7 @@ def ingest(
         connection.execute("CREATE SCHEMA IF NOT EXISTS raw")
         create_tables(connection)
         changed = replace_rejected(connection, table, clock)
-        changes = _update_rows(connection, table, declared, clock, asked, within)
+        changes = _update_rows(connection, table, declared, clock, asked, within, made_from_it)
         name = f"raw.{identifier(table)}"
         form = list(columns_of(connection, name).items())
         columns = identifiers(column for column, _ in form if column != "_ingested_at")
@@ -136,15 +144,6 @@ def ingest(
         changed=changed or bool(changes),
         data_version=fingerprint(values=[form, in_table, content]),
     )
-
-
-def _files(sources: Sources, table: str, root: Path) -> dict[str, Path]:
-    folder, origin = sources.origin(root)
-    pattern = sources.tables[table].file
-    paths = sorted(path for path in folder.glob(pattern) if path.is_file())
-    if not paths:
-        raise HindcastError(f"raw.{table}: the file {folder / pattern} is missing.")
-    return {f"{origin}/{path.relative_to(folder).as_posix()}": path for path in paths}
 
 
 def _execute(connection: duckdb.DuckDBPyConnection, sql: str, what: str) -> list[tuple[Any, ...]]:
@@ -291,6 +290,7 @@ def _update_rows(
     clock: datetime,
     asked: list[date | None],
     within: str,
+    made_from_it: Collection[str] | None,
 ) -> Changes:
     """Makes or updates `raw.<table>` and its view, and notes until when it has been ingested."""
     name = f"raw.{identifier(table)}"
@@ -319,7 +319,10 @@ def _update_rows(
     if declared.month and older:
         connection.execute(f"DELETE FROM fresh WHERE {month_condition(older)}")
         within = f"{within} AND NOT {month_condition(older)}"
-    changes = Changes() if older == [None] else update(connection, table, declared, clock, within, ingested, redeclared)
+    if older == [None]:
+        changes = Changes()
+    else:
+        changes = update(connection, table, declared, clock, within, ingested, redeclared, made_from_it)
     note_ingested(connection, table, [month for month in asked if month not in older], clock, declaration)
     return changes
 

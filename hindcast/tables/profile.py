@@ -28,7 +28,7 @@ class Profile:
 
     Attributes:
         snapshot: The lake's.
-        figures: The rows of `profile.columns`, one per column of each table that the lake has: `mean`,
+        figures: The rows of the problem's `profile`, one per column of each table that the lake has: `mean`,
             `standard_deviation` and the quantiles are of finite numbers, null where there are none; `top_values` are
             the most frequent, of equally frequent ones the lowest.
         samples: At most 10,000 rows of each table, chosen by a hash of their content: always the same.
@@ -106,7 +106,7 @@ def _plain(name: str, kind: str) -> str:
 
 
 def _column(connection: duckdb.DuckDBPyConnection, table: str, position: int, name: str, kind: str) -> pl.DataFrame:
-    """One row of `profile.columns`, of a column of the temporary table `profiled`."""
+    """One row of the problem's `profile`, of a column of the temporary table `profiled`."""
     number = "CASE WHEN isfinite(v::DOUBLE) THEN v::DOUBLE END" if re.fullmatch(_NUMBER, kind) else "NULL::DOUBLE"
     quantiles = ", ".join(f"q[{place}] AS {called}" for place, called in enumerate(QUANTILES, 1))
     schema, called = table.split(".")

@@ -141,7 +141,7 @@ def tables_of_labels(settings: Settings, problem: Problem) -> set[str]:
         HindcastError: The SQL makes no such table.
     """
     described = manifest(settings)
-    return raw_tables(described)[find_model(settings, problem.labeled_table)]
+    return raw_tables(described)[find_model(settings.of(problem.name), problem.labeled_table)]
 
 
 def find_model(settings: Settings, table: str) -> str:
@@ -156,15 +156,36 @@ def find_model(settings: Settings, table: str) -> str:
     raise HindcastError(f"{settings.dbt_project} makes no table {table}, which {settings.problem_file} names.")
 
 
-def training_sql(settings: Settings, problem: Problem) -> list[str]:
-    """Versions of the SQL that a problem's training set is made from; none where there is no SQL, as beside a bento."""
+def training_sql(settings: Settings, problem: Problem, feature_tables: Collection[str]) -> list[str]:
+    """Versions of the SQL that a problem's training set is made from; none where there is no SQL, as beside a bento.
+
+    Args:
+        settings: Names the SQL.
+        problem: Names the split table.
+        feature_tables: Those that its features are taken from, as `schema.table`.
+    """
     if not (settings.dbt_project / "dbt_project.yml").exists():
         return []
-    versions, nodes = sql_versions(settings), manifest(settings)["nodes"]
-    features = [
-        name for name, node in nodes.items() if is_stage(node, "features") and domain_of(node) == problem.domain
-    ]
-    return [versions[name] for name in (find_model(settings, problem.split_table), *sorted(features))]
+    versions = sql_versions(settings)
+    return [versions[find_model(settings, table)] for table in (problem.split_table, *sorted(feature_tables))]
+
+
+def nodes_of(settings: Settings, problem: Problem) -> list[str]:
+    """Unique ids of a domain's seeds, models and tests, without other problems' labeled and split tables and what is
+    made from these."""
+    nodes = {name: node for name, node in manifest(settings)["nodes"].items() if domain_of(node) == problem.domain}
+    own = (problem.labeled_table, problem.split_table)
+    others = {
+        name
+        for name, node in nodes.items()
+        if any(is_stage(node, stage) for stage in ("labeled", "split"))
+        and f"{node['schema']}.{node['alias']}" not in own
+    }
+    parents = {name: node["depends_on"].get("nodes", ()) for name, node in nodes.items()}
+    for name in TopologicalSorter(parents).static_order():
+        if others.intersection(parents.get(name, ())):
+            others.add(name)
+    return [name for name in nodes if name not in others]
 
 
 def is_stage(node: dict[str, Any], stage: str) -> bool:

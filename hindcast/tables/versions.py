@@ -4,6 +4,7 @@ The form of a version is in `raw_tables`. How files become rows is `ingest`'s wo
 `sources`.
 """
 
+from collections.abc import Collection
 from datetime import date, datetime
 
 import duckdb
@@ -25,6 +26,7 @@ def update(
     within: str,
     ingested: dict[date | None, datetime],
     redeclared: bool,
+    made_from_it: Collection[str] | None = None,
 ) -> Changes:
     """Brings `raw.<table>` to what a delivery says, within the caller's transaction.
 
@@ -36,6 +38,7 @@ def update(
         within: SQL condition on `_month`: what the delivery is about.
         ingested: Per month (None for a table without months) the instant (UTC, without a zone) of the delivery before.
         redeclared: Whether the table is declared otherwise than at the delivery before; then `within` is all of it.
+        made_from_it: dbt's nodes that are made from the table, which may have to be made afresh; None for all.
 
     Raises:
         HindcastError: It is, and holds rows that were corrected.
@@ -54,7 +57,7 @@ def update(
     if redeclared:
         earliest = datetime.min
     if earliest is not None:
-        _forget_what_was_built(connection, earliest)
+        _forget_what_was_built(connection, earliest, made_from_it)
     return changes
 
 
@@ -308,13 +311,20 @@ def _complete(
     return late
 
 
-def _forget_what_was_built(connection: duckdb.DuckDBPyConnection, earliest: datetime) -> None:
+def _forget_what_was_built(
+    connection: duckdb.DuckDBPyConnection, earliest: datetime, made_from_it: Collection[str] | None
+) -> None:
     """Takes out the entries of tables that hold what was known at an instant of which something else is known now.
 
     Without an entry a table is made afresh: `dbt_project/macros/increments.sql`.
     """
     if has_table(connection, BUILT_UNTIL):
-        connection.execute(f"DELETE FROM {BUILT_UNTIL} WHERE known_until >= ?", [earliest])
+        nodes = None if made_from_it is None else list(made_from_it)
+        connection.execute(
+            f"DELETE FROM {BUILT_UNTIL} WHERE known_until >= $earliest "
+            "AND ($nodes::VARCHAR[] IS NULL OR list_contains($nodes::VARCHAR[], node))",
+            {"earliest": earliest, "nodes": nodes},
+        )
 
 
 def _before(ingested: dict[date | None, datetime], declared: SourceTable, row: str) -> str:

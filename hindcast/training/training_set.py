@@ -33,7 +33,7 @@ SPLIT = "split"
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What stands in `train.training_set`: one row per split entity, in the order of its key.
+    """What stands in `the training set`: one row per split entity, in the order of its key.
 
     Attributes:
         snapshot: Of the lake that rows and features were read at.

@@ -3,6 +3,7 @@
 In the rivers' world: m0 takes the level, the state and the moon's phase; then the repository drops the latter two.
 """
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -16,7 +17,7 @@ from hindcast.evaluation.scoring import evaluate_period, score_period
 from hindcast.features.feature_service import open_online_store
 from hindcast.features.materialise import fill_for, materialise
 from hindcast.features.online import FeatureReader
-from hindcast.features.store import open_store
+from hindcast.features.store import apply, open_store
 from hindcast.package.model import FEATURES, ServedModel
 from hindcast.promotion import champion
 from hindcast.promotion.by_hand import promote_by_hand
@@ -237,3 +238,56 @@ def test_the_store_is_filled_afresh_where_a_gap_would_be_left(sqlite_rivers: Riv
     sqlite_rivers.write("INSERT INTO features.levels VALUES ('A', '2020-01-05 10:30', '2020-01-05 10:30', 40, 'flood')")
     materialise(settings, at("05 11:00"), at("05 12:00"))  # it was filled until ten
     assert served_by(sqlite_rivers, "m0", at("05 12:00"))["level"] == 40
+
+
+TIDES = """
+from datetime import timedelta
+from feast import Entity, FeatureService, FeatureView, Field, ValueType
+from feast.types import Float64, Int32
+from hindcast.features.lake_source import LakeSource
+
+strait = Entity(name="strait", join_keys=["river_id"], value_type=ValueType.INT32)
+tides = FeatureView(
+    name="tides", entities=[strait], ttl=timedelta(0), source=LakeSource(name="tides", table="features.rivers"),
+    schema=[Field(name="river_id", dtype=Int32), Field(name="length", dtype=Float64)],
+)
+high_tide = FeatureService(name="high_tide", features=[tides])
+"""
+
+
+def add_tides(rivers: Rivers) -> Settings:
+    """Another domain in the same home, whose clock stands a day later; the settings of its problem."""
+    settings = rivers.settings.of("high_tide")
+    (settings.feature_repo / "tides.py").write_text(TIDES)
+    apply(settings, "tides")
+    materialise(settings, None, at("06 10:00"), "high_tide")
+    return settings
+
+
+def test_a_package_is_filled_up_to_its_own_domains_instant(sqlite_rivers: Rivers) -> None:
+    rivers, settings = sqlite_rivers, sqlite_rivers.settings
+    before = held(settings)
+    add_tides(rivers)
+    redeclare(rivers, LESS.replace("ttl=timedelta(hours=6)", "ttl=timedelta(hours=5)"))
+    package(rivers, "m2", SMALLER)
+    assert fill_for(settings, settings.models / "m2", NOW)
+    assert {instant for name, instant in held(settings).items() if "_tides_" not in name} == {NOW}
+    assert before.items() <= held(settings).items()  # what others read was left as it is
+    assert served_by(rivers, "m2")["level"] == 31
+
+
+def test_a_problem_that_was_taken_out_stops_nobody(sqlite_rivers: Rivers) -> None:
+    """Its champion's package lies in the home still; and of one that is there, the tables may be gone."""
+    rivers, settings = sqlite_rivers, sqlite_rivers.settings
+    other = settings.of("old_floods")
+    shutil.copytree(settings.models, other.models)
+    shutil.copyfile(settings.champion_file, other.champion_file)
+    rivers.write("DROP TABLE features.moon")
+    redeclare(rivers, NO_MOON)
+    champion.promote(settings, package(rivers, "m2", SMALLER).name, NOW, Path("m2.json"))
+    assert any("_moon_" in name for name in held(settings))
+    materialise(settings, None, at("05 11:00"), "floods")
+    assert not any("_moon_" in name for name in held(settings))  # nobody reads it any more
+    other.problem_file.parent.mkdir(exist_ok=True)
+    other.problem_file.write_text("{}")
+    materialise(settings, None, at("05 11:00"), "floods")

@@ -46,7 +46,7 @@ def test_what_stopped_the_main_job(home: Settings) -> None:
     keep_failure(home, "raw/flights: 7 of 9 rows [rejected]")
     said = hindcast(home, "status")
     assert "Stopped   raw/flights: 7 of 9 rows [rejected]" in said
-    assert "make run     goes on where it stopped" in said
+    assert "make run     does what is left" in said
     keep_failure(home, None)
     assert "Stopped" not in hindcast(home, "status")
 

@@ -37,7 +37,9 @@ class World:
         self.lake = Lake(self.settings)
         self.declared = {"file": "t.csv", "format": "csv", "columns": COLUMNS} | declared
 
-    def deliver(self, number: int, *rows: tuple, months: list[date] | None = None) -> IngestResult:
+    def deliver(
+        self, number: int, *rows: tuple, months: list[date] | None = None, made_from_it: list[str] | None = None
+    ) -> IngestResult:
         """The n-th day's delivery."""
         names = ",".join(self.declared["columns"])
         lines = [",".join("" if cell is None else str(cell) for cell in row) for row in rows]
@@ -45,7 +47,8 @@ class World:
         sources = Sources.model_validate(
             {"folder": "files", "starts": date(2024, 1, 1), "tables": {"t": self.declared}}
         )
-        return ingest(self.lake, sources, "t", day(number).replace(tzinfo=UTC), self.settings, months)
+        now = day(number).replace(tzinfo=UTC)
+        return ingest(self.lake, sources, "t", now, self.settings, months, made_from_it)
 
     def query(self, sql: str) -> list[tuple]:
         with self.lake.reading() as connection:
@@ -469,6 +472,16 @@ def build_all(world: World) -> None:
 
 def built_until(world: World) -> int:
     return world.query(f"SELECT max(dayofyear(known_until)) FROM {BUILT_UNTIL}")[0][0]
+
+
+def test_what_is_made_from_other_tables_stays_built(folder: Path) -> None:
+    """Another domain's tables, say, whose clock stands later."""
+    world = World(folder, key=["id"])
+    world.deliver(40, (1, 10))
+    build_all(world)
+    world.deliver(50, (1, 10), (2, 20), made_from_it=["day 60", "day 70"])
+    left = {node for (node,) in world.query(f"SELECT node FROM {BUILT_UNTIL}")}
+    assert {f"day {number}" for number in range(1, 101)} - left == {"day 60", "day 70"}
 
 
 @pytest.mark.parametrize("key", [[], ["id"]])
