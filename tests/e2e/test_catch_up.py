@@ -132,7 +132,7 @@ def test_a_correction_beside_a_table_that_lags(tmp_path: Path) -> None:
     world.deliver(38, a=[FIRST, SECOND, THIRD], b=DEPOTS)
     world.deliver(40, b=DEPOTS)
     world.deliver(50, a=[FIRST, SECOND, CORRECTED])
-    world.build(50)
+    world.build(50, as_of=40)  # as of later, not all is known yet
     known = [(1, 5, 10, 100), (1, 35, 30, 100), (2, 6, 20, 200)]
     assert world.features() == known
     world.deliver(60, a=[FIRST, SECOND, CORRECTED], b=DEPOTS)
