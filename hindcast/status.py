@@ -110,7 +110,7 @@ def collect(workspace: Workspace) -> Status:
         problem=problem.name,
         question=problem.question,
         now=workspace.clock.now().isoformat(),
-        as_of=as_of.isoformat() if (as_of := read_as_of(lake, problem)) else None,
+        as_of=f"{as_of:%Y-%m-%dT%H:%M:%SZ}" if (as_of := read_as_of(lake, problem)) else None,
         snapshot=lake.snapshot() if tables else None,
         rows={
             "raw": {name: count for name, count in stage("raw").items() if f"raw.{name}" in domain},

@@ -79,7 +79,8 @@ class World:
             archive.writestr("flights.csv", lines[0] + "".join(kept))
 
     def environment(self, home: str) -> dict[str, str]:
-        return os.environ | {"HINDCAST_ROOT": str(self.root), "HINDCAST_HOME": str(self.folder / home)}
+        own = {"HINDCAST_ROOT": str(self.root), "HINDCAST_HOME": str(self.folder / home)}
+        return {name: value for name, value in os.environ.items() if name != "HINDCAST_PROBLEM"} | own
 
     def start(self, home: str, *command: str) -> subprocess.Popen[str]:
         return subprocess.Popen(

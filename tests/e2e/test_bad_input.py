@@ -547,7 +547,7 @@ def test_why_a_champion_is_refused_is_said_without_saying_where_things_lie(
 ) -> None:
     (promote(home, "v2", 0.0) / "model.onnx").write_bytes(b"damaged")
     wait_for(lambda: client.get("/model").json()["refused"])
-    assert client.get("/model").json()["refused"].startswith("models/v2/model.onnx")
+    assert client.get("/model").json()["refused"].startswith("problems/parcels/models/v2/model.onnx")
 
 
 def test_the_services_own_log_holds_no_token_and_nothing_of_what_callers_got_wrong(

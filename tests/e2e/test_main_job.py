@@ -158,7 +158,8 @@ def test_the_leak_meter_says_what_the_flights_leaks_are_worth(world: World, fini
     assert recipe["offline"]["roc_auc"] > recipe["without"]["roc_auc"] + 0.05
     assert set(found["departure_hour_weather"]["changed"]) >= {"visibility", "rain_3h"}
     assert len(found["outcomes_by_departure"]["changed"]) > 15
-    assert (world.folder / finished / "reports" / "leaks.html").stat().st_size > 10_000
+    reports = Settings(world.root, world.folder / finished).reports
+    assert (reports / "leaks.html").stat().st_size > 10_000
 
 
 def test_weather_of_the_departure_hour_is_not_used(world: World, finished: str) -> None:
