@@ -32,6 +32,19 @@ from hindcast.workspace import Catalogue, Domain, Workspace, load_catalogue
 if TYPE_CHECKING:
     from assets.up_to_date import Graph
 
+_STAGES = {
+    "control": {"windows"},
+    "features": {"feature_views", "feature_history"},
+    "train": {"training_set", "candidates"},
+    "evaluate": {"evaluation"},
+    "package": {"model_package", "verdict", "champion"},
+    "serve": {"online_store", "bento", "served_requests"},
+    "score": {"batch_predictions"},
+    "log": {"requests", "shadow_requests"},
+    "monitor": {"labeled_requests", "serving_parity", "monitoring_report"},
+}
+"""What the final screen calls a stage, and the assets of it that are called otherwise."""
+
 
 @dataclass
 class Pass:
@@ -140,7 +153,8 @@ class Pass:
                 self.seconds[stage] = self.seconds.get(stage, 0.0) + event.step_success_data.duration_ms / 1000
 
     def _stage(self, key: AssetKey) -> str:
-        return key.path[1] if key.path[0] == self.workspace.problem.name else key.path[0]
+        name = key.path[1] if key.path[0] == self.workspace.problem.name else key.path[0]
+        return next((stage for stage, names in _STAGES.items() if name in names), name)
 
 
 def run_all(work: Pass, until: datetime | None) -> None:
