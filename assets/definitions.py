@@ -36,7 +36,7 @@ from hindcast.workspace import Domain, Workspace, load_catalogue  # noqa: E402
 
 
 def build_definitions() -> Definitions:
-    """The whole graph, built anew (tests call it too).
+    """Builds the whole graph from the files of the checkout.
 
     Raises:
         HindcastError: A file of a domain or a problem breaks its form, or two claim the same name.

@@ -162,7 +162,8 @@ def run_all(work: Pass, until: datetime | None) -> None:
 
     Args:
         work: The pass.
-        until: Where the simulated clock goes; None lets it go where the sources file says, or stay if it is past.
+        until: The instant to which the simulated clock is advanced; None for the `demo_until` of the sources file. A
+            clock that is past it stays.
     """
     workspace, of, simulated = work.workspace, work.workspace.problem.name, work.workspace.sources.clock
     clock = workspace.clock

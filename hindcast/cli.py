@@ -51,7 +51,7 @@ def cli() -> None:
 @click.argument("problem", required=False)
 @click.option("--force", is_flag=True, help="Do everything again, also where nothing has changed.")
 def run(problem: str | None, force: bool) -> None:
-    """Run the main job of PROBLEM: whatever has changed, from raw tables to the monitoring report."""
+    """Run the main job of PROBLEM, from raw tables to the monitoring report; what is up to date is left out."""
     settings = _start(problem).settings
     _become(settings, sys.executable, "-m", "assets.run", *(["--force"] if force else []))
 

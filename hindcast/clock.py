@@ -1,7 +1,7 @@
 """What time it is: the wall clock, or a simulated one. The only module that may ask the machine.
 
-A domain with a `clock` in its sources file lives in simulated time: the instant stands in the home and moves
-only when it is moved. Without one, the wall clock is read.
+A domain with a `clock` in its sources file has simulated time: the instant is kept in the home and changes
+only when it is set. Without one, the wall clock is read.
 """
 
 from dataclasses import dataclass
