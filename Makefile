@@ -27,7 +27,7 @@ mutants: setup ## which small faults in the code the tests find; one module by O
 lint: setup ## formatting, rules, types, SQL
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy hindcast
+	@$(BIN)/mypy hindcast bench
 	@$(BIN)/sqlfluff lint dbt_project/models
 
 ui: setup ## the Dagster UI over the same state, on http://127.0.0.1:3000

@@ -18,6 +18,7 @@ from dagster import AssetCheckKey, AssetCheckSeverity, AssetKey, AssetRecordsFil
 from assets.features import views_key
 from assets.inputs import CODE_VERSION, DATA_VERSION, LIMITS, limits_version
 from hindcast.errors import HindcastError
+from hindcast.lake import tables_of
 from hindcast.package.model import read_package
 from hindcast.promotion.champion import champion_folder
 from hindcast.serving.server import bento_folder, champion_tag
@@ -166,14 +167,10 @@ class Graph:
         if not self._settings.lake_catalogue.exists():
             return dict.fromkeys(keys, "there is no lake")
         with self.workspace.lake.reading() as connection:
-            tables = set(
-                connection.execute(
-                    "SELECT table_schema, table_name FROM information_schema.tables WHERE table_catalog = 'lake'"
-                ).fetchall()
-            )
+            tables = tables_of(connection)
         missing = {}
         for key in keys & self._entries.keys():
-            if tuple(key.path[-2:]) not in tables and self._had_rows(key):
+            if ".".join(key.path[-2:]) not in tables and self._had_rows(key):
                 missing[key] = "its table is gone"
         for name, paths in self._files().items():
             if gone := [path.name for path in paths if not path.exists()]:

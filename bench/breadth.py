@@ -30,7 +30,8 @@ def run(settings: Settings, rounds: int) -> list[Row]:
     table = folder / "features.arrow"
     once(Case("bench.breadth:retrieving", (home,)), table)
     topics: dict[str, list[str]] = once(Case("bench.breadth:describing", (home,)))["result"]
-    cases, features = {}, []
+    cases: dict[str, Case] = {}
+    features: list[str] = []
     for topic, names in topics.items():
         features = [*features, *names]
         plus = "+ " if cases else ""

@@ -83,7 +83,7 @@ def calling(home: str, store: str) -> Work:
                 answer: dict[str, list[Any]] = feast.get_online_features(service, asked).to_dict()
                 return answer
 
-            found = {}
+            found: dict[str, float] = {}
             for size, calls in CALLS.items():
                 seconds = _in_turn({"ours": ours, "Feast": theirs}, rows, size, calls)
                 for whose, all_ in seconds.items():

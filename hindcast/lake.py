@@ -172,11 +172,16 @@ def check_columns(connection: duckdb.DuckDBPyConnection, table: str, wanted: Ite
         raise HindcastError(f"{table} has no column {', '.join(absent)}, which {needed_by} needs.")
 
 
+def tables_of(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    """The tables and views of the lake that a connection reads, as `schema.table`."""
+    # By their columns: to list tables, DuckLake reads the statistics of all of them, which takes ten times as long.
+    sql = "SELECT DISTINCT schema_name || '.' || table_name FROM duckdb_columns() WHERE database_name = 'lake'"
+    return {str(name) for (name,) in connection.execute(sql).fetchall()}
+
+
 def has_table(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
     """Whether the table or view `schema.table` is in the lake that a connection reads."""
-    # By its columns: to list tables, DuckLake reads the statistics of all of them, which takes ten times as long.
-    sql = "SELECT 1 FROM duckdb_columns() WHERE database_name = 'lake' AND schema_name = ? AND table_name = ? LIMIT 1"
-    return bool(connection.execute(sql, table.split(".")).fetchall())
+    return table in tables_of(connection)
 
 
 def version_of(connection: duckdb.DuckDBPyConnection, query: str) -> str:

@@ -1,13 +1,17 @@
 """What a home holds now, in one form for scripts (`collect`) and one for people (`render`). Computes nothing new."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import duckdb
+
 from hindcast.artefacts import read_json, write_json
 from hindcast.files import try_lock
-from hindcast.lake import Lake
+from hindcast.lake import current_snapshot, tables_of
 from hindcast.settings import BUILT_IN, Settings
+from hindcast.sql import table_identifier, text_literal
 from hindcast.tables.windows import read_as_of
 from hindcast.workspace import Workspace
 
@@ -67,8 +71,13 @@ class Status:
 def collect(workspace: Workspace) -> Status:
     """Reads the state of a problem in a home; works at any moment, also before anything has run."""
     settings, problem, lake = workspace.settings, workspace.problem, workspace.lake
-    domain, own = {f"raw.{name}" for name in workspace.sources.tables}, problem.table
-    tables = _table_rows(lake) if settings.lake_catalogue.exists() else {}
+    own, requests = problem.table, problem.table("requests")
+    of_domain = {
+        "raw": sorted(workspace.sources.tables),
+        **{stage: _models(workspace, folder) for stage, folder in (("cleaned", "staging"), ("features", "features"))},
+    }
+    counts: dict[str, int] = {}
+    snapshot = None
     evaluation = read_json(settings.reports / "evaluation.json") or {}
     champion = read_json(settings.champion_file)
     replay = read_json(settings.replay_file) or {}
@@ -77,8 +86,11 @@ def collect(workspace: Workspace) -> Status:
     split: dict[str, int] = {}
     rules: dict[str, int] = {}
     rejected, labeled = 0, 0
-    if tables:
+    if settings.lake_catalogue.exists():
         with lake.reading() as connection:
+            tables, snapshot = tables_of(connection), current_snapshot(connection)
+            wanted = [requests, *(f"{stage}.{name}" for stage, names in of_domain.items() for name in names)]
+            counts = _count_rows(connection, [name for name in wanted if name in tables])
 
             def rows(sql: str, table: str) -> list[tuple[Any, ...]]:
                 return connection.execute(sql).fetchall() if table in tables else []
@@ -93,28 +105,29 @@ def collect(workspace: Workspace) -> Status:
             rejected = sum(
                 count
                 for table, count in rows("SELECT table_name, count(*) FROM raw.rejected GROUP BY 1", "raw.rejected")
-                if f"raw.{table}" in domain
+                if table in of_domain["raw"]
             )
-            rules = dict(
-                rows("SELECT rule, rows_touched FROM cleaned.cleaning_rules ORDER BY rule", "cleaned.cleaning_rules")
-            )
+            if "cleaning_rules" in _models(workspace, "intermediate"):
+                rules = dict(
+                    rows(
+                        "SELECT rule, rows_touched FROM cleaned.cleaning_rules ORDER BY rule", "cleaned.cleaning_rules"
+                    )
+                )
             counted = rows(f'SELECT count("{label.column}") FROM {own("labeled_requests")}', own("labeled_requests"))
             labeled = counted[0][0] if counted else 0
 
     def stage(schema: str) -> dict[str, int]:
-        return {
-            name.removeprefix(f"{schema}."): count for name, count in tables.items() if name.startswith(f"{schema}.")
-        }
+        return {name: counts[f"{schema}.{name}"] for name in of_domain[schema] if f"{schema}.{name}" in counts}
 
     return Status(
         problem=problem.name,
         question=problem.question,
         now=workspace.clock.now().isoformat(),
         as_of=f"{as_of:%Y-%m-%dT%H:%M:%SZ}" if (as_of := read_as_of(lake, problem)) else None,
-        snapshot=lake.snapshot() if tables else None,
+        snapshot=snapshot,
         rows={
-            "raw": {name: count for name, count in stage("raw").items() if f"raw.{name}" in domain},
-            "cleaned": {name: count for name, count in stage("cleaned").items() if name.startswith("stg_")},
+            "raw": stage("raw"),
+            "cleaned": stage("cleaned"),
             "labeled": known,
             "split": split,
             "features": stage("features"),
@@ -126,7 +139,7 @@ def collect(workspace: Workspace) -> Status:
         gate=_newest_verdict(settings),
         champion=champion,
         requests=replay.get("sent", 0),
-        logged=tables.get(own("requests"), 0),
+        logged=counts.get(requests, 0),
         labeled=labeled,
         parity=read_json(settings.reports / "parity.json"),
         report=read_json(settings.reports / "monitoring.json"),
@@ -156,21 +169,20 @@ def keep_failure(settings: Settings, message: str | None) -> None:
         write_json(settings.failure_file, {"message": message})
 
 
-def _table_rows(lake: Lake) -> dict[str, int]:
+def _models(workspace: Workspace, stage: str) -> list[str]:
+    """The names of the domain's SQL models in a folder, without parsing the project."""
+    folder = workspace.settings.dbt_project / "models" / workspace.domain.name / stage
+    return sorted(path.stem for path in folder.rglob("*.sql"))
+
+
+def _count_rows(connection: duckdb.DuckDBPyConnection, tables: Sequence[str]) -> dict[str, int]:
     """Rows per table; of a raw table those that are known now, without versions that have ended."""
-    with lake.reading() as connection:
-        names = connection.execute(
-            "SELECT t.table_schema, t.table_name, c.column_name FROM information_schema.tables t "
-            "LEFT JOIN information_schema.columns c ON c.table_catalog = 'lake' AND c.table_schema = t.table_schema "
-            "AND c.table_name = t.table_name AND c.column_name = '_known_until' "
-            "WHERE t.table_catalog = 'lake' AND t.table_type = 'BASE TABLE' ORDER BY ALL"
-        ).fetchall()
-        return {
-            f"{schema}.{name}": connection.execute(
-                f'SELECT count(*) FROM "{schema}"."{name}"' + (f" WHERE {ended} IS NULL" if ended else "")
-            ).fetchall()[0][0]
-            for schema, name, ended in names
-        }
+
+    def count(table: str) -> str:
+        now = " WHERE _known_until IS NULL" if table.startswith("raw.") else ""
+        return f"SELECT {text_literal(table)}, count(*) FROM {table_identifier(table)}{now}"
+
+    return dict(connection.execute(" UNION ALL ".join(map(count, tables))).fetchall()) if tables else {}
 
 
 def _newest_verdict(settings: Settings) -> dict[str, Any] | None:

@@ -188,9 +188,11 @@ def write_windows(
 
 def tables_until(lake: Lake, sources: Sources) -> dict[str, datetime]:
     """Per raw table of a domain until when all that is known of it has been ingested (naive UTC)."""
-    if not lake.exists(INGESTED):
+    if not lake.settings.lake_catalogue.exists():
         return {}
     with lake.reading() as connection:
+        if not has_table(connection, INGESTED):
+            return {}
         rows = connection.execute(f"SELECT table_name, month, ingested_until FROM {INGESTED} ORDER BY ALL").fetchall()
     months: dict[str, dict[date | None, datetime]] = {}
     for table, month, instant in rows:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from hindcast.files import exclusive
 from tests.patience import output_of
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +34,10 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.root, self.folder = folder / "checkout", folder
+        if not self.root.exists():
+            self._write()
+
+    def _write(self) -> None:
         self.root.mkdir()
         for name in (
             "assets",
@@ -47,6 +52,7 @@ class World:
         ):
             (self.root / name).symlink_to(ROOT / name)
         (self.root / "problems" / "sources").mkdir(parents=True)
+        shutil.copytree(ROOT / "problems" / "leaks", self.root / "problems" / "leaks")
         self._write_problem()
 
     def _write_problem(self) -> None:
@@ -107,11 +113,21 @@ class World:
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return World(tmp_path_factory.mktemp("world"))
+    """One for all workers."""
+    ours = tmp_path_factory.getbasetemp()
+    folder = (ours.parent if "PYTEST_XDIST_WORKER" in os.environ else ours) / "world"
+    folder.mkdir(exist_ok=True)
+    with exclusive(folder / "lock"):
+        return World(folder)
 
 
 @pytest.fixture(scope="session")
 def finished(world: World) -> str:
-    """The name of a home in which the main job has run once, undisturbed; tests only read it."""
-    world.run("undisturbed")
-    return "undisturbed"
+    """The name of a home, of this worker's own, in which the main job has run once, undisturbed; tests only read it."""
+    with exclusive(world.folder / "lock"):
+        if not (world.folder / "undisturbed").exists():
+            world.run("running")
+            (world.folder / "running").rename(world.folder / "undisturbed")
+    name = f"finished-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
+    shutil.copytree(world.folder / "undisturbed", world.folder / name, symlinks=True)
+    return name

@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import shutil
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,7 @@ from hindcast.serving.server import FIELDS, bento_folder, champion_tag
 from hindcast.settings import Settings
 from hindcast.training.training_data import read_training_data
 from tests.brute_force import brute_force, flight_id, plausible_planes, raw_flights, rows, unequal
-from tests.e2e.conftest import ROOT, World
+from tests.e2e.conftest import World
 from tests.patience import lines_of, output_of
 
 FLIGHT_ID = "concat_ws('|', make_date(f.year, f.month, f.day), f.origin, f.carrier, f.flight)"  # of a raw row
@@ -143,7 +142,6 @@ def test_leaks_that_are_planted_raise_the_alarm(world: World, finished: str) -> 
 
 
 def test_the_leak_meter_says_what_the_flights_leaks_are_worth(world: World, finished: str) -> None:
-    shutil.copytree(ROOT / "problems" / "leaks", world.root / "problems" / "leaks")
     only = ["departure_delay", "outcomes_by_departure", "weather_an_hour_early", "recipes_tutorial"]
     only += ["departure_hour_weather", "missing_tail", "random_split"]
     chosen = [word for name in only for word in ("--only", name)]

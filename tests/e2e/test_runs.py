@@ -4,13 +4,16 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 
 import pytest
 
 from hindcast.lake import Lake
 from hindcast.settings import Settings
 from tests.e2e.conftest import World
+from tests.patience import lines_of, output_of
 
+AS_OF = "2013-03-02T00:00:00+00:00"
 PHASES = {
     "ingest what": "ingest",
     "clean, label": "build",
@@ -63,36 +66,59 @@ def test_a_home_goes_on_where_it_was_moved_to(world: World, finished: str) -> No
     assert str(world.folder) not in json.dumps(champion)
 
 
-@pytest.mark.parametrize(
-    ("product", "again"),
-    [
-        ("feast/online.db", ["publish"]),
-        ("bentoml/bentos", ["publish"]),
-        ("problems/flight_delay/reports/monitoring.json", ["monitor"]),
-        ("problems/flight_delay/candidates.joblib", ["train"]),
-        ("problems/flight_delay/models", ["train"]),
-        ("feast/registry.db", ["build"]),
-    ],
-)
-def test_a_product_that_is_gone_is_made_again(world: World, finished: str, product: str, again: list[str]) -> None:
-    settings = copy_of(world, finished, product.replace("/", "-"))
-    gone = settings.home / product
-    shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
-    assert ran(world.run(settings.home.name)) == again
-    assert gone.exists()
-    assert world.status(settings.home.name)["champion"]["version"] == world.status(finished)["champion"]["version"]
-    assert ran(world.run(settings.home.name)) == []
+PRODUCTS = {
+    "feast/registry.db": "build",
+    "problems/flight_delay/candidates.joblib": "train",
+    "problems/flight_delay/models": "train",
+    "feast/online.db": "publish",
+    "bentoml/bentos": "publish",
+    "problems/flight_delay/reports/monitoring.json": "monitor",
+}
+TO_DO = """
+import json
+import sys
+from dagster import DagsterInstance
+from assets.definitions import definitions
+from assets.run import Pass
+from hindcast.settings import Settings
+from hindcast.workspace import load_catalogue
+
+settings = Settings.from_environment()
+aside = settings.home / "aside"
+found = {}
+with DagsterInstance.get() as instance:
+    for product in sys.argv[1:]:
+        (settings.home / product).rename(aside)
+        catalogue = load_catalogue(settings)
+        work = Pass(catalogue.workspaces[settings.problem], catalogue, instance, definitions, False)
+        jobs = ("build", "train", "publish", "serve", "monitor")
+        found[product] = [job for job in jobs if work._to_do(f"flight_delay_{job}")[2]]
+        aside.rename(settings.home / product)
+print(json.dumps(found))
+"""
 
 
-def test_a_table_that_is_gone_is_made_again(world: World, finished: str) -> None:
-    settings = copy_of(world, finished, "table-gone")
+def test_a_product_that_is_gone_is_made_again(world: World, finished: str) -> None:
+    """Each product's absence asks for its own phase alone; all come back, and the champion stays."""
+    settings = copy_of(world, finished, "products-gone")
     lake = Lake(settings)
-    with lake.writing() as connection:
+    with lake.reading() as connection:
         before = connection.execute("SELECT count(*) FROM features.origin_state").fetchall()
+    process = world.start(settings.home.name, "-c", TO_DO, *PRODUCTS)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert json.loads(output.splitlines()[-1]) == {product: [phase] for product, phase in PRODUCTS.items()}
+    with lake.writing() as connection:
         connection.execute("DROP TABLE features.origin_state")
-    assert ran(world.run(settings.home.name)) == ["build"]
+    for product in PRODUCTS:
+        gone = settings.home / product
+        shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+    assert ran(world.run(settings.home.name)) == ["build", "train", "publish", "monitor"]
+    assert all((settings.home / product).exists() for product in PRODUCTS)
+    assert world.status(settings.home.name)["champion"]["version"] == world.status(finished)["champion"]["version"]
     with lake.reading() as connection:
         assert connection.execute("SELECT count(*) FROM features.origin_state").fetchall() == before
+    assert ran(world.run(settings.home.name)) == []
 
 
 def contents(settings: Settings) -> dict[str, object]:
@@ -104,34 +130,41 @@ def contents(settings: Settings) -> dict[str, object]:
     return found | {"challenger": json.loads(settings.challenger_file.read_text())}
 
 
-def test_a_retraining_that_was_killed_is_brought_to_its_end(world: World, finished: str) -> None:
+def start_retraining(world: World, home: Settings, as_of: str) -> subprocess.Popen[str]:
+    """Starts a retraining, and comes back once its windows are written."""
+    process = world.start(home.home.name, "-c", START_A_RETRAINING, as_of)
+    assert any("✓ flight_delay/windows" in line for line in lines_of(process))
+    return process
+
+
+@pytest.fixture(scope="module")
+def retrained(world: World, finished: str) -> Settings:
+    """A home that was retrained, undisturbed, as of `AS_OF`."""
+    home = copy_of(world, finished, "retrained")
+    process = world.start(home.home.name, "-c", START_A_RETRAINING, AS_OF)
+    assert output_of(process) and process.returncode == 0
+    return home
+
+
+def test_a_retraining_that_was_killed_is_brought_to_its_end(world: World, finished: str, retrained: Settings) -> None:
     """Whoever started it: what it had begun as of another instant isn't trained on as it is."""
-    as_of = "2013-03-02T00:00:00+00:00"
-    whole, torn = copy_of(world, finished, "retrained"), copy_of(world, finished, "torn")
-    process = world.start(whole.home.name, "-c", START_A_RETRAINING, as_of)
-    output, _ = process.communicate()
-    assert process.returncode == 0, output
-    process = world.start(torn.home.name, "-c", START_A_RETRAINING, as_of)
-    assert process.stdout is not None
-    assert any("✓ flight_delay/windows" in line for line in process.stdout)
+    torn = copy_of(world, finished, "torn")
+    process = start_retraining(world, torn, AS_OF)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     output = world.run(torn.home.name)
     assert ran(output)[:2] == ["build", "train"]
-    assert contents(torn) == contents(whole)
+    assert contents(torn) == contents(retrained)
 
 
-def test_two_retrainings_at_once_give_the_same_as_one_after_the_other(world: World, finished: str) -> None:
-    instants = ("2013-03-01T12:00:00+00:00", "2013-03-02T00:00:00+00:00")
+def test_two_retrainings_at_once_give_the_same_as_one_after_the_other(
+    world: World, finished: str, retrained: Settings
+) -> None:
+    """The one that waits is whole afterwards, as of its own instant alone."""
     together = copy_of(world, finished, "together")
-    both = [world.start(together.home.name, "-c", START_A_RETRAINING, instant) for instant in instants]
-    outputs = [process.communicate()[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0], outputs
-    assert sum("waiting for" in output for output in outputs) == 1
-    first_waited = "waiting for" in outputs[0]
-    one_by_one = copy_of(world, finished, "one-by-one")
-    for instant in reversed(instants) if first_waited else instants:
-        process = world.start(one_by_one.home.name, "-c", START_A_RETRAINING, instant)
-        output, _ = process.communicate()
-        assert process.returncode == 0, output
-    assert contents(together) == contents(one_by_one)
+    first = start_retraining(world, together, "2013-03-01T12:00:00+00:00")
+    second = world.start(together.home.name, "-c", START_A_RETRAINING, AS_OF)
+    outputs = [output_of(process) for process in (second, first)]
+    assert [process.returncode for process in (second, first)] == [0, 0], outputs
+    assert ["waiting for" in output for output in outputs] == [True, False]
+    assert contents(together) == contents(retrained)
