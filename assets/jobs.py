@@ -30,11 +30,12 @@ def jobs_of(workspace: Workspace, shared: list[AssetKey]) -> list[Any]:
         return AssetSelection.assets(*(AssetKey([of, *name.split(".")]) for name in names))
 
     control = AssetSelection.assets(control_key(problem.domain), windows_key(of), views_key(problem.domain), *shared)
-    build = control | own(problem.labeled_table, problem.split_table, "profile", "feature_history")
+    build = control | own(problem.labeled_table, problem.split_table, "feature_history")
     train = own("training_set", "candidates", "evaluation", "model_package", "verdict", "champion")
     publish = own("online_store", "bento")
     serve = own("served_requests", "requests", "shadow_requests", "batch_predictions")
-    monitor = own("labeled_requests", "serving_parity", "monitoring_report")
+    # The profile is for people and takes as long as all tables: made once, of what the run ends with.
+    monitor = own("labeled_requests", "serving_parity", "monitoring_report", "profile")
     return [
         _job(of, "build", build, "Cleans, labels, splits and derives features from what is known by now."),
         _job(of, "train", train, "Makes the training set, trains, evaluates, packages and lets the gate decide."),

@@ -101,24 +101,28 @@ print(json.dumps(found))
 def test_a_product_that_is_gone_is_made_again(world: World, finished: str) -> None:
     """Each product's absence asks for its own phase alone; all come back, and the champion stays."""
     settings = copy_of(world, finished, "products-gone")
-    lake = Lake(settings)
-    with lake.reading() as connection:
-        before = connection.execute("SELECT count(*) FROM features.origin_state").fetchall()
     process = world.start(settings.home.name, "-c", TO_DO, *PRODUCTS)
     output, _ = process.communicate()
     assert process.returncode == 0, output
     assert json.loads(output.splitlines()[-1]) == {product: [phase] for product, phase in PRODUCTS.items()}
-    with lake.writing() as connection:
-        connection.execute("DROP TABLE features.origin_state")
     for product in PRODUCTS:
         gone = settings.home / product
         shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
     assert ran(world.run(settings.home.name)) == ["build", "train", "publish", "monitor"]
     assert all((settings.home / product).exists() for product in PRODUCTS)
     assert world.status(settings.home.name)["champion"]["version"] == world.status(finished)["champion"]["version"]
+    assert ran(world.run(settings.home.name)) == []
+
+
+def test_a_table_that_is_gone_is_made_again(world: World, finished: str) -> None:
+    settings = copy_of(world, finished, "table-gone")
+    lake = Lake(settings)
+    with lake.writing() as connection:
+        before = connection.execute("SELECT count(*) FROM features.origin_state").fetchall()
+        connection.execute("DROP TABLE features.origin_state")
+    assert ran(world.run(settings.home.name)) == ["build"]
     with lake.reading() as connection:
         assert connection.execute("SELECT count(*) FROM features.origin_state").fetchall() == before
-    assert ran(world.run(settings.home.name)) == []
 
 
 def contents(settings: Settings) -> dict[str, object]:
