@@ -36,7 +36,7 @@ def build_evaluation(workspace: Workspace) -> list[AssetsDefinition | AssetCheck
         return MaterializeResult(
             metadata={
                 "chosen": result.chosen,
-                "threshold": result.chosen_report["threshold"],
+                **result.chosen_report["calibration"],
                 "report": MetadataValue.path(found.settings.reports / "evaluation.html"),
                 **{title: MetadataValue.md(text) for title, text in drawn.items()},
             },

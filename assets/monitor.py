@@ -85,7 +85,11 @@ def build_monitoring(workspace: Workspace) -> list[AssetsDefinition]:
         description="The verdict on the last window of requests: drift and realised performance, against the period "
         "that the champion was held against. The sensor reads it.",
         check_specs=[
-            AssetCheckSpec("no_alarm", asset=report_key(of), description="Neither drift nor a loss of skill.")
+            AssetCheckSpec(
+                "no_alarm",
+                asset=report_key(of),
+                description="Neither drift, nor a loss of skill, nor a broken promise.",
+            )
         ],
         kinds={"evidently"},
     )

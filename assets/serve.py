@@ -51,6 +51,7 @@ def build_serving(workspace: Workspace) -> list[AssetsDefinition]:
     @asset(key=[of, "batch_predictions"], deps=[champion, labeled], kinds={"duckdb", "onnx"})
     def batch_predictions(hindcast: HindcastResource) -> MaterializeResult:  # type: ignore[type-arg]
         """One row per entity asked about since the test window began, scored by the champion on what was known then."""
+        from hindcast.evaluation.scoring import summarise
         from hindcast.training.training_set import content_hash
 
         scored, version, starts_at, ends_at = score_batch(hindcast.problem(of))
@@ -60,8 +61,7 @@ def build_serving(workspace: Workspace) -> list[AssetsDefinition]:
                 "from": starts_at.isoformat(),
                 "to": ends_at.isoformat(),
                 "model_version": version,
-                "decided_1": int(scored["decision"].sum()),
-                "mean_probability": round(float(scored["probability"].to_numpy().mean()), 4),
+                **summarise(hindcast.problem(of).problem, scored),
             },
             data_version=DataVersion(content_hash(scored)),
         )

@@ -12,6 +12,7 @@ from typing import Any
 
 from hindcast.package.model import ServedModel
 from hindcast.promotion.champion import champion_folder
+from hindcast.serving.log_record import RECORD
 from hindcast.serving.request_log import RequestLog
 from hindcast.settings import Settings
 
@@ -37,14 +38,13 @@ class Bare:
         """As `hindcast.serving.predict.answer`, for one request."""
         began = time.perf_counter()
         received_at = datetime.now(UTC)
-        model = self.model
+        model, calibration = self.model, self.model.signature.calibration
         found = self.reader.read([entity], [at])
-        (probability,) = model.predict(model.matrix(found.values)).tolist()
+        (prediction,) = model.predict(model.matrix(found.values))
+        answered = model.task.answer(prediction, calibration)
         said = {
             "id": uuid.uuid4().hex,
             "prediction_time": at.isoformat(),
-            "probability": probability,
-            "decision": int(probability >= model.signature.threshold),
             "model_version": model.version,
             "snapshot": model.metadata["snapshot"],
             "feature_times": {view: known and known.isoformat() for view, (known,) in found.known_at.items()},
@@ -52,6 +52,9 @@ class Bare:
             "unknown_categories": model.unknown_categories(found.values)[0],
         }
         record = said | {
+            "record": RECORD,
+            "prediction": prediction.tolist(),
+            "decision": str(answered["decision"]),
             "received_at": received_at.isoformat(),
             "entity": entity,
             "features": {name: column[0] for name, column in found.values.items()},
@@ -60,8 +63,7 @@ class Bare:
             "latency_ms": round((time.perf_counter() - began) * 1000, 3),
         }
         self.log.append([record])
-        said["threshold"] = model.signature.threshold
-        return said
+        return said | answered
 
 
 def _connect(settings: Settings, service: str) -> Any:

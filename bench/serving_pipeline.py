@@ -38,4 +38,4 @@ class Pipeline:
     def predict(self, features: Features) -> Answer:  # type: ignore[valid-type]
         frame = pd.DataFrame([features.model_dump()])  # type: ignore[attr-defined]
         probability = float(self.pipeline.predict_proba(frame)[0, 1])
-        return Answer(probability=probability, decision=int(probability >= SIGNATURE_.threshold))
+        return Answer(probability=probability, decision=int(probability >= SIGNATURE_.calibration["threshold"]))

@@ -183,7 +183,7 @@ def _variant(home: Settings, version: str, name: str, predicts_otherwise: bool =
     (folder / METADATA).write_text(json.dumps(metadata | {"version": name}))
     if predicts_otherwise:
         sample = json.loads((folder / SAMPLE).read_text())
-        sample["probabilities"] = [1 - each for each in sample["probabilities"]]
+        sample["predictions"] = [[1 - each for each in row] for row in sample["predictions"]]
         (folder / SAMPLE).write_text(json.dumps(sample))
     checksums = json.loads((folder / CHECKSUMS).read_text())
     new = {file: sha256((folder / file).read_bytes()).hexdigest() for file in checksums}

@@ -84,8 +84,8 @@ def connect(model: ServedModel) -> Reader:
         FeatureReader,  # seconds, which the process that only starts the workers can save
     )
 
-    registry = model.folder / FEATURES  # as the features were defined when the model was trained on them
-    return FeatureReader(SETTINGS, model.signature.feature_service, registry if registry.exists() else None)
+    # As the features were defined when the model was trained on them.
+    return FeatureReader(SETTINGS, model.signature.feature_service, model.folder / FEATURES)
 
 
 SIGNED, FIELDS_OF_A_REQUEST = _signature(), _fields()
@@ -97,7 +97,7 @@ BatchForm = batch_form(RequestForm, PROBLEM.serving.max_batch)
 def describe(example: str) -> dict[str, Any]:
     """The OpenAPI document, with an example (JSON)."""
     one = request_form(SIGNED, FIELDS_OF_A_REQUEST["types"], json.loads(example))
-    return openapi(PROBLEM, one, batch_form(one, PROBLEM.serving.max_batch), with_tokens=bool(TOKENS))
+    return openapi(PROBLEM, SIGNED, one, batch_form(one, PROBLEM.serving.max_batch), with_tokens=bool(TOKENS))
 
 
 def without_paths(reason: str | None) -> str | None:
@@ -106,12 +106,12 @@ def without_paths(reason: str | None) -> str | None:
 
 
 async def predict(request: Request) -> Response:
-    """Probability and decision for one entity, from features as they were known at the prediction time."""
+    """The champion's answer for one entity, from features as they were known at the prediction time."""
     return reply(await _answer_one(request))
 
 
 async def explain(request: Request) -> Response:
-    """As predict, with what each feature adds to the raw score of the model that answers."""
+    """As predict, with what each feature adds to the raw scores of the model that answers."""
     return reply(await _answer_one(request, explained=True))
 
 

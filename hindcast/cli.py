@@ -21,9 +21,9 @@ from hindcast.workspace import Workspace, choose_problem, open_workspace
 def _start(problem: str | None = None) -> Workspace:
     """The problem that is meant, in a home that is ready."""
     asked = problem or os.environ.get("HINDCAST_PROBLEM")
-    workspace = open_workspace(choose_problem(Settings.from_environment(), asked))
-    prepare(workspace.settings)
-    return workspace
+    settings = choose_problem(Settings.from_environment(), asked)
+    prepare(settings)  # first: numpy reads the home's environment when it is loaded
+    return open_workspace(settings)
 
 
 def _of_problem(command: Callable[..., None]) -> Callable[..., None]:

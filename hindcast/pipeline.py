@@ -141,16 +141,19 @@ def evaluate_candidates(workspace: Workspace) -> tuple["Evaluation", dict[str, s
     from hindcast.evaluation.evaluate import evaluate, shown_metrics, shown_slices
     from hindcast.evaluation.plots import evaluation_plots, importances_of
     from hindcast.pages import as_page
+    from hindcast.tasks import problem_task
 
     settings, problem = workspace.settings, workspace.problem
     candidates, data = _candidates(workspace)
     found = evaluate(problem, data.frame, candidates)
     write_json(settings.reports / "evaluation.json", found.report)
-    pictures = evaluation_plots(found, importances_of(found, candidates, problem.budget.seed), problem.metrics.primary)
+    task, primary = problem_task(problem), problem.metrics.primary
+    importances = importances_of(task, found, candidates, primary, problem.budget.seed)
+    pictures = evaluation_plots(task, found, importances, primary)
     tables = {
-        "Candidates": shown_metrics(found.report["candidates"]),
-        "Without a model": shown_metrics(found.baseline_entries),
-        "Slices of the test window": shown_slices(found.report["slices"]),
+        "Candidates": shown_metrics(task, found.report["candidates"]),
+        "Without a model": shown_metrics(task, found.baseline_entries),
+        "Slices of the test window": shown_slices(task, found.report["slices"]),
     }
     page = as_page(f"{problem.name}: {found.chosen}", problem.question, tables, pictures)
     write_atomically(settings.reports / "evaluation.html", page)

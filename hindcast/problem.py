@@ -94,6 +94,11 @@ class Label(Strict):
     known_at: str = Field(description="Column of the instant (UTC) at which the label became known.")
     description: str
     matures_within: Duration = Field(description="After the prediction time, until which nearly every label has come.")
+    classes: tuple[str, ...] = Field(default=(), description="Of a multiclass label, in the order of their codes.")
+    scale: str | None = Field(
+        default=None,
+        description="On which a regression's model is fitted, where not on the label's own: log1p, for counts.",
+    )
 
 
 class Window(Strict):
@@ -135,8 +140,16 @@ class Metrics(Strict):
         description="Of the primary metric: by how much more than 0 a changed model must be better than the champion, "
         "at its interval's end. Two models that differ by their seed alone differ by about as much.",
     )
-    threshold: Literal["best_f1", "base_rate"] | float = Field(
-        default="best_f1", description="Where a probability becomes a decision; chosen on validation."
+    threshold: Literal["best_f1", "base_rate"] | float | None = Field(
+        default=None,
+        description="Of the task binary: where a probability becomes a decision, chosen on validation. Left out: "
+        "best_f1.",
+    )
+    coverage: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Of the task regression: the share of labels that an interval is to hold. Left out: 0.8.",
     )
 
 
@@ -148,10 +161,13 @@ class Slices(Strict):
 
 
 class Baseline(Strict):
-    """The historic rate of the label per group, from the training window."""
+    """The label's history per group, from the training window: its rate, its classes' rates, or its mean."""
 
     columns: tuple[str, ...]
-    min_gain: float = Field(description="By how much the area under the ROC curve must exceed this baseline's.")
+    min_gain: float = Field(
+        description="By how much a model must be better on the test window. Of the task binary: by how much the area "
+        "under its ROC curve exceeds this baseline's; of the others: the share by which the primary metric is better."
+    )
 
 
 class SearchRange(Strict):
@@ -167,7 +183,7 @@ class Candidate(Strict):
     """One family of models to try."""
 
     name: str
-    model: Literal["logistic_regression", "hist_gradient_boosting"]
+    model: str = Field(description="Its family; which there are depends on the task.")
     parameters: dict[str, Any] = Field(default_factory=dict, description="Fixed, as scikit-learn names them.")
     search: dict[str, SearchRange | list[Any]] = Field(default_factory=dict)
 
@@ -184,9 +200,15 @@ class Budget(Strict):
 class Leakage(Strict):
     """Limits past which a result is too good, or a column too telling, to be honest."""
 
-    max_roc_auc: float = Field(description="Of a model on validation or test.")
-    max_feature_roc_auc: float = Field(description="Of any single feature.")
-    max_null_pattern_rate: float = Field(description="Label rate among the rows where a feature is missing.")
+    max_roc_auc: float = Field(
+        description="Of a model on validation or test: the area under the ROC curve of the label (binary), of any "
+        "class against the others (multiclass), of the label's lying above its median (regression)."
+    )
+    max_feature_roc_auc: float = Field(description="The same of any single feature.")
+    max_null_pattern_rate: float = Field(
+        description="Rate of the label, of a class, or of labels above the median, among the rows where a feature is "
+        "missing."
+    )
     min_null_pattern_rows: int = Field(gt=0, description="Rarer null patterns are not judged.")
 
 

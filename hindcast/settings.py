@@ -1,11 +1,14 @@
 """Where everything is. No other module computes a path, and this one reads nothing but the environment."""
 
 import os
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 BUILT_IN = "flight_delay"
 """The problem that is worked on where none is named and the home holds none yet."""
+DATA_PACKAGES = Path(sys.prefix) / "data"
+"""Packages that are there for their files alone (`data.lock`): no import finds them."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from hindcast.errors import HindcastError
 from hindcast.problem import Duration, Instant, Strict, load_strict
+from hindcast.settings import DATA_PACKAGES
 
 
 def _name(value: str) -> str:
@@ -120,7 +121,9 @@ class SimulatedTime(Strict):
 class Sources(Strict):
     """The raw tables of a domain. See `problems/sources/flights.yaml` for a commented example."""
 
-    package: str | None = Field(default=None, description="An installed package that ships the files; never imported.")
+    package: str | None = Field(
+        default=None, description="An installed package, or one of data.lock, that ships the files; never imported."
+    )
     folder: Path | None = Field(default=None, description="Or a folder: absolute, or relative to the checkout.")
     starts: Annotated[date, AfterValidator(_first_of_month)] | None = Field(
         default=None, description="First month of the tables that are partitioned by month."
@@ -167,9 +170,14 @@ class Sources(Strict):
                 raise HindcastError(f"There is no folder {folder}, which the sources file names.")
             return folder, str(self.folder)
         assert self.package is not None
+        if (folder := DATA_PACKAGES / self.package).is_dir():
+            return folder, self.package
         spec = find_spec(self.package)  # of a top-level package: found, not imported
         if spec is None or not spec.submodule_search_locations:
-            raise HindcastError(f"The package {self.package} is not installed: `pip install {self.package}`.")
+            raise HindcastError(
+                f"The package {self.package} is not installed: run `make setup` where data.lock or pyproject.toml "
+                f"lists it, else `pip install {self.package}`."
+            )
         return Path(spec.submodule_search_locations[0]), self.package
 
     def files(self, table: str, root: Path) -> dict[str, Path]:

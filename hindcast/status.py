@@ -15,13 +15,22 @@ from hindcast.sql import table_identifier, text_literal
 from hindcast.tables.windows import read_as_of
 from hindcast.workspace import Workspace
 
-_SHOWN = {
+_TITLES = {
     "roc_auc": "ROC AUC",
     "average_precision": "av. prec.",
     "log_loss": "log loss",
     "brier": "Brier",
     "calibration_error": "calibr.",
+    "macro_f1": "macro F1",
+    "highest_roc_auc": "best AUC",
+    "roc_auc_above_median": "AUC > med.",
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "rmsle": "RMSLE",
+    "r2": "R²",
+    "interval_width": "width",
 }
+"""Of metrics, for a narrow column."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,7 @@ class Status:
 
     Attributes:
         rows: Per stage: raw tables' rows, cleaned tables' rows, labeled (known and pending), split windows.
+        metrics: Names of the task's.
         candidates: Name, validation and test metrics, and whether it was chosen.
         gate: The newest verdict with its checks.
         champion: What `champion.json` says.
@@ -51,6 +61,7 @@ class Status:
     rows: dict[str, Any]
     rejected: int
     rules: dict[str, int]
+    metrics: list[str]
     candidates: list[dict[str, Any]]
     baselines: dict[str, Any]
     gate: dict[str, Any] | None
@@ -70,6 +81,8 @@ class Status:
 
 def collect(workspace: Workspace) -> Status:
     """Reads the state of a problem in a home; works at any moment, also before anything has run."""
+    from hindcast.tasks import problem_task  # brings numpy, which must be loaded in the home's environment
+
     settings, problem, lake = workspace.settings, workspace.problem, workspace.lake
     own, requests = problem.table, problem.table("requests")
     of_domain = {
@@ -107,12 +120,10 @@ def collect(workspace: Workspace) -> Status:
                 for table, count in rows("SELECT table_name, count(*) FROM raw.rejected GROUP BY 1", "raw.rejected")
                 if table in of_domain["raw"]
             )
-            if "cleaning_rules" in _models(workspace, "intermediate"):
-                rules = dict(
-                    rows(
-                        "SELECT rule, rows_touched FROM cleaned.cleaning_rules ORDER BY rule", "cleaned.cleaning_rules"
-                    )
-                )
+            for model in _models(workspace, "intermediate"):
+                if model.endswith("cleaning_rules"):
+                    of_rules = f"cleaned.{model}"
+                    rules |= dict(rows(f"SELECT rule, rows_touched FROM {of_rules} ORDER BY rule", of_rules))
             counted = rows(f'SELECT count("{label.column}") FROM {own("labeled_requests")}', own("labeled_requests"))
             labeled = counted[0][0] if counted else 0
 
@@ -134,6 +145,7 @@ def collect(workspace: Workspace) -> Status:
         },
         rejected=rejected,
         rules=rules,
+        metrics=list(problem_task(problem).metrics),
         candidates=evaluation.get("candidates", []),
         baselines=evaluation.get("baselines", {}),
         gate=_newest_verdict(settings),
@@ -245,11 +257,12 @@ def render(status: Status, recomputed: int | None = None, seconds: float = 0.0) 
     console.print(flow)
 
     if status.candidates:
-        scores = Table("candidate", "on", *_SHOWN.values(), box=None, header_style="bold", pad_edge=False)
+        titles = [_TITLES.get(metric, metric) for metric in status.metrics]
+        scores = Table("candidate", "on", *titles, box=None, header_style="bold", pad_edge=False)
         scored = [(each["name"] + (" ←" if each.get("chosen") else ""), each) for each in status.candidates]
         for name, windows in [*scored, *((f"({name})", each) for name, each in status.baselines.items())]:
             for window in ("validation", "test"):
-                numbers = (windows[window].get(metric) for metric in _SHOWN)
+                numbers = (windows[window].get(metric) for metric in status.metrics)
                 scores.add_row(name, window, *("" if number is None else f"{number:.4f}" for number in numbers))
                 name = ""
         console.print()

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import duckdb
 
@@ -82,7 +83,7 @@ def load_catalogue(settings: Settings) -> Catalogue:
             same table, or a problem's labels take longer than its domain settles; both files are named.
     """
     files = sorted(settings.problems_folder.glob("*.yaml"))
-    problems = [load_problem(file) for file in files]
+    problems = [_read_problem(file) for file in files]
     declared = {path.stem: load_sources(path) for path in sorted(settings.sources_folder.glob("*.yaml"))}
     for problem in problems:
         if problem.domain not in declared:
@@ -106,7 +107,7 @@ def open_workspace(settings: Settings) -> Workspace:
     Raises:
         HindcastError: A file is missing or breaks its form.
     """
-    problem = load_problem(settings.problem_file)
+    problem = _read_problem(settings.problem_file)
     sources = load_sources(settings.sources_file(problem.domain))
     return Workspace(settings, problem, Domain(problem.domain, settings, sources, (problem,)))
 
@@ -134,6 +135,17 @@ def choose_problem(settings: Settings, asked: str | None) -> Settings:
         return settings.of(BUILT_IN)
     where = f"The home {settings.home} holds several problems" if held else f"{settings.problems_folder} has no default"
     raise HindcastError(f"{where}: name one of {', '.join(held or there) or 'none'}.")
+
+
+def _read_problem(file: Path) -> Problem:
+    from hindcast.tasks import check_problem  # brings numpy, which must be loaded in the home's environment
+
+    problem = load_problem(file)
+    try:
+        check_problem(problem)
+    except HindcastError as error:
+        raise HindcastError(f"{file}: {error}") from error
+    return problem
 
 
 def _check_names(settings: Settings, names: Sequence[str]) -> None:

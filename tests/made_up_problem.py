@@ -1,6 +1,7 @@
 """A made-up problem for tests of training and after: parcels that come late, a thousand a month, with gaps.
 
-Nothing of it is random beyond the seed; heavier parcels and crates come late more often.
+Nothing of it is random beyond the seed; heavier parcels and crates come late more often. The label is whether a parcel
+comes late (binary), its fate (multiclass), or how many hours late it is (regression).
 """
 
 from datetime import UTC, datetime, timedelta
@@ -22,12 +23,41 @@ WINDOWS = {
 }
 
 
-def parcels_problem(**changes: Any) -> Problem:
-    """The problem file's content; keyword arguments replace whole sections."""
+_BOOSTING = {
+    "name": "boosting",
+    "model": "hist_gradient_boosting",
+    "parameters": {"max_iter": 20, "early_stopping": False},
+    "search": {"max_leaf_nodes": [4, 8]},
+}
+_SLOPE = {"low": 0.01, "high": 1, "log": True}
+_BY_TASK: dict[str, dict[str, Any]] = {
+    "binary": {},
+    "multiclass": {
+        "question": "Will the parcel come early, late or never?",
+        "metrics": {"primary": "log_loss", "bars": {"accuracy": {"min": 0.5}, "log_loss": {"max": 1.0}}},
+    },
+    "regression": {
+        "question": "How many hours late will the parcel come?",
+        "metrics": {"primary": "mae", "bars": {"r2": {"min": 0.2}, "coverage": {"min": 0.7, "max": 0.9}}},
+        "candidates": [{"name": "linear", "model": "ridge", "search": {"alpha": _SLOPE}}, _BOOSTING],
+    },
+}
+"""What the problem file says otherwise than that of the binary problem, its label apart."""
+_LABELS: dict[str, dict[str, Any]] = {"multiclass": {"classes": ["early", "late", "lost"]}}
+
+
+def parcels_problem(task: str = "binary", scale: str | None = None, **changes: Any) -> Problem:
+    """The problem file's content.
+
+    Args:
+        task: Decides what the label is.
+        scale: Of a regression's label.
+        changes: Replace whole sections.
+    """
     content: dict[str, Any] = {
         "name": "parcels",
         "question": "Will the parcel come late?",
-        "task": "binary",
+        "task": task,
         "domain": "parcels",
         "labeled_table": "labeled.parcels",
         "split_table": "split.parcels",
@@ -38,7 +68,9 @@ def parcels_problem(**changes: Any) -> Problem:
             "known_at": "late_known_at",
             "description": "It came after the day that was promised.",
             "matures_within": "3 days",
-        },
+            "scale": scale,
+        }
+        | _LABELS.get(task, {}),
         "splits": {
             "train": {"start": "-100 days", "end": "-40 days"},
             "validation": {"start": "-40 days", "end": "-20 days"},
@@ -49,13 +81,8 @@ def parcels_problem(**changes: Any) -> Problem:
         "slices": {"columns": ["depot"], "min_rows": 100},
         "baseline": {"columns": ["depot"], "min_gain": 0.05},
         "candidates": [
-            {"name": "linear", "model": "logistic_regression", "search": {"C": {"low": 0.01, "high": 1, "log": True}}},
-            {
-                "name": "boosting",
-                "model": "hist_gradient_boosting",
-                "parameters": {"max_iter": 20, "early_stopping": False},
-                "search": {"max_leaf_nodes": [4, 8]},
-            },
+            {"name": "linear", "model": "logistic_regression", "search": {"C": _SLOPE}},
+            _BOOSTING,
         ],
         "budget": {"draws": 2, "folds": 2, "max_rows": 1000, "seed": 7},
         "leakage": {
@@ -77,23 +104,31 @@ def parcels_problem(**changes: Any) -> Problem:
         },
         "serving": {"max_batch": 10},
     }
-    return Problem.model_validate(content | changes)
+    return Problem.model_validate(content | _BY_TASK[task] | changes)
 
 
-def parcels(per_day: int = 30, seed: int = 1) -> pl.DataFrame:
+def parcels(per_day: int = 30, seed: int = 1, task: str = "binary") -> pl.DataFrame:
     """A training set: one row per parcel over 100 days, its label known two days after it was asked for."""
     random = np.random.default_rng(seed)
     rows = per_day * 100
     asked_at = [START.replace(tzinfo=None) + timedelta(minutes=n * 1440 / per_day) for n in range(rows)]
     weight, distance = random.normal(size=rows), random.gamma(2.0, 100.0, rows)
     kind = random.choice(["bag", "box", "crate"], rows)
-    late = random.random(rows) < 1 / (1 + np.exp(1.0 - 1.5 * weight - 1.5 * (kind == "crate")))
+    slowness = 1.5 * weight + 1.5 * (kind == "crate") - 1.0
+    chance = random.random(rows)
+    late = {
+        "binary": lambda: (chance < 1 / (1 + np.exp(-slowness))).astype(np.int32),
+        "multiclass": lambda: np.array(["early", "late", "lost"])[
+            np.digitize(slowness + np.log(chance / (1 - chance)), [0, 2])
+        ],
+        "regression": lambda: np.exp(0.35 * slowness + 1.9 * chance),
+    }[task]()
     frame = pl.DataFrame(
         {
             "parcel_id": [f"P{n:05}" for n in range(rows)],
             "asked_at": asked_at,
             "late_known_at": [at + timedelta(days=2) for at in asked_at],
-            "late": late.astype(np.int32),
+            "late": late,
             "depot": random.choice(["east", "west"], rows),
             "weight": weight,
             "distance": np.where(random.random(rows) < 0.1, np.nan, distance),
@@ -109,14 +144,16 @@ def parcels(per_day: int = 30, seed: int = 1) -> pl.DataFrame:
     return frame.filter(pl.col("split").is_not_null())
 
 
-def parcels_data(frame: pl.DataFrame | None = None, snapshot: int = 7) -> TrainingData:
+def parcels_data(frame: pl.DataFrame | None = None, snapshot: int = 7, task: str = "binary") -> TrainingData:
     """The training set as read from a lake."""
-    return TrainingData(parcels() if frame is None else frame, WINDOWS, WINDOWS["test"][1], snapshot)
+    return TrainingData(parcels(task=task) if frame is None else frame, WINDOWS, WINDOWS["test"][1], snapshot)
 
 
-def trained_parcels(snapshot: int = 7) -> tuple[Problem, TrainingData, Candidates]:
+def trained_parcels(
+    snapshot: int = 7, task: str = "binary", scale: str | None = None
+) -> tuple[Problem, TrainingData, Candidates]:
     """The problem, its data and its fitted candidates."""
-    problem, data = parcels_problem(), parcels_data(snapshot=snapshot)
+    problem, data = parcels_problem(task, scale), parcels_data(snapshot=snapshot, task=task)
     return problem, data, train(problem, data, FEATURES)
 
 

@@ -49,7 +49,8 @@ def lines_of(process: subprocess.Popen[str], silence: float = SILENCE) -> Iterat
         process.kill()
         process.wait()
         written = "".join(lines)[-4000:]
-        raise AssertionError(f"{process.args} has written nothing for {silence:.0f} s: it hangs.\n{written}") from None
+        hangs = f"{process.args!r} has written nothing for {silence:.0f} s: it hangs.\n{written}"
+        raise AssertionError(hangs) from None
 
 
 def wait_for(
@@ -67,7 +68,7 @@ def wait_for(
     """
     since = time.monotonic()
     while not (found := condition()):
-        assert process is None or process.poll() is None, f"{process.args} ended with status {process.returncode}"
+        assert process is None or process.poll() is None, f"{process.args!r} ended with status {process.returncode}"
         assert time.monotonic() - since < silence, f"nothing has happened for {silence:.0f} s: it hangs"
         time.sleep(0.02)
     return found

@@ -1,5 +1,6 @@
 """The rivers' world, served: requests are answered by the real reader and logged, for the tests of what comes after."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from hindcast.features.store import apply, historical_features
 from hindcast.lake import Lake
 from hindcast.monitoring.parity import Parity, measure
 from hindcast.package.model import BASELINE, FEATURES, Feature, ServedModel
-from hindcast.package.reference import HistoricRates
+from hindcast.package.reference import History
 from hindcast.problem import Problem
 from hindcast.serving.predict import LoadedModel, Reader, answer
 from hindcast.serving.request_log import RequestLog, compact
@@ -57,16 +58,16 @@ class Rivers:
         self.log = RequestLog(self.settings.request_log)
         self.package("m1")
 
-    def package(self, version: str, registry: bool = True) -> None:
-        """Packages the model once more; without `registry` as before packages defined their features."""
+    def package(self, version: str, more: Mapping[str, bytes] | None = None, **task: Any) -> None:
+        """Packages the model once more; as another task's where `write_package` is told of one."""
         write_package(
             self.settings.models,
             version,
             bias=-30.0,
             signature=SIGNATURE,
-            explained=False,
-            more={FEATURES: self.settings.feast_registry.read_bytes()} if registry else {},
+            more={FEATURES: self.settings.feast_registry.read_bytes(), **(more or {})},
             feature_definition=definition(self.settings, "floods"),
+            **task,
         )
 
     def serve(
@@ -74,8 +75,7 @@ class Rivers:
     ) -> None:
         """Asks by id, gauge, river and prediction time; what was logged goes into the lake."""
         model = ServedModel.load(self.settings.models / version)
-        registry = model.folder / FEATURES
-        reader = reader or FeatureReader(self.settings, "floods", registry if registry.exists() else None)
+        reader = reader or FeatureReader(self.settings, "floods", model.folder / FEATURES)
         champion = LoadedModel(model, reader, None)
         clock = SimulatedClock(self.settings.clock_file("rivers"), at("05 00:00"))
         requests = [
@@ -96,21 +96,18 @@ class Rivers:
 
 LESS = REPOSITORY.replace(', Field(name="state", dtype=String)]', "]").replace("flow, moon]", "flow]")
 SMALLER = replace(SIGNATURE, features=tuple(each for each in SIGNATURE.features if each.name not in ("state", "phase")))
-MADE = {"training_declaration": "d", "training_code": "c"}
 
 
 def package(rivers: Rivers, version: str, signature: Any = SIGNATURE, bias: float = -30.0) -> Path:
     """Packages the tiny model, its features as they are registered now."""
-    rates = HistoricRates(("river_id",), 0.5, {("1",): 0.75}).to_json().encode()
+    history = History(("river_id",), np.array([0.5]), {("1",): np.array([0.75])}).to_json().encode()
     return write_package(
         rivers.settings.models,
         version,
         bias=bias,
         signature=signature,
-        explained=False,
-        more={FEATURES: rivers.settings.feast_registry.read_bytes(), BASELINE: rates},
+        more={FEATURES: rivers.settings.feast_registry.read_bytes(), BASELINE: history},
         feature_definition=definition(rivers.settings, "floods"),
-        **MADE,
     )
 
 

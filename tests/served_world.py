@@ -1,6 +1,7 @@
 """A made-up problem for tests of the service: three parcels, two depots, and a model made without training."""
 
 import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import yaml
 from hindcast.features import store as features
 from hindcast.features.materialise import materialise
 from hindcast.lake import Lake
+from hindcast.package.model import FEATURES as REGISTRY
 from hindcast.problem import load_problem
 from hindcast.promotion import champion
 from hindcast.serving.bento import build_bento
@@ -47,10 +49,25 @@ service = FeatureService(name="parcels", features=[parcels, depots, crowds])
 """
 
 
-def served_world(root: Path) -> Settings:
+_BARS = {"bars": {}, "tolerance": 0.0, "margin": 0.0}
+_METRICS = {
+    "multiclass": {
+        "metrics": {"primary": "log_loss"} | _BARS,
+        "candidates": [{"name": "linear", "model": "logistic_regression"}],
+    },
+    "regression": {"metrics": {"primary": "mae"} | _BARS, "candidates": [{"name": "linear", "model": "ridge"}]},
+}
+
+
+def served_world(root: Path, task: str = "binary", classes: Sequence[str] = ()) -> Settings:
     """A checkout with another problem, its features known and its champion in a bento.
 
     This process gets the home's environment, as one that `hindcast` starts.
+
+    Args:
+        root: Of the checkout.
+        task: Of the problem.
+        classes: Of a multiclass label.
     """
     for name in ("hindcast", "bentos", "pyproject.toml", "README.md"):
         (root / name).symlink_to(ROOT / name)
@@ -66,6 +83,8 @@ def served_world(root: Path) -> Settings:
         "entity": {"name": "parcel", "key": "parcel"},
     }
     problem |= {"serving": {"max_batch": 200}}
+    if task != "binary":
+        problem |= {"task": task, "label": problem["label"] | {"classes": [*classes]}} | _METRICS[task]
     (root / "problems" / "parcels.yaml").write_text(yaml.safe_dump(problem))
     settings = Settings(root, root / "home", "parcels")
     settings.sources_folder.mkdir()
@@ -99,7 +118,15 @@ def served_world(root: Path) -> Settings:
     return settings
 
 
+def package(settings: Settings, version: str, bias: float) -> Path:
+    """A package of the problem's task, its features as they are registered now."""
+    problem = load_problem(settings.problem_file)
+    registry = {REGISTRY: settings.feast_registry.read_bytes()}
+    task, classes = problem.task, problem.label.classes
+    return write_package(settings.models, version, bias, more=registry, task=task, classes=classes)
+
+
 def promote(settings: Settings, version: str, bias: float) -> Path:
-    package = write_package(settings.models, version, bias)
+    folder = package(settings, version, bias)
     champion.promote(settings, version, NOON, settings.verdicts / "verdict.json")
-    return package
+    return folder

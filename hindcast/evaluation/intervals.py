@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hindcast.evaluation.metrics import DIGITS, Labels, Probabilities, metric_named
+from hindcast.tasks.task import DIGITS, Labels, Predictions, Task
 
 RESAMPLES = 500
 
@@ -20,31 +20,33 @@ class Scored:
     """What a model said about rows, with the truth about them.
 
     Attributes:
-        labels: 0 or 1, shape (n,).
-        said: Probabilities of 1, shape (n,).
+        labels: Shape (n,).
+        said: Predictions, shape (n, outputs).
         asked_at: Prediction times (UTC), shape (n,).
     """
 
     labels: Labels
-    said: Probabilities
+    said: Predictions
     asked_at: NDArray[np.datetime64]
 
 
 def compare_losses(
+    task: Task,
     primary: str,
     labels: Labels,
-    challenger: Probabilities,
-    champion: Probabilities,
+    challenger: Predictions,
+    champion: Predictions,
     asked_at: NDArray[np.datetime64],
     seed: int,
 ) -> dict[str, Any]:
     """Difference of the two models' loss on the same rows, with an interval from resampling whole days.
 
     Args:
-        primary: A metric; turned so that less is better.
+        task: Of the labels and predictions.
+        primary: A metric of it; turned so that less is better.
         labels: Shape (n,).
-        challenger: Probabilities, shape (n,).
-        champion: Probabilities of the same rows, shape (n,).
+        challenger: Predictions, shape (n, outputs).
+        champion: Predictions of the same rows, shape (n, outputs).
         asked_at: Prediction times (UTC), shape (n,); their days are the blocks.
         seed: Of the resampling.
 
@@ -52,7 +54,7 @@ def compare_losses(
         `difference` (challenger's loss less champion's), `low` and `high` (95 %), `days`, `rows`. NaN where the
         metric isn't defined on the rows.
     """
-    metric = metric_named(primary)
+    metric = task.metric(primary)
     if not len(labels):
         return _interval(np.nan, np.empty(0), 0) | {"rows": 0}
     day, days = _days(asked_at)
@@ -73,13 +75,16 @@ def compare_losses(
     return _interval(difference(slice(None)), resampled, days) | {"rows": len(labels)}
 
 
-def compare_areas(offline: Scored, served: Scored, seed: int) -> dict[str, Any]:
+def compare_areas(task: Task, offline: Scored, served: Scored, seed: int) -> dict[str, Any]:
     """Difference of two areas under the ROC curve, with an interval from resampling whole days.
+
+    Areas are those of the label's events, averaged (`Task.area`).
 
     As `compare_losses`, but the rows may differ: a day that is drawn brings the rows that either has of it, so that
     where both have the same rows the comparison is paired.
 
     Args:
+        task: Of the labels and predictions.
         offline: One.
         served: The other, whose area is subtracted.
         seed: Of the resampling.
@@ -91,7 +96,7 @@ def compare_areas(offline: Scored, served: Scored, seed: int) -> dict[str, Any]:
     cut = len(offline.asked_at)
     times = np.stack([np.bincount(each, minlength=days) for each in _draw(days, seed)]).astype(float)
     times = np.vstack([np.ones(days), times])  # first the days as they are
-    difference, *resampled = _areas(offline, day[:cut], times) - _areas(served, day[cut:], times)
+    difference, *resampled = _areas(task, offline, day[:cut], times) - _areas(task, served, day[cut:], times)
     return _interval(difference, np.array(resampled), days)
 
 
@@ -113,14 +118,25 @@ def _interval(difference: float, resampled: NDArray[np.float64], days: int) -> d
     return {name: round(float(value), DIGITS) for name, value in found.items()} | {"days": days}
 
 
-def _areas(scored: Scored, day: NDArray[np.int64], times: NDArray[np.float64]) -> NDArray[np.float64]:
+def _areas(task: Task, scored: Scored, day: NDArray[np.int64], times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean of the areas under the ROC curve of the events that occur, shape (m,), as `_area`."""
+    events, said = task.events(scored.labels).values(), task.event_scores(scored.said)
+    areas = np.stack([_area(event, each, day, times) for event, each in zip(events, said, strict=True)])
+    defined = np.isfinite(areas)
+    with np.errstate(invalid="ignore"):
+        return np.where(defined, areas, 0).sum(axis=0) / defined.sum(axis=0)
+
+
+def _area(
+    ones: NDArray[np.bool_], scores: NDArray[np.float64], day: NDArray[np.int64], times: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Areas under the ROC curve, shape (m,), where day d counts times[m, d] times; NaN where one label is missing.
 
     Pairs are counted once per pair of days; a resample is then a sum over these.
     """
-    days, ones = times.shape[1], scored.labels == 1
-    zeros = [np.sort(scored.said[~ones & (day == each)]) for each in range(days)]
-    said, day_of = scored.said[ones], day[ones]
+    days = times.shape[1]
+    zeros = [np.sort(scores[~ones & (day == each)]) for each in range(days)]
+    said, day_of = scores[ones], day[ones]
     won = np.empty((days, days))
     for each, beaten in enumerate(zeros):
         wins = (np.searchsorted(beaten, said, "left") + np.searchsorted(beaten, said, "right")) / 2

@@ -4,7 +4,7 @@ They look at the training set and at scores alone, so they hold for any problem;
 they can't see (an honest-looking column that knows the future) is for tests that change the future.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,8 +13,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from hindcast.checks import Check, rows
-from hindcast.evaluation.metrics import DIGITS, roc_auc
 from hindcast.problem import Problem
+from hindcast.tasks import problem_task
+from hindcast.tasks.binary import roc_auc
+from hindcast.tasks.task import DIGITS, LEAST_ROWS
+from hindcast.training.training_data import labels_of
 
 _BINS = 50
 _SHRINK = 20  # rows by which a group's rate leans towards the overall one
@@ -42,8 +45,9 @@ def check_training_set(
 def check_features(problem: Problem, frame: pl.DataFrame, features: Sequence[str]) -> Check:
     """No single feature may tell the label apart better than the limit."""
     frame = frame.sort(problem.prediction_time.column, problem.entity.key)
-    labels = frame[problem.label.column].cast(pl.Int64).to_numpy()
-    areas = sorted(((feature_roc_auc(frame[name], labels), name) for name in features), reverse=True)
+    events = list(problem_task(problem).events(labels_of(problem, frame)).values())
+    events = [event for event in events if event.sum() >= LEAST_ROWS] or events
+    areas = sorted(((_highest_area(frame[name], events), name) for name in features), reverse=True)
     limit = problem.leakage.max_feature_roc_auc
     worst = areas[0][0] if areas else 0.5
     shown = ", ".join(f"{name} {area:.3f}" for area, name in areas[:_SHOWN])
@@ -58,8 +62,12 @@ def check_features(problem: Problem, frame: pl.DataFrame, features: Sequence[str
     )
 
 
+def _highest_area(values: pl.Series, events: Iterable[NDArray[np.bool_]]) -> float:
+    return max((feature_roc_auc(values, event.astype(np.int64)) for event in events), default=0.5)
+
+
 def feature_roc_auc(values: pl.Series, labels: NDArray[np.int64]) -> float:
-    """How well one column alone orders the labels, in whatever direction.
+    """How well one column alone tells whether an event of the label comes, in whatever direction.
 
     The larger of two areas under the ROC curve: of the values themselves, where there are any, up or down; and of
     the label rates of 50 equally large bins or of the categories, missing being one more, where each half of the
@@ -67,7 +75,7 @@ def feature_roc_auc(values: pl.Series, labels: NDArray[np.int64]) -> float:
 
     Args:
         values: Numbers or categories, in the order of time, shape (n,).
-        labels: 0 or 1, shape (n,).
+        labels: 1 where the event came, else 0, shape (n,).
 
     Returns:
         Between 0.5, or a little less by chance, and 1.
@@ -99,10 +107,11 @@ def _grouped_roc_auc(groups: NDArray[np.int64], labels: NDArray[np.int64]) -> fl
 
 def check_null_patterns(problem: Problem, frame: pl.DataFrame, features: Sequence[str]) -> Check:
     """That something is missing may not be the label: neither of one feature nor of several at once."""
-    limit, label = problem.leakage.max_null_pattern_rate, problem.label.column
+    limit = problem.leakage.max_null_pattern_rate
+    events = problem_task(problem).events(labels_of(problem, frame))
     found = [
         pattern
-        for pattern in null_patterns(frame, features, label)
+        for pattern in null_patterns(frame, features, events)
         if pattern["rows"] >= problem.leakage.min_null_pattern_rows
     ]
     worst = max(found, key=lambda pattern: pattern["label_rate"], default=None)
@@ -112,35 +121,43 @@ def check_null_patterns(problem: Problem, frame: pl.DataFrame, features: Sequenc
     rate = round(worst["label_rate"], DIGITS)
     detail = f"highest: {worst['rows']} rows {'with exactly' if worst['exactly'] else 'with'} {names} missing"
     at_fault = frame.filter(_missing(frame, worst["missing"]))[problem.entity.key].head(1).to_list()
-    culprit = f"where {names} {'is' if len(worst['missing']) == 1 else 'are'} missing, the label is 1 in nearly all of "
-    culprit += f"{rows(worst['rows'])}, e.g. {problem.entity.key} {', '.join(map(str, at_fault))}"
+    culprit = f"where {names} {'is' if len(worst['missing']) == 1 else 'are'} missing, {worst['event']} in nearly all "
+    culprit += f"of {rows(worst['rows'])}, e.g. {problem.entity.key} {', '.join(map(str, at_fault))}"
     look_at = _declared(problem, "max_null_pattern_rate")
     return Check("null_pattern_label_rate", rate, limit, rate < limit, detail, culprit, look_at)
 
 
-def null_patterns(frame: pl.DataFrame, features: Sequence[str], label: str) -> list[dict[str, Any]]:
+def null_patterns(
+    frame: pl.DataFrame, features: Sequence[str], events: Mapping[str, NDArray[np.bool_]]
+) -> list[dict[str, Any]]:
     """Label rates where features are missing: per feature, and per set of features that are missing together.
 
+    Args:
+        frame: Rows with the features.
+        features: Their names.
+        events: Of the label, each of shape (n,), by name.
+
     Returns:
-        Dictionaries of `missing` (names), `exactly` (only these are missing, or these among others), `rows` and
-        `label_rate`.
+        Dictionaries of `missing` (names), `exactly` (only these are missing, or these among others), `rows`,
+        `label_rate` (of the event that is most frequent there) and this `event`.
     """
-    flags = frame.select(
-        label, *((pl.col(name).is_null() | _not_a_number(frame, name)).alias(name) for name in features)
-    )
+    flags = frame.select((pl.col(name).is_null() | _not_a_number(frame, name)).alias(name) for name in features)
     gappy = [name for name in features if flags[name].any()]
     if not gappy:
         return []
-    rate = pl.col(label).cast(pl.Float64).mean().alias("label_rate")
-    found = []
-    for name in gappy:
-        rows = flags.filter(name).select(pl.len().alias("rows"), rate).row(0, named=True)
-        found.append({"missing": [name], "exactly": False} | rows)
-    for group in flags.group_by(gappy).agg(pl.len().alias("rows"), rate).sort(gappy).iter_rows(named=True):
-        if missing := [name for name in gappy if group[name]]:
-            pattern = {"rows": group["rows"], "label_rate": group["label_rate"]}
-            found.append({"missing": missing, "exactly": True} | pattern)
-    return found
+    flags = flags.with_columns(pl.Series(f"__event_{number}", came) for number, came in enumerate(events.values()))
+    rates = [pl.col(f"__event_{number}").mean() for number in range(len(events))]
+    counted = [pl.len().alias("rows"), pl.concat_list(rates).alias("rates")]
+
+    def pattern(group: dict[str, Any], missing: list[str], exactly: bool) -> dict[str, Any]:
+        rate, event = max(zip(group["rates"], events, strict=True))
+        return {"missing": missing, "exactly": exactly, "rows": group["rows"], "label_rate": rate, "event": event}
+
+    groups = flags.group_by(gappy).agg(counted).sort(gappy).iter_rows(named=True)
+    return [
+        *(pattern(flags.filter(name).select(counted).row(0, named=True), [name], False) for name in gappy),
+        *(pattern(each, missing, True) for each in groups if (missing := [name for name in gappy if each[name]])),
+    ]
 
 
 def _missing(frame: pl.DataFrame, names: Sequence[str]) -> pl.Expr:
@@ -185,8 +202,9 @@ def check_models(problem: Problem, candidates: Sequence[dict[str, Any]]) -> Chec
         problem: The limit.
         candidates: Each with `name`, and `validation` and `test` metrics.
     """
+    ordering = problem_task(problem).ordering
     areas = sorted(
-        ((candidate[window]["roc_auc"] or 0.0, candidate["name"], window) for candidate in candidates
+        ((candidate[window][ordering] or 0.0, candidate["name"], window) for candidate in candidates
          for window in ("validation", "test")),
         reverse=True,
     )  # fmt: skip

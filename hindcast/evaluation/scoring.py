@@ -11,32 +11,61 @@ import numpy as np
 import polars as pl
 
 from hindcast.errors import HindcastError
-from hindcast.evaluation.metrics import DIGITS, confusion, measure, roc_auc
 from hindcast.lake import Lake, current_snapshot
 from hindcast.package.model import FEATURES, ServedModel
-from hindcast.package.reference import HistoricRates
+from hindcast.package.reference import History
 from hindcast.problem import Problem
 from hindcast.settings import Settings
 from hindcast.sql import identifier, identifiers, without_zone
 from hindcast.tables.labels import entities_as_known
 from hindcast.tables.windows import labels_until, read_windows
-from hindcast.training.training_data import columns
+from hindcast.tasks import problem_task
+from hindcast.tasks.task import Predictions, Task
+from hindcast.training.training_data import columns, labels_of
 
 TABLE = "batch_predictions"
 """In the problem's own schema."""
 
 
 def score(model: ServedModel, frame: pl.DataFrame) -> pl.DataFrame:
-    """Adds `probability` (of the label 1), `decision` and `model_version` to rows that hold the model's features."""
+    """Adds what the model says to rows that hold its features: a column per output of its task, `decision` (its code;
+    null where the task decides nothing) and `model_version`."""
     missing = [name for name in model.signature.names if name not in frame.columns]
     if missing:
         raise HindcastError(f"{model.version} needs features that the rows don't have: {', '.join(missing)}.")
-    probability = model.predict(model.matrix(columns(frame, model.signature.features)))
+    said, task = model.predict(model.matrix(columns(frame, model.signature.features))), model.task
+    codes = task.decide(said, model.signature.calibration)
     return frame.with_columns(
-        probability=pl.Series(probability),
-        decision=pl.Series((probability >= model.signature.threshold).astype(np.int32)),
+        *(pl.Series(name, said[:, number]) for number, name in enumerate(task.outputs)),
+        decision=pl.lit(None, dtype=pl.Int32) if codes is None else pl.Series(codes.astype(np.int32)),
         model_version=pl.lit(model.version),
     )
+
+
+def predictions(task: Task, scored: pl.DataFrame) -> Predictions:
+    """What `score` has added, shape (n, outputs)."""
+    return scored.select(task.outputs).to_numpy()
+
+
+def summarise(problem: Problem, scored: pl.DataFrame) -> dict[str, Any]:
+    """Of rows that `score` has added to: how many were decided how (`decided_<decision>`), and the mean of each output
+    (`mean_<output>`)."""
+    task = problem_task(problem)
+    decided = scored["decision"].drop_nulls().value_counts().sort("decision")
+    counts = {f"decided_{task.decision(code)}": count for code, count in decided.iter_rows()}
+    return counts | {f"mean_{name}": round(float(scored[name].to_numpy().mean()), 4) for name in task.outputs}
+
+
+def check_task(problem: Problem, model: ServedModel) -> None:
+    """Raises:
+    HindcastError: The package predicts something else than what the problem file declares now.
+    """
+    declared, found = problem_task(problem), model.task
+    if (found.name, found.outputs) != (declared.name, declared.outputs):
+        raise HindcastError(
+            f"{model.version} predicts {', '.join(found.outputs)} ({found.name}), and problems/{problem.name}.yaml "
+            f"declares {', '.join(declared.outputs)} ({declared.name})."
+        )
 
 
 def score_period(
@@ -53,8 +82,7 @@ def score_period(
         ends_at: Excluded.
 
     Returns:
-        One row per entity, ordered by prediction time, then key: the key, the prediction time, `probability`,
-        `decision`, `model_version`.
+        One row per entity, ordered by prediction time, then key: the key, the prediction time, and what `score` adds.
 
     Raises:
         HindcastError: The lake no longer has a table or column that the package takes its features from.
@@ -63,7 +91,8 @@ def score_period(
         snapshot = current_snapshot(connection)
         entities = read_entities(connection, problem, model, starts_at, ends_at)
     scored = score(model, own_features(settings, problem, model, entities, snapshot))
-    return scored.select(problem.entity.key, problem.prediction_time.column, "probability", "decision", "model_version")
+    added = (*model.task.outputs, "decision", "model_version")
+    return scored.select(problem.entity.key, problem.prediction_time.column, *added)
 
 
 def evaluate_period(
@@ -85,17 +114,18 @@ def evaluate_period(
         ends_at: Excluded.
 
     Returns:
-        Every metric of `measure`, with `confusion`, `model_version`, `from`, `to`, `without_label`, and
-        `baseline_roc_auc` and `gain_over_baseline` (of the historic rate from the training window, which the
-        package carries).
+        What `Task.measure` gives, with `details`, `model_version`, `from`, `to`, `without_label`, and
+        `baseline_<metric>` and `gain_over_baseline` (of the label's history in the training window, which the package
+        carries; see `Task.gain`).
 
     Raises:
-        HindcastError: No entity of the period has a label yet, the package carries no rates, or the lake no longer has
-            a table or column that the package takes its features from.
+        HindcastError: The package predicts something else, no entity of the period has a label yet, or the lake no
+            longer has a table or column that the package takes its features from.
     """
+    check_task(problem, model)
     label = problem.label.column
-    rates = HistoricRates.read(model)
-    more = [label, problem.label.known_at, *rates.columns]
+    history = History.read(model)
+    more = [label, problem.label.known_at, *history.columns]
     with lake.reading() as connection:
         snapshot = current_snapshot(connection)
         entities = read_entities(connection, problem, model, starts_at, ends_at, more)
@@ -109,18 +139,18 @@ def evaluate_period(
             f"({entities.height} entities): {hint}."
         )
     scored = score(model, own_features(settings, problem, model, labeled, snapshot))
-    labels, said = scored[label].cast(pl.Int64).to_numpy(), scored["probability"].to_numpy()
-    found = measure(labels, said)
-    baseline = roc_auc(labels, rates.rate(scored))
-    gain = None if found["roc_auc"] is None else round(found["roc_auc"] - baseline, DIGITS)
+    task, labels = model.task, labels_of(problem, scored)
+    said = predictions(task, scored)
+    found = task.measure(labels, said)
+    baseline = task.measure(labels, task.from_means(history.means(scored)))
     return found | {
         "model_version": model.version,
         "from": starts_at.isoformat(),
         "to": ends_at.isoformat(),
         "without_label": entities.height - labeled.height,
-        "baseline_roc_auc": None if np.isnan(baseline) else round(baseline, DIGITS),
-        "gain_over_baseline": gain,
-        "confusion": confusion(labels, said, model.signature.threshold),
+        **{f"baseline_{name}": baseline[name] for name in task.metrics},
+        "gain_over_baseline": task.gain(found, baseline, problem.metrics.primary)[0],
+        "details": task.details(labels, said, model.signature.calibration),
     }
 
 
@@ -177,8 +207,6 @@ def own_features(
     """
     from hindcast.features.store import check_package, historical_features  # Feast takes seconds to import
 
-    registry = model.folder / FEATURES
-    if not registry.exists():  # packaged before packages defined their features
-        return historical_features(settings, problem, rows, snapshot, model.signature.feature_service)
     check_package(settings, model.folder)
+    registry = model.folder / FEATURES
     return historical_features(settings, problem, rows, snapshot, model.signature.feature_service, registry)

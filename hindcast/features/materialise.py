@@ -93,8 +93,6 @@ def used_views(settings: Settings, package: Path | None, service: str | None = N
     """What a package reads online, by the name under which the online store holds it; of None, what is registered: all,
     or a service's.
 
-    A package of before, which doesn't define its features, reads what is registered.
-
     Raises:
         HindcastError: The lake no longer has what one of its views takes.
     """
@@ -102,7 +100,7 @@ def used_views(settings: Settings, package: Path | None, service: str | None = N
     from hindcast.features.online_store import online_name
 
     store = open_store(settings)
-    if package is None or not (package / FEATURES).exists():
+    if package is None:
         views = service_views(store, find_service(store, service))[0] if service else store.list_feature_views()
     else:
         check_package(settings, package)

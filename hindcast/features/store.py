@@ -238,14 +238,12 @@ def package_views(settings: Settings, package: Path) -> list["FeatureView"]:
 
 
 def check_package(settings: Settings, package: Path, snapshot: int | None = None) -> None:
-    """Holds the features that a package defines against the lake. One of before, which doesn't define them, passes.
+    """Holds the features that a package defines against the lake.
 
     Raises:
         HindcastError: The lake (at a snapshot, or the newest) no longer has a table or column that the package takes
             features from, or that table is no longer made.
     """
-    if not (package / FEATURES).exists():
-        return
     views = package_views(settings, package)
     try:
         check_tables(settings, views, snapshot)

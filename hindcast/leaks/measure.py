@@ -1,6 +1,6 @@
 """Measures what a leak is worth: the same model with and without it, as scored offline and as served honestly.
 
-The rows come from `rows`, how the result looks is in `report`. Figures are areas under the ROC curve.
+The rows come from `rows`, how the result looks is in `report`. What a leak is worth is a difference of `Task.area`.
 """
 
 import json
@@ -17,7 +17,6 @@ from hindcast.errors import HindcastError
 from hindcast.evaluation.future_home import future_home
 from hindcast.evaluation.intervals import Scored, compare_areas
 from hindcast.evaluation.leak_checks import Check, check_features, check_known_at, check_null_patterns
-from hindcast.evaluation.metrics import measure
 from hindcast.leaks.rows import LeakData, read_leak_data
 from hindcast.leaks.trials import Model, Trial, Windows
 from hindcast.leaks.variants import load_variants
@@ -26,8 +25,9 @@ from hindcast.problem import Candidate, Problem
 from hindcast.promotion.champion import champion_folder, current
 from hindcast.settings import Settings
 from hindcast.tables.windows import read_windows
-from hindcast.training.search import fit, fitting_pool, probabilities, spread
-from hindcast.training.training_data import columns, find_features
+from hindcast.tasks import problem_task
+from hindcast.training.search import fit, fitting_pool, spread
+from hindcast.training.training_data import columns, find_features, labels_of
 from hindcast.training.training_set import SPLIT
 from hindcast.workspace import Workspace
 
@@ -36,7 +36,7 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one leak was worth. Figures are those of `metrics.measure`.
+    """What one leak was worth. Figures are those of `Task.measure`.
 
     Attributes:
         name: Of the variant.
@@ -46,7 +46,7 @@ class Outcome:
         by_time: The same columns, split by time; None where `offline` is just that.
         served: The model of `by_time`, asked with what is known at the prediction time.
         without: The same model, trained and asked with what is known at the prediction time.
-        gap: Of the area under the ROC curve, `offline` less `served`: `difference`, `low` and `high` (95 %), `days`.
+        gap: Of the areas, `offline` less `served`: `difference`, `low` and `high` (95 %), `days`.
         checks: The alarms of `leakage`, as they would have judged the variant offline.
     """
 
@@ -72,7 +72,9 @@ class LeakReport:
         snapshot: Of the lake.
         windows: First (included) and last (excluded) prediction time (UTC) per split.
         rows: In each window; `fitted`: to how many of `train`, at most, a model was fitted.
-        honest: The model without any leak, as `metrics.measure` gives it.
+        area: The metric that is compared.
+        shown: Another that is shown: the primary one.
+        honest: The model without any leak, as `Task.measure` gives it.
         checks: The alarms on the honest training set.
         variants: Largest gap first.
     """
@@ -83,6 +85,8 @@ class LeakReport:
     snapshot: int
     windows: dict[str, tuple[str, str]]
     rows: dict[str, int]
+    area: str
+    shown: str
     honest: dict[str, Any]
     checks: tuple[Check, ...]
     variants: tuple[Outcome, ...]
@@ -107,12 +111,9 @@ def measure_leaks(
 
     Raises:
         HindcastError: A variant's declaration or SQL is wrong, there is no variant of a name in `only`, the period
-            has no labels or begins before training ends, nothing has been built in this home yet, or the task isn't
-            supported.
+            has no labels or begins before training ends, or nothing has been built in this home yet.
     """
     settings, problem = workspace.settings, workspace.problem
-    if problem.task != "binary":
-        raise HindcastError(f"{problem.name}: leaks of task {problem.task} can't be measured yet, only binary.")
     lake, model = workspace.lake, model_of(settings, problem)
     split = read_windows(lake, problem)
     if not split:
@@ -146,6 +147,7 @@ def model_of(settings: Settings, problem: Problem) -> Model:
 def _measure(
     data: LeakData, windows: Windows, most_rows: int, names: Sequence[str], progress: Callable[[str], None]
 ) -> LeakReport:
+    task = problem_task(data.problem)
     trials = [data.trial(called) for called in names]  # all of them first: a mistake in SQL is found before the fits
     clean = data.trial_without_leak()
     with fitting_pool() as pool:
@@ -158,7 +160,7 @@ def _measure(
                 outcome = _outcome(trial, honest, windows, most_rows)
             except HindcastError as error:
                 raise HindcastError(f"Leak variant {trial.name}: {error}") from error
-            figures = outcome.offline["roc_auc"], outcome.served["roc_auc"]
+            figures = outcome.offline[task.area], outcome.served[task.area]
             progress("{}: {:.3f} offline, {:.3f} when served".format(trial.name, *figures))
             return outcome
 
@@ -175,7 +177,9 @@ def _measure(
         snapshot=data.snapshot,
         windows={split: (start.isoformat(), end.isoformat()) for split, (start, end) in windows.items()},
         rows={"train": trained, "test": len(honest.labels), "fitted": min(trained, most_rows)},
-        honest=measure(honest.labels, honest.said),
+        area=task.area,
+        shown=data.problem.metrics.primary,
+        honest=task.measure(honest.labels, honest.said),
         checks=_alarms(clean, clean.naive, data.features, honest, windows),
         variants=tuple(sorted(outcomes, key=lambda outcome: -outcome.gap["difference"])),
     )
@@ -192,15 +196,16 @@ def _outcome(trial: Trial, honest: Scored, windows: Windows, most_rows: int) -> 
         dealt = _split_at_random(trial)
         (offline,) = _score(trial, dealt, _rows(dealt, "train"), [_test(dealt)], most_rows)
     looked_at = trial.features if trial.alone else trial.changed
+    task = problem_task(trial.problem)
     return Outcome(
         trial.name,
         trial.description,
         trial.changed,
-        measure(offline.labels, offline.said),
-        measure(by_time.labels, by_time.said) if trial.test_share is not None else None,
-        measure(served.labels, served.said),
-        measure(without.labels, without.said),
-        compare_areas(offline, served, trial.problem.budget.seed),
+        task.measure(offline.labels, offline.said),
+        task.measure(by_time.labels, by_time.said) if trial.test_share is not None else None,
+        task.measure(served.labels, served.said),
+        task.measure(without.labels, without.said),
+        compare_areas(task, offline, served, trial.problem.budget.seed),
         _alarms(trial, dealt, looked_at, offline, windows),
     )
 
@@ -224,18 +229,17 @@ def _score(
     trial: Trial, frame: pl.DataFrame, learn: Rows, asked: Sequence[pl.DataFrame], most_rows: int
 ) -> list[Scored]:
     """What the trial's model, fitted to rows of a frame, says about others."""
-    problem, label = trial.problem, trial.problem.label.column
+    problem, task = trial.problem, problem_task(trial.problem)
     learned = frame[spread(learn, most_rows)]
-    for rows, purpose in ((learned, "learn from"), *((rows, "be tested on") for rows in asked)):
-        if rows[label].n_unique() < 2:
-            raise HindcastError(f"its {rows.height} rows to {purpose} don't have both labels.")
+    for rows, purpose in ((learned, "to learn from"), *((rows, "to be tested on") for rows in asked)):
+        task.check_variety(labels_of(problem, rows), f"What it has {purpose}", learned_from=rows is learned)
     features = find_features(learned.with_columns(pl.lit("train").alias(SPLIT)), trial.features)
-    matrix, labels = encode(columns(learned, features), features), learned[label].cast(pl.Int64).to_numpy()
-    estimator = fit(trial.model.candidate, trial.model.parameters, features, matrix, labels, problem.budget.seed)
+    matrix, labels = encode(columns(learned, features), features), labels_of(problem, learned)
+    estimator = fit(task, trial.model.candidate, trial.model.parameters, features, matrix, labels, problem.budget.seed)
     return [
         Scored(
-            rows[label].cast(pl.Int64).to_numpy(),
-            probabilities(estimator, encode(columns(rows, features), features)),
+            labels_of(problem, rows),
+            task.predict(estimator, encode(columns(rows, features), features)),
             rows[problem.prediction_time.column].to_numpy(),
         )
         for rows in asked
@@ -246,7 +250,8 @@ def _alarms(
     trial: Trial, dealt: pl.DataFrame, looked_at: Sequence[str], offline: Scored, windows: Windows
 ) -> tuple[Check, ...]:
     """What the alarms of `leakage` say about a training set as dealt, and about its model."""
-    problem, area = trial.problem, measure(offline.labels, offline.said)["roc_auc"]
+    problem, task = trial.problem, problem_task(trial.problem)
+    area = task.measure(offline.labels, offline.said)[task.ordering]
     rows, limit = dealt.filter(pl.col(SPLIT).is_not_null()), problem.leakage.max_roc_auc
     return (
         check_features(problem, rows, looked_at),

@@ -45,13 +45,17 @@ def render(report: LeakReport) -> None:
     console.rule(f"[bold]{report.problem}: what leaks are worth", align="left")
     console.print(f"{_lead(report)}\n")
     table = Table(*_HEAD, box=None, header_style="bold", pad_edge=False)
-    table.add_row("(no leak)", "", _area(report.honest), "", _alarms(report.checks))
+    table.add_row("(no leak)", "", _area(report, report.honest), "", _alarms(report.checks))
     for outcome in report.variants:
         table.add_row(
-            outcome.name, _area(outcome.offline), _area(outcome.served), _gap(outcome), _alarms(outcome.checks)
+            outcome.name,
+            _area(report, outcome.offline),
+            _area(report, outcome.served),
+            _gap(outcome),
+            _alarms(outcome.checks),
         )
         for step, figures in _steps(report, outcome):
-            table.add_row(f"  {step}", "", _area(figures))
+            table.add_row(f"  {step}", "", _area(report, figures))
     console.print(table)
     console.print()
     for word, meaning in _HEAD.items():
@@ -74,9 +78,10 @@ def _lead(report: LeakReport) -> str:
     )
     fitted = f"{report.rows['fitted']:,} of " if report.rows["fitted"] < report.rows["train"] else ""
     return (
-        f"Areas under the ROC curve of {report.model['name']}, fitted to {fitted}{report.rows['train']:,} rows from "
+        f"Areas under the ROC curve (`{report.area}`) of {report.model['name']}, fitted to "
+        f"{fitted}{report.rows['train']:,} rows from "
         f"{train} to {trained}, tested on {report.rows['test']:,} from {test} to {tested} (UTC, ends excluded). "
-        f"Without a leak: {_area(report.honest)}."
+        f"Without a leak: {_area(report, report.honest)}."
     )
 
 
@@ -92,14 +97,14 @@ def _tables(report: LeakReport) -> dict[str, str]:
     figures = [
         {
             "variant": each.name,
-            "offline": _area(each.offline),
-            "split by time": _area(each.by_time or each.offline),
-            "served": _area(each.served),
+            "offline": _area(report, each.offline),
+            "split by time": _area(report, each.by_time or each.offline),
+            "served": _area(report, each.served),
             "gap": f"{each.gap['difference']:+.3f}",
             "95 % of day resamples": f"{each.gap['low']:+.3f} to {each.gap['high']:+.3f}",
-            "without the leak": _area(each.without),
-            "log loss offline": f"{each.offline['log_loss']:.3f}",
-            "log loss served": f"{each.served['log_loss']:.3f}",
+            "without the leak": _area(report, each.without),
+            f"{report.shown} offline": f"{each.offline[report.shown]:.3f}",
+            f"{report.shown} served": f"{each.served[report.shown]:.3f}",
             "alarms": _alarms(each.checks),
         }
         for each in report.variants
@@ -118,14 +123,14 @@ def _picture(report: LeakReport) -> bytes:
 
     def dots(axes: Any) -> None:
         heights = list(range(len(shown)))
-        offline, served = ([getattr(each, kind)["roc_auc"] for each in shown] for kind in ("offline", "served"))
+        offline, served = ([getattr(each, kind)[report.area] for each in shown] for kind in ("offline", "served"))
         axes.hlines(heights, served, offline, color="#a0aec0", linewidth=2)
         axes.plot(offline, heights, "o", color="#dd6b20", label="offline")
         axes.plot(served, heights, "o", color="#2b6cb0", label="served honestly")
-        own = [(each.without["roc_auc"], y) for y, each in enumerate(shown) if _steps(report, each)]
+        own = [(each.without[report.area], y) for y, each in enumerate(shown) if _steps(report, each)]
         if own:
             axes.plot(*zip(*own, strict=True), "D", color="#2f855a", label="trained on what is known")
-        axes.axvline(report.honest["roc_auc"], color="#1a202c", linestyle="--", label="no leak")
+        axes.axvline(report.honest[report.area], color="#1a202c", linestyle="--", label="no leak")
         axes.set_yticks(heights, [each.name for each in shown], fontsize=7)
         axes.set(xlabel="area under the ROC curve")
         axes.legend(frameon=False, fontsize=7, loc="lower right")
@@ -133,8 +138,8 @@ def _picture(report: LeakReport) -> bytes:
     return draw(dots, size=(9, 1.5 + 0.25 * len(shown)))
 
 
-def _area(figures: dict[str, Any]) -> str:
-    return f"{figures['roc_auc']:.3f}"
+def _area(report: LeakReport, figures: dict[str, Any]) -> str:
+    return f"{figures[report.area]:.3f}"
 
 
 def _gap(outcome: Outcome) -> str:

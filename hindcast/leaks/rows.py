@@ -18,6 +18,7 @@ from hindcast.leaks.variants import RANDOM_SPLIT, READ_LATE, SERVED, Recipe, Var
 from hindcast.problem import Candidate, Problem
 from hindcast.settings import Settings
 from hindcast.sql import identifier, identifiers, table_identifier, without_zone
+from hindcast.tasks import problem_task
 from hindcast.training.training_data import find_features
 from hindcast.training.training_set import SPLIT
 
@@ -232,8 +233,12 @@ class LeakData:
 
     def _recipe_trial(self, variant: Variant, recipe: Recipe) -> Trial:
         found, problem, label = self._read_columns(variant), self.problem, recipe.label
-        if label not in found.columns or not set(found[label].unique()) <= {0, 1, None}:
-            raise self._fault(variant, f"the SQL gives no column {label} of 0 and 1, the recipe's label.")
+        allowed = problem_task(problem).allowed
+        given = found[label].drop_nulls().unique() if label in found.columns else pl.Series([], dtype=pl.Null)
+        values = {value if value in (allowed or ()) else str(value) for value in given}  # 1 is the class "1"
+        if not (given.dtype.is_numeric() if allowed is None else values and values <= {*allowed}):
+            kinds = "numbers" if allowed is None else " and ".join(map(str, allowed))
+            raise self._fault(variant, f"the SQL gives no column {label} of {kinds}, the recipe's label.")
         ours = [problem.entity.key, problem.prediction_time.column, problem.label.known_at, SPLIT]
         if taken := [column for column in ours[1:] if column in found.columns]:
             raise self._fault(variant, f"{problem.labeled_table} has a column {taken[0]}: rename the SQL's.")
@@ -272,7 +277,7 @@ def read_leak_data(
         variants: As declared.
 
     Raises:
-        HindcastError: The labeled table lacks a column, or a window has no labels of both kinds.
+        HindcastError: The labeled table lacks a column, or a window has fewer than two different labels.
     """
     from hindcast.features import feature_service
     from hindcast.features.on_demand import request_fields
@@ -289,8 +294,8 @@ def read_leak_data(
         labels = asked.filter(pl.col(SPLIT) == split)[problem.label.column].n_unique()
         if labels < 2:
             raise HindcastError(
-                f"From {start:%Y-%m-%d} to {end:%Y-%m-%d} ({split}), {labels} of 2 labels of {problem.name} occur; "
-                "choose a period that the data covers."
+                f"From {start:%Y-%m-%d} to {end:%Y-%m-%d} ({split}), {labels} different labels of {problem.name} "
+                "occur; there must be 2. Choose a period that the data covers."
             )
     honest = historical_features(settings, problem, asked, snapshot)
     return LeakData(settings, problem, lake, snapshot, service, model, tuple(variants), entities, honest)

@@ -4,7 +4,7 @@ A variant is the problem's training set with something replaced that the service
 time. What it is worth is measured in `measure`.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -30,8 +30,10 @@ class Recipe(Strict):
     Columns without a `__served` are taken as known at the prediction time.
     """
 
-    label: str = Field(description="Column of the SQL, 0 or 1, that is predicted instead of the problem's label.")
-    model: Literal["logistic_regression", "hist_gradient_boosting"]
+    label: str = Field(
+        description="Column of the SQL that is predicted instead of the problem's label, and holds values of its kind."
+    )
+    model: str = Field(description="Its family; which there are depends on the problem's task.")
     parameters: dict[str, Any] = Field(default_factory=dict, description="As scikit-learn names them.")
     test_share: float = Field(default=0.25, gt=0, lt=1, description="Of the rows, held out at random.")
 

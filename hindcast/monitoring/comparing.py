@@ -4,25 +4,29 @@ Features are computed again by `recomputing`; what several models' requests add 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import duckdb
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
+from hindcast.artefacts import require_json
 from hindcast.monitoring.recomputing import Recomputing, Requests, known_at
-from hindcast.package.model import ServedModel
+from hindcast.package.model import SAMPLE, ServedModel
 from hindcast.sql import without_zone
+from hindcast.tasks.task import Predictions
 from hindcast.training.training_data import columns
 
 TOLERANCE = 1e-6
-"""By how much a logged probability may differ from what its package says of the same features."""
+"""By how much a number of a logged prediction may differ from what its package says of the same features, as
+`Task.distance` has it: the difference of a probability; of a value, the share of the labels' largest."""
 
 EXAMPLES = 3
 
 _NO_STATE = "answered from an online store that doesn't say until when it had been filled"
-_REDECLARED = "the model's features have been defined otherwise since it was made"
 _PASSED = "asked about an instant that the online store had passed, where it holds the newest rows alone"
 _GONE = "the lake no longer holds the snapshot that the online store was filled from"
 _UNREADABLE = "at the snapshot that the online store was filled from, the lake lacks a table or column of a view"
@@ -33,16 +37,19 @@ class Found:
     """What one model's requests show.
 
     Attributes:
-        requests: One row each: `id`, `prediction_time`, `reason` (null where it was checked), and what was measured.
+        requests: One row each: `id`, `prediction_time`, `reason` (null where it was checked), and what was measured
+            (null where it wasn't; `skew_flips` and `stale_flips` also where the model decides nothing).
         features: One row per feature, with counts of requests.
         views: The same per feature view.
         examples: Of skew.
+        quantity: What the model predicts, as `Task.quantity` says it.
     """
 
     requests: pl.DataFrame
     features: pl.DataFrame = field(default_factory=pl.DataFrame)
     views: pl.DataFrame = field(default_factory=pl.DataFrame)
     examples: list[dict[str, Any]] = field(default_factory=list)
+    quantity: str | None = None
 
 
 def compare_served(
@@ -61,8 +68,17 @@ def compare_served(
         recomputing: Its features.
         requests: At least one.
     """
+    quantity, _ = model.task.quantity
     told = requests.said["features_as_of"].is_not_null()
-    requests = requests.saying(again=_predict(model, requests.features), reason=pl.when(~told).then(pl.lit(_NO_STATE)))
+    scale = require_json(model.folder / SAMPLE).get("scale", 1.0)
+    again = _predict(model, requests.features)
+    apart = model.task.distance(again, _array(requests, "served"), scale)
+    requests = requests.saying(
+        again=pl.Series(again),
+        difference=pl.Series(apart.max(axis=1)),
+        predicted_otherwise=pl.Series(_beyond(apart).any(axis=1)),
+        reason=pl.when(~told).then(pl.lit(_NO_STATE)),
+    )
     left_out = [requests.where(~told).said]
     requests, newest = requests.where(told), max(made)
     if len(requests):
@@ -73,30 +89,29 @@ def compare_served(
         left_out.append(requests.where(~checked).said)
         requests, then, today = requests.where(checked), then.filter(checked), today.filter(checked)
     if not len(requests):
-        return Found(pl.concat(left_out))
+        return Found(_plain(pl.concat(left_out)), quantity=quantity)
     fresh = recomputing.features(connection, requests, requests.said["prediction_time"], newest)
     names = model.signature.names
     skewed = _differ(requests.features, then)
     stale = _differ(then.select(names), fresh.select(names))
-    threshold = model.signature.threshold
+    served, again = _array(requests, "served"), _array(requests, "again")
+    by_then = _where(skewed, model, then, again)
+    by_now = _where(stale, model, fresh, by_then)
+    wrong = [_beyond(model.task.distance(said, served, scale)) for said in (again, by_then)]
+    otherwise = wrong[0] | wrong[1]
     said = requests.said.with_columns(
         skewed=skewed,
         rewritten=_differ(then, today),
         stale=stale,
-        by_then=_where(skewed, model, then, requests.said["again"]),
-    )
-    said = said.with_columns(fresh=_where(stale, model, fresh, said["by_then"]))
-    decided = {column: pl.col(column) >= threshold for column in ("probability", "by_then", "fresh")}
-    said = said.with_columns(
-        skew_change=pl.when("skewed").then(pl.col("by_then") - pl.col("probability")),
-        skew_flips=decided["by_then"] != decided["probability"],
-        stale_change=pl.col("fresh") - pl.col("by_then"),
-        stale_flips=decided["fresh"] != decided["by_then"],
+        predicted_otherwise=pl.Series(otherwise.any(axis=1)),
+        skew_change=pl.when(skewed).then(pl.Series(model.task.change(served, by_then))),
+        skew_flips=_flips(model, served, by_then),
+        stale_change=pl.Series(model.task.change(by_then, by_now)),
+        stale_flips=_flips(model, by_then, by_now),
         age=(pl.col("prediction_time") - pl.col("features_as_of")).dt.total_microseconds() / 1e6,
     )
-    requests = replace(requests, said=said)
     return Found(
-        pl.concat([*left_out, said], how="diagonal_relaxed"),
+        _plain(pl.concat([*left_out, said], how="diagonal_relaxed")),
         pl.DataFrame([_count(name, requests.features, then, today, fresh) for name in names]),
         pl.DataFrame(
             [
@@ -104,7 +119,8 @@ def compare_served(
                 for view in recomputing.views
             ]
         ),
-        _examples(model, requests, then),
+        _examples(model, requests, then, by_then, otherwise),
+        quantity,
     )
 
 
@@ -130,8 +146,6 @@ def _as_of_its_snapshot(
     requests = requests.saying(
         reason=pl.when(~differs)
         .then(None)
-        .when(recomputing.redeclared)
-        .then(pl.lit(_REDECLARED))
         .when(pl.col("features_as_of") > pl.col("prediction_time"))
         .then(pl.lit(_PASSED))
         # One that is younger than the answer is of another lake, which was made in the place of that one.
@@ -156,13 +170,36 @@ def _differ(one: pl.DataFrame, other: pl.DataFrame) -> pl.Series:
     return pl.select(pl.any_horizontal(one[name].ne_missing(other[name]) for name in one.columns)).to_series()
 
 
-def _predict(model: ServedModel, features: pl.DataFrame) -> pl.Series:
-    return pl.Series(model.predict(model.matrix(columns(features, model.signature.features))), dtype=pl.Float64)
+def _plain(said: pl.DataFrame) -> pl.DataFrame:
+    """Without predictions, whose length is the model's own."""
+    return said.drop("served", "again")
 
 
-def _where(changed: pl.Series, model: ServedModel, features: pl.DataFrame, before: pl.Series) -> pl.Series:
-    """The probabilities, predicted again where the features have changed."""
-    return before.scatter(changed.arg_true(), _predict(model, features.filter(changed)))
+def _array(requests: Requests, column: str) -> Predictions:
+    return requests.said[column].to_numpy()
+
+
+def _predict(model: ServedModel, features: pl.DataFrame) -> Predictions:
+    return model.predict(model.matrix(columns(features, model.signature.features)))
+
+
+def _where(changed: pl.Series, model: ServedModel, features: pl.DataFrame, before: Predictions) -> Predictions:
+    """The predictions, made again where the features have changed."""
+    after = before.copy()
+    after[changed.to_numpy()] = _predict(model, features.filter(changed))
+    return after
+
+
+def _beyond(apart: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return ~(apart <= TOLERANCE)
+
+
+def _flips(model: ServedModel, one: Predictions, other: Predictions) -> pl.Series | pl.Expr:
+    """Whether each row is decided otherwise; null where the task decides nothing."""
+    decided = [model.task.decide(said, model.signature.calibration) for said in (one, other)]
+    if decided[0] is None or decided[1] is None:
+        return pl.lit(None, dtype=pl.Boolean)
+    return pl.Series(decided[0] != decided[1])
 
 
 def _count(
@@ -183,13 +220,27 @@ def _count(
     }
 
 
-def _examples(model: ServedModel, requests: Requests, then: pl.DataFrame) -> list[dict[str, Any]]:
-    """A few of each sort of skew: what was served and what it should have been."""
-    by_column = {name: (requests.features[name], then[name]) for name in then.columns}
-    wrong = {name: served.ne_missing(expected) for name, (served, expected) in by_column.items()}
-    said = requests.said
-    by_column["probability"] = said["probability"], said["by_then"]
-    wrong["probability"] = said.select(predicted_otherwise()).to_series()
+def _examples(
+    model: ServedModel, requests: Requests, then: pl.DataFrame, by_then: Predictions, wrong: NDArray[np.bool_]
+) -> list[dict[str, Any]]:
+    """A few of each sort of skew: what was served and what it should have been.
+
+    Args:
+        model: Who answered.
+        requests: As they were served.
+        then: Features, recomputed.
+        by_then: What the package says of these, shape (n, outputs).
+        wrong: Which numbers of the served predictions are not what the package says, shape (n, outputs).
+    """
+    said, predicted = requests.said, _array(requests, "served")
+    shown = [
+        (name, requests.features[name], then[name], requests.features[name].ne_missing(then[name]).arg_true())
+        for name in then.columns
+    ]
+    shown += [
+        (name, pl.Series(predicted[:, number]), pl.Series(by_then[:, number]), pl.Series(wrong[:, number]).arg_true())
+        for number, name in enumerate(model.task.outputs)
+    ]
     return [
         {
             "request": said["id"][row],
@@ -199,15 +250,9 @@ def _examples(model: ServedModel, requests: Requests, then: pl.DataFrame) -> lis
             "served": _shown(served[row]),
             "recomputed": _shown(expected[row]),
         }
-        for name, (served, expected) in by_column.items()
-        for row in wrong[name].arg_true().head(EXAMPLES)
+        for name, served, expected, rows in shown
+        for row in rows.head(EXAMPLES)
     ]
-
-
-def predicted_otherwise() -> pl.Expr:
-    """Whether the package says otherwise of the features than it is logged to have said; unknown counts as no."""
-    beyond = [~((pl.col(column) - pl.col("probability")).abs() <= TOLERANCE) for column in ("again", "by_then")]
-    return pl.any_horizontal(beyond).fill_null(value=False)
 
 
 def _shown(value: Any) -> Any:

@@ -140,41 +140,12 @@ def distance(
     return Distance(column, found, threshold, found > threshold)
 
 
-def standard_score(value: float, inside: Sequence[float]) -> float:
-    """How many standard deviations of the blocks' values (sample SD) a value lies above their mean.
+def standard_score(value: float, inside: Sequence[float], centre: float | None = None) -> float:
+    """How many standard deviations of the blocks' values (sample SD) a value lies above a centre, or their mean.
 
     Where the blocks don't differ at all, any other value is infinitely far.
     """
-    mean, deviation = float(np.mean(inside)), float(np.std(inside, ddof=1))
+    centre, deviation = float(np.mean(inside)) if centre is None else centre, float(np.std(inside, ddof=1))
     if deviation == 0:
-        return 0.0 if value == mean else float(np.copysign(np.inf, value - mean))
-    return (value - mean) / deviation
-
-
-def estimated_performance(probability: NDArray[np.float64], threshold: float) -> dict[str, float]:
-    """Performance without labels, if the probabilities are right (confidence-based estimation, CBPE).
-
-    Each row counts as p of a positive and 1 - p of a negative; the metrics' expectations follow. It can't see that
-    the relation between features and label has changed: an estimate beside the realised, never instead of it.
-    Source: NannyML's documentation, "How it works: confidence-based performance estimation".
-
-    Args:
-        probability: Of the positive label, shape (n,), n > 0.
-        threshold: From which on a probability is a positive decision.
-
-    Returns:
-        `log_loss`, `roc_auc` (NaN where every probability is 0, or 1), `accuracy`.
-    """
-    from scipy.stats import entropy
-    from sklearn.metrics import roc_auc_score
-
-    shares = np.stack([probability, 1 - probability])
-    area = float("nan")
-    if (shares.sum(axis=1) > 0).all():
-        labels, twice = np.repeat([1, 0], len(probability)), np.tile(probability, 2)
-        area = float(roc_auc_score(labels, twice, sample_weight=shares.ravel()))
-    return {
-        "log_loss": float(entropy(shares).mean()),
-        "roc_auc": area,
-        "accuracy": float(np.where(probability >= threshold, shares[0], shares[1]).mean()),
-    }
+        return 0.0 if value == centre else float(np.copysign(np.inf, value - centre))
+    return (value - centre) / deviation

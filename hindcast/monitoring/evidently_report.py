@@ -1,7 +1,7 @@
 """Writes Evidently's HTML page on drift and performance, with Hindcast's own distances and limits.
 
 Nothing is decided here. Evidently draws; what has drifted is what `drift` said, on all rows. The figures
-of performance are Evidently's own, a second opinion on `hindcast.evaluation.metrics`.
+of performance are Evidently's own, a second opinion on the task's metrics.
 """
 
 import json
@@ -14,20 +14,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from hindcast.errors import HindcastError
 from hindcast.files import write_atomically
 from hindcast.monitoring.periods import Periods
 from hindcast.monitoring.report import MonitoringReport
 from hindcast.problem import Problem
 
 _METHOD = "hindcast"
-_CLASSIFICATION = {
-    "RocAuc": "roc_auc",
-    "LogLoss": "log_loss",
-    "Accuracy": "accuracy",
-    "Precision": "precision",
-    "Recall": "recall",
-    "F1Score": "f1",
-}
 
 
 @dataclass(frozen=True)
@@ -40,7 +33,7 @@ class Page:
         current_rows: Drawn from the window's requests.
         drifted: How many of the columns Evidently shows as drifted.
         realised: Performance by Evidently on the matured labels; empty where there are too few.
-        left_out: Columns that it can't draw, and why.
+        left_out: What it can't draw (columns, or performance), and why.
     """
 
     path: Path
@@ -64,7 +57,7 @@ def write_page(problem: Problem, periods: Periods, report: MonitoringReport, pat
     if not distances:
         path.unlink(missing_ok=True)
         return None
-    distances["probability"] = report.prediction_drift
+    distances[report.prediction_drift["output"]] = report.prediction_drift
     reference = _sample(periods.reference, problem)
     current = _sample(periods.in_window(problem), problem)
     left_out = _not_drawable(list(distances), reference, current)
@@ -75,9 +68,11 @@ def write_page(problem: Problem, periods: Periods, report: MonitoringReport, pat
     realised: dict[str, float] = {}
     if report.performance["z"] is not None:
         matured = _sample(periods.matured(problem)[0], problem)
-        quality = _performance_snapshot(reference, matured, periods.threshold)
-        snapshots.append(("Performance realised on matured labels", quality))
-        realised = {_CLASSIFICATION[name]: value for name, value in _values(quality).items() if name in _CLASSIFICATION}
+        if fault := _not_measurable(periods, matured, reference):
+            left_out["performance"] = fault
+        else:
+            quality, realised = _performance_snapshot(periods, matured, reference)
+            snapshots.append(("Performance realised on matured labels", quality))
     write_atomically(path, _html(report, left_out, snapshots))
     drifted = int(_values(drifts)["DriftedColumnsCount"]["count"])
     return Page(path, len(reference), len(current), drifted, realised, left_out)
@@ -139,18 +134,35 @@ def _drift_snapshot(
         return report.run(*both)
 
 
-def _performance_snapshot(reference: pl.DataFrame, matured: pl.DataFrame, threshold: float) -> Any:
-    from evidently import BinaryClassification, DataDefinition, Dataset, Report
-    from evidently.presets import ClassificationPreset
+def _not_measurable(periods: Periods, matured: pl.DataFrame, reference: pl.DataFrame) -> str | None:
+    """Evidently fails as a whole on labels that are all equal, or lack a class, in either period."""
+    for period, rows in (("current period", matured), ("reference", reference)):
+        try:
+            periods.task.check_variety(periods.labels(rows), period, learned_from=True)
+        except HindcastError:
+            return f"the labels that are drawn of the {period} are all equal, or lack a class"
+    return None
 
-    definition = DataDefinition(
-        classification=[BinaryClassification(target="label", prediction_probas="probability", pos_label=1)]
-    )
-    both = [
-        Dataset.from_pandas(rows.select("label", "probability").to_pandas(), definition)
-        for rows in (matured, reference)
-    ]
-    return Report([ClassificationPreset(probas_threshold=threshold)]).run(*both)
+
+def _performance_snapshot(
+    periods: Periods, matured: pl.DataFrame, reference: pl.DataFrame
+) -> tuple[Any, dict[str, float]]:
+    """The snapshot, and its figures by our names for them."""
+    import pandas as pd
+    from evidently import DataDefinition, Dataset, Report
+
+    definition, preset, names = periods.task.evidently(periods.calibration)
+    both = []
+    for rows in (matured, reference):
+        columns = periods.task.evidently_columns(periods.labels(rows), periods.predictions(rows))
+        both.append(Dataset.from_pandas(pd.DataFrame(columns), DataDefinition(**definition)))
+    snapshot = Report([preset]).run(*both)
+    values = _values(snapshot)
+    return snapshot, {ours: _number(values[theirs]) for theirs, ours in names.items() if theirs in values}
+
+
+def _number(value: Any) -> float:
+    return float(value["mean"] if isinstance(value, dict) else value)  # a mean error comes with its deviation
 
 
 def _values(snapshot: Any) -> dict[str, Any]:

@@ -13,9 +13,13 @@ from typing import Any
 import duckdb
 import polars as pl
 
+from hindcast.serving.request_log import prediction_columns
+from hindcast.sql import identifier
+
 Kind = str
 """Of a value: `integer` (32 bits), `big integer` (64 bits), `number`, `text`, `boolean` or `instant`."""
 
+_NUMBERS = "numbers of the prediction"
 _BITS = {"integer": 32, "big integer": 64}
 # As which DuckDB reads them. Integers by way of text: it would round 1.5, and lose digits by way of a number.
 _DUCKDB = {
@@ -32,7 +36,6 @@ _EXPECTED = {
     "boolean": "true or false",
     "instant": "an instant",
 }
-_NO_PROBABILITY = "logged with a probability that isn't a finite number"
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Logged:
     """Records of the log. The frames have one row per readable record, in the order of prediction times and ids.
 
     Attributes:
-        said: The plain columns that were asked for.
+        said: The plain columns that were asked for, and one per output of the prediction.
         nested: Per nested column, the values that were asked for.
         unreadable: `id`, `prediction_time` and `reason` of the records that can't be read.
     """
@@ -55,23 +58,29 @@ def read_logged(
     rows: str,
     bounds: Mapping[str, Any],
     plain: Sequence[str],
+    outputs: Sequence[str],
     forms: Mapping[str, Mapping[str, Kind]],
 ) -> Logged:
-    """Reads records, and tells those apart that lack a value of the forms or hold one of another type.
+    """Reads records, and tells those apart that lack a value of the forms or hold one of another type, or whose
+    prediction isn't a finite number per output.
 
     Args:
         connection: To the lake.
         rows: SQL after `FROM`: the table with the records, and a condition.
         bounds: Parameters of it.
-        plain: Columns to be read as they are; `id`, `prediction_time` and `probability` among them.
+        plain: Columns to be read as they are; `id` and `prediction_time` among them.
+        outputs: Names of a prediction's numbers, in their order.
         forms: Per nested column (JSON) the names that it must hold, and of which kind each is. Null is of any kind.
     """
     shapes = {column: _text({name: _DUCKDB[kind] for name, kind in form.items()}) for column, form in forms.items()}
     nested = [f"TRY(json_transform_strict({column}, {shape})) AS {column}" for column, shape in shapes.items()]
+    selected = [*plain, f"len(prediction) AS {identifier(_NUMBERS)}", prediction_columns(outputs), *nested]
     found = connection.execute(
-        f"SELECT {', '.join([*plain, *nested])} FROM {rows} ORDER BY prediction_time, id", dict(bounds)
+        f"SELECT {', '.join(selected)} FROM {rows} ORDER BY prediction_time, id", dict(bounds)
     ).pl()
-    lost, odd = [~found["probability"].is_finite().fill_null(value=False)], [pl.repeat(False, len(found), eager=True)]
+    lost = [~found[name].is_finite().fill_null(value=False) for name in outputs]
+    lost.append(found[_NUMBERS].ne_missing(len(outputs)))
+    odd = [pl.repeat(False, len(found), eager=True)]
     values = {}
     for column, form in forms.items():
         lost.append(found[column].is_null())
@@ -87,8 +96,8 @@ def read_logged(
                 odd.append(read[name].str.contains(r"^[\[{]").fill_null(value=False))  # an object, or just such a text
         values[column] = read
     missed, suspect = _any(lost), _any([*lost, *odd])
-    reasons = _reasons(connection, rows, bounds, forms, found["id"].filter(suspect).to_list())
-    said = found.select(plain).with_columns(
+    reasons = _reasons(connection, rows, bounds, outputs, forms, found["id"].filter(suspect).to_list())
+    said = found.select(*plain, *outputs).with_columns(
         reason=pl.when(suspect).then(pl.col("id").replace_strict(reasons, default=None, return_dtype=pl.String))
     )
     unnamed = missed & said["reason"].is_null()
@@ -107,6 +116,7 @@ def _reasons(
     connection: duckdb.DuckDBPyConnection,
     rows: str,
     bounds: Mapping[str, Any],
+    outputs: Sequence[str],
     forms: Mapping[str, Mapping[str, Kind]],
     ids: list[str],
 ) -> dict[str, str | None]:
@@ -115,19 +125,24 @@ def _reasons(
         return {}
     texts = ", ".join(f"CAST({column} AS VARCHAR)" for column in forms)
     found = connection.execute(
-        f"SELECT id, probability, {texts} FROM (FROM {rows}) WHERE list_contains($ids, id)", {**bounds, "ids": ids}
+        f"SELECT id, prediction, {texts} FROM (FROM {rows}) WHERE list_contains($ids, id)", {**bounds, "ids": ids}
     ).fetchall()
     return {
-        request: _fault(probability, dict(zip(forms, cells, strict=True)), forms)
-        for request, probability, *cells in found
+        request: _fault(prediction, outputs, dict(zip(forms, cells, strict=True)), forms)
+        for request, prediction, *cells in found
     }
 
 
 def _fault(
-    probability: float | None, texts: Mapping[str, str | None], forms: Mapping[str, Mapping[str, Kind]]
+    prediction: list[float | None] | None,
+    outputs: Sequence[str],
+    texts: Mapping[str, str | None],
+    forms: Mapping[str, Mapping[str, Kind]],
 ) -> str | None:
-    if probability is None or not math.isfinite(probability):
-        return _NO_PROBABILITY
+    if [number is not None and math.isfinite(number) for number in prediction or ()] != [True] * len(outputs):
+        if len(outputs) > 1:
+            return f"logged with a prediction that isn't {len(outputs)} finite numbers"
+        return f"logged with a {outputs[0]} that isn't a finite number"
     for column, form in forms.items():
         try:
             content = json.loads(texts[column] or "")

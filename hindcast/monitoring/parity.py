@@ -17,7 +17,7 @@ import polars as pl
 from hindcast.artefacts import write_json
 from hindcast.errors import HindcastError
 from hindcast.lake import Lake
-from hindcast.monitoring.comparing import EXAMPLES, TOLERANCE, Found, compare_served, predicted_otherwise, utc
+from hindcast.monitoring.comparing import EXAMPLES, TOLERANCE, Found, compare_served, utc
 from hindcast.monitoring.recomputing import Recomputing, requests_by_version
 from hindcast.package.model import ServedModel
 from hindcast.problem import Problem
@@ -42,17 +42,20 @@ class Parity:
         cells: Feature values that were compared.
         skew: What was served otherwise than the lake says of the store's state: `requests`, `cells`, per feature how
             many (`features`), views that another row was taken from (`views`), `predictions` beyond the tolerance,
-            the `effect` on the probability, `examples`.
+            the `effect` on predictions, `examples`.
         rewritten: What was served as the lake then had it, while today it says otherwise of the same instant, as if
             something had been known that came in later: `requests`, `cells`, `features`.
-        predictions: `compared`; how many are `equal` to the last bit; `max_difference`; `tolerance`.
+        predictions: `compared`; how many are `equal` to the last bit; `max_difference` of any of their numbers
+            (`Task.distance`); `tolerance`.
         staleness: `store_age` (seconds from the store's state to the request: `median`, `max`); `requests` of which
             anything had changed; per feature (most often changed first) the `share` of requests whose value had, the
             `missing_share` where either value is missing, the `mean_absolute_difference` of the others; the `effect`
-            on the probability, and the `histogram` of its changes.
+            on predictions, and the `histogram` of their changes.
+        quantity: What is predicted: `probability`, `value`; `prediction` where the models differ in it.
         summary: One sentence.
 
-    An effect is the `mean` and `max` of the probability's absolute change, and how many decisions it turns (`flips`).
+    An effect is the `mean` and `max` of the predictions' absolute change (`Task.change`), and how many decisions it
+    turns (`flips`; None where nothing is decided).
     """
 
     status: str
@@ -65,6 +68,7 @@ class Parity:
     rewritten: dict[str, Any]
     predictions: dict[str, Any]
     staleness: dict[str, Any]
+    quantity: str
     summary: str
 
 
@@ -120,8 +124,8 @@ _REQUEST: dict[str, Any] = {
     "id": pl.String,
     "prediction_time": pl.Datetime("us"),
     "reason": pl.String,
-    **dict.fromkeys(("probability", "again", "by_then", "age", "skew_change", "stale_change"), pl.Float64),
-    **dict.fromkeys(("skewed", "rewritten", "stale", "skew_flips", "stale_flips"), pl.Boolean),
+    **dict.fromkeys(("difference", "age", "skew_change", "stale_change"), pl.Float64),
+    **dict.fromkeys(("predicted_otherwise", "skewed", "rewritten", "stale", "skew_flips", "stale_flips"), pl.Boolean),
 }
 _FEATURE: dict[str, Any] = {
     "name": pl.String,
@@ -138,13 +142,13 @@ def _parity(found: list[Found]) -> Parity:
     checked = rows.filter(pl.col("reason").is_null())
     reasons = rows.drop_nulls("reason").group_by("reason", maintain_order=True)
     unchecked = reasons.agg(requests=pl.len(), examples=pl.col("id").head(EXAMPLES)).to_dicts()
-    answered = rows.drop_nulls("again").with_columns(difference=(pl.col("again") - pl.col("probability")).abs())
+    answered = rows.drop_nulls("difference")
     skew = {
         "requests": int(checked["skewed"].sum()),
         "cells": int(features["skewed"].sum()),
         "features": _named(features, "skewed"),
         "views": _named(views, "skewed"),
-        "predictions": int(answered.select(predicted_otherwise()).to_series().sum()),
+        "predictions": int(answered["predicted_otherwise"].sum()),
         "effect": _effect(checked, "skew"),
         "examples": [example for each in found for example in each.examples],
     }
@@ -167,6 +171,7 @@ def _parity(found: list[Found]) -> Parity:
         "histogram": _histogram(checked["stale_change"].to_numpy()),
     }
     faults = skew["requests"] or skew["predictions"]
+    quantities = {each.quantity for each in found if each.quantity}
     parity = Parity(
         status=SKEWED if faults else EMPTY if rows.is_empty() else OK if len(checked) else UNPROVEN,
         window=None
@@ -180,6 +185,7 @@ def _parity(found: list[Found]) -> Parity:
         rewritten=rewritten,
         predictions=predictions,
         staleness=staleness,
+        quantity=str(quantities.pop()) if len(quantities) == 1 else "prediction",
         summary="",
     )
     return replace(parity, summary=_sentence(parity))
@@ -197,7 +203,8 @@ def _effect(rows: pl.DataFrame, what: str) -> dict[str, Any] | None:
     changes = rows[f"{what}_change"].drop_nulls().abs()
     if changes.is_empty():
         return None
-    return {"mean": changes.mean(), "max": changes.max(), "flips": int(rows[f"{what}_flips"].sum())}
+    flips = rows[f"{what}_flips"].drop_nulls()
+    return {"mean": changes.mean(), "max": changes.max(), "flips": int(flips.sum()) if len(flips) else None}
 
 
 def _changed(features: pl.DataFrame) -> list[dict[str, Any]]:
@@ -246,8 +253,8 @@ def _sentence(parity: Parity) -> str:
     ]
     if effect := parity.staleness["effect"]:
         parts.append(
-            f"staleness moves the probability by {effect['mean']:.4f} on average (max {effect['max']:.4f}) and turns "
-            f"{effect['flips']:,} decisions"
+            f"staleness moves the {parity.quantity} by {effect['mean']:.4f} on average (max {effect['max']:.4f})"
+            + ("" if effect["flips"] is None else f" and turns {effect['flips']:,} decisions")
         )
     return f"{'; '.join(parts)}."
 

@@ -15,7 +15,8 @@ def pictures(parity: Parity) -> dict[str, bytes]:
     if changed := parity.staleness["features"]:
         drawn["Requests whose feature had changed"] = draw(lambda axes: _shares(axes, changed), size=(7.5, 5))
     if histogram := parity.staleness["histogram"]:
-        drawn["Change of the probability"] = draw(lambda axes: _changes(axes, histogram), size=(7.5, 4))
+        title = f"Change of the {parity.quantity}"
+        drawn[title] = draw(lambda axes: _changes(axes, histogram, parity.quantity), size=(7.5, 4))
     return drawn
 
 
@@ -57,10 +58,11 @@ def _compared(parity: Parity) -> str:
     for name, effect in (("skew", parity.skew["effect"]), ("staleness", stale["effect"])):
         if effect:
             rows |= {
-                f"mean change of the probability by {name}": effect["mean"],
-                f"largest change of the probability by {name}": effect["max"],
-                f"decisions turned by {name}": effect["flips"],
+                f"mean change of the {parity.quantity} by {name}": effect["mean"],
+                f"largest change of the {parity.quantity} by {name}": effect["max"],
             }
+            if effect["flips"] is not None:
+                rows[f"decisions turned by {name}"] = effect["flips"]
     return markdown_table([{"what": what, "found": value} for what, value in rows.items()])
 
 
@@ -78,11 +80,11 @@ def _shares(axes: Any, changed: list[dict[str, Any]]) -> None:
     axes.legend(frameon=False)
 
 
-def _changes(axes: Any, histogram: dict[str, list[float]]) -> None:
+def _changes(axes: Any, histogram: dict[str, list[float]], quantity: str) -> None:
     axes.stairs(histogram["counts"], histogram["edges"], fill=True, color=_BLUE)
     axes.set(
         yscale="log",
-        xlabel="probability as of the request, less what was answered",
+        xlabel=f"{quantity} as of the request, less what was answered",
         ylabel="requests",
         title="What staleness does to the prediction",
     )

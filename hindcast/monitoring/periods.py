@@ -9,14 +9,17 @@ from typing import Any
 
 import polars as pl
 
+from hindcast.errors import HindcastError
 from hindcast.lake import Lake, columns_of
 from hindcast.monitoring.logged import read_logged
 from hindcast.package.model import ServedModel
 from hindcast.package.reference import read_reference
 from hindcast.problem import Problem
+from hindcast.serving.log_record import rows_of
 from hindcast.serving.request_log import REQUESTS
 from hindcast.sql import identifier, without_zone
 from hindcast.tables.windows import labels_until
+from hindcast.tasks.task import Calibration, Labels, Predictions, Task
 
 LABELED = "labeled_requests"
 """In the problem's own schema."""
@@ -42,11 +45,13 @@ class LabelCounts:
 
 @dataclass(frozen=True)
 class Periods:
-    """What a report compares. Both frames hold `prediction_time`, `label`, `probability` and the model's features.
+    """What a report compares. Both frames hold `prediction_time`, `label` (as the table has it), a column per output of
+    the task, and the model's features.
 
     Attributes:
         model_version: The champion, whose requests alone are compared.
-        threshold: From which probability on its decision is positive.
+        task: What its predictions mean.
+        calibration: What was chosen for it on validation.
         features: The features that are compared, in the model's order, and their kind: numeric or categorical.
         reference: The held-out test period of the champion's training set, scored by the champion; all rows labeled.
         current: The window's requests, and older ones where labels take long; `label` is null while unknown.
@@ -57,7 +62,8 @@ class Periods:
     """
 
     model_version: str
-    threshold: float
+    task: Task
+    calibration: Calibration
     features: dict[str, str]
     reference: pl.DataFrame
     current: pl.DataFrame
@@ -65,6 +71,14 @@ class Periods:
     known_until: datetime
     other_versions: int
     unreadable: int = 0
+
+    def labels(self, rows: pl.DataFrame) -> Labels:
+        """Of rows of which each has one, shape (n,)."""
+        return self.task.labels(rows["label"].to_numpy())
+
+    def predictions(self, rows: pl.DataFrame) -> Predictions:
+        """What the champion said of rows, shape (n, outputs)."""
+        return rows.select(self.task.outputs).to_numpy()
 
     def in_window(self, problem: Problem) -> pl.DataFrame:
         """The window's requests, labeled or not."""
@@ -93,13 +107,13 @@ def label_requests(problem: Problem, lake: Lake) -> LabelCounts:
         return LabelCounts(0, 0, False, EMPTY)
     names = (problem.entity.key, problem.label.column, problem.label.known_at)
     key, label, known_at = map(identifier, names)
-    joined = (
-        f"SELECT request.*, truth.{label}, truth.{known_at} FROM {requests} AS request "
-        # As text, which the log holds: a request's key need not be of the table's type.
-        f"LEFT JOIN {problem.labeled_table} AS truth ON request.{key} = CAST(truth.{key} AS VARCHAR)"
-    )
     present = lake.exists(labeled)
     with lake.writing() as connection:
+        joined = (
+            f"SELECT request.*, truth.{label}, truth.{known_at} FROM {rows_of(connection, requests)} AS request "
+            # As text, which the log holds: a request's key need not be of the table's type.
+            f"LEFT JOIN {problem.labeled_table} AS truth ON request.{key} = CAST(truth.{key} AS VARCHAR)"
+        )
         changed = not present or _differ(connection, joined, f"FROM {labeled}")
         if changed:
             connection.execute(f"CREATE OR REPLACE TABLE {labeled} AS {joined} ORDER BY prediction_time, id")
@@ -128,19 +142,27 @@ def load(problem: Problem, lake: Lake, model: ServedModel, now: datetime) -> Per
         now: The clock, UTC.
 
     Raises:
-        HindcastError: The champion carries no reference.
+        HindcastError: The champion carries no reference, or does another task than the problem declares.
     """
+    task = model.task
+    if task.name != problem.task:
+        raise HindcastError(
+            f"The champion {model.version} does the task {task.name}, and the problem file of {problem.name} declares "
+            f"{problem.task}: train and promote a model of that task."
+        )
     features = {feature.name: str(feature.kind) for feature in model.signature.features}
     reference = read_reference(model)
     values = reference.select(list(features)).to_dict(as_series=False)
-    probability = model.predict(model.matrix(values))
+    said = pl.DataFrame(model.predict(model.matrix(values)), schema=list(task.outputs), orient="row")
+    reference = reference.hstack(said)
     known_until = labels_until(lake, problem)
-    current, others, unreadable = _current(problem, lake, model.version, features, now, known_until)
+    current, others, unreadable = _current(problem, lake, model, reference, now, known_until)
     return Periods(
         model_version=model.version,
-        threshold=model.signature.threshold,
+        task=task,
+        calibration=model.signature.calibration,
         features=features,
-        reference=reference.with_columns(pl.Series("probability", probability)),
+        reference=reference,
         current=current,
         now=now,
         known_until=known_until,
@@ -150,36 +172,31 @@ def load(problem: Problem, lake: Lake, model: ServedModel, now: datetime) -> Per
 
 
 def _current(
-    problem: Problem, lake: Lake, version: str, features: dict[str, str], now: datetime, known_until: datetime
+    problem: Problem, lake: Lake, model: ServedModel, reference: pl.DataFrame, now: datetime, known_until: datetime
 ) -> tuple[pl.DataFrame, int, int]:
-    """The version's requests of the window and of the time before it whose labels have matured; then the count of
-    others' in the window, and of the version's own whose record can't be read."""
+    """The model's requests of the window and of the time before it whose labels have matured, in the reference's
+    columns; then the count of others' in the window, and of the model's own whose record can't be read."""
     labeled = problem.table(LABELED)
     if not lake.exists(labeled):
-        kinds: dict[str, Any] = {
-            name: pl.Float64 if kind == "numeric" else pl.String for name, kind in features.items()
-        }
-        times_and_scores: dict[str, Any] = {
-            "prediction_time": pl.Datetime("us"),
-            "label": pl.Int64,
-            "probability": pl.Float64,
-        }
-        return pl.DataFrame(schema=times_and_scores | kinds), 0, 0
-    form = {name: "number" if kind == "numeric" else "text" for name, kind in features.items()}
+        return reference.clear(), 0, 0
+    kinds = {"numeric": "number", "categorical": "text"}
+    form = {feature.name: kinds[feature.kind] for feature in model.signature.features}
     begins = min(now, known_until - problem.label.matures_within) - problem.monitoring.window
     window = [without_zone(begins), without_zone(now)]
     with lake.reading() as connection:
         found = read_logged(
             connection,
-            f"(SELECT id, model_version, prediction_time, {identifier(problem.label.column)}::BIGINT AS label, "
-            f"probability::DOUBLE AS probability, features FROM {labeled}) "
+            f"(SELECT id, model_version, prediction_time, {identifier(problem.label.column)} AS label, prediction, "
+            f"features FROM {rows_of(connection, labeled)}) "
             "WHERE model_version = $version AND prediction_time > $since AND prediction_time <= $until",
-            {"version": version, "since": window[0], "until": window[1]},
-            ("id", "prediction_time", "label", "probability"),
+            {"version": model.version, "since": window[0], "until": window[1]},
+            ("id", "prediction_time", "label"),
+            model.task.outputs,
             {"features": form},
         )
         others = connection.execute(
             f"SELECT count(*) FROM {labeled} WHERE model_version <> ? AND prediction_time > ? AND prediction_time <= ?",
-            [version, without_zone(now - problem.monitoring.window), window[1]],
+            [model.version, without_zone(now - problem.monitoring.window), window[1]],
         ).fetchall()[0][0]
-    return found.said.drop("id").hstack(found.nested["features"]), int(others), len(found.unreadable)
+    rows = found.said.hstack(found.nested["features"]).with_columns(pl.col("label").cast(reference.schema["label"]))
+    return rows.select(reference.columns), int(others), len(found.unreadable)

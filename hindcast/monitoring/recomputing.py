@@ -15,7 +15,6 @@ import pyarrow as pa
 
 from hindcast.errors import HindcastError
 from hindcast.features.asof import FeatureTable
-from hindcast.features.definition import definition
 from hindcast.features.feast_imports import from_feast_to_pyarrow_type
 from hindcast.features.feature_service import find_service, open_store, service_features, service_views
 from hindcast.features.lake_source import feature_table
@@ -23,6 +22,7 @@ from hindcast.features.on_demand import input_features
 from hindcast.features.retrieval import EVENT_TIMESTAMP, Retrieval
 from hindcast.monitoring.logged import Kind, read_logged
 from hindcast.package.model import FEATURES, ServedModel
+from hindcast.serving.log_record import rows_of
 from hindcast.serving.request_log import REQUESTS
 from hindcast.settings import Settings
 from hindcast.sql import identifier, table_identifier, without_zone
@@ -36,7 +36,8 @@ class Requests:
     """Requests that one model answered, by prediction time. All frames have one row per request, in one order.
 
     Attributes:
-        said: `id`, `received_at`, `prediction_time`, `probability`, `features_as_of`, `features_snapshot`.
+        said: `id`, `received_at`, `prediction_time`, `features_as_of`, `features_snapshot`, and `served`: the
+            prediction, an array of the model's outputs.
         entities: What was asked: join keys and request fields.
         features: As `Recomputing.features` gives them, but as they were served.
     """
@@ -71,33 +72,29 @@ def requests_by_version(
 
 
 class Recomputing:
-    """The features of one model, as its package defines them; one of before doesn't, and takes what the home says.
+    """The features of one model, as its package defines them.
 
     Args:
         settings: Of the home.
         model: Names its feature service and features.
 
     Attributes:
-        redeclared: Whether the home defines the features of a package of before otherwise than when it was made.
         views: The feature views that its features are taken from.
 
     Raises:
-        HindcastError: There is no such service any more, or it lacks one of the model's features.
+        HindcastError: The package defines no such service, or one that lacks one of the model's features.
     """
 
     def __init__(self, settings: Settings, model: ServedModel) -> None:
         self._model, self._table = model, f"{settings.problem}.{REQUESTS}"
         names, service_name = model.signature.names, model.signature.feature_service
-        registry = model.folder / FEATURES
-        store = open_store(settings, **({"registry": str(registry)} if registry.exists() else {}))
+        store = open_store(settings, registry=str(model.folder / FEATURES))
         service = find_service(store, service_name)
         view_of = {feature: view for view, feature in service_features(service)}
         if absent := [feature for feature in names if feature not in view_of]:
-            raise HindcastError(f"Feature service {service_name} no longer has {', '.join(absent)}.")
+            raise HindcastError(f"Feature service {service_name} of {model.version} lacks {', '.join(absent)}.")
         self._views, self._on_demand = service_views(store, service)
         self.views = [view.projection.name_to_use() for view in self._views]
-        defined = model.metadata.get("feature_definition")
-        self.redeclared = not registry.exists() and defined not in (None, definition(settings, service_name))
         served = [f"{view_of[feature]}:{feature}" for feature in names]
         # When a row became known is told by its timestamp and, where that is later, by when it came in.
         self._tables = [feature_table(view, []) for view in self._views]
@@ -127,12 +124,13 @@ class Recomputing:
             for source in computed.source_request_sources.values()
             for field in source.schema
         }
-        kinds = {"numeric": "number", "categorical": "text"}
+        kinds, outputs = {"numeric": "number", "categorical": "text"}, self._model.task.outputs
         found = read_logged(
             connection,
-            f"{self._table} WHERE model_version = $version AND {_IN_WINDOW}",
+            f"{rows_of(connection, self._table)} WHERE model_version = $version AND {_IN_WINDOW}",
             _bounds(since, until) | {"version": self._model.version},
-            ("id", "received_at", "prediction_time", "probability", "features_as_of", "features_snapshot"),
+            ("id", "received_at", "prediction_time", "features_as_of", "features_snapshot"),
+            outputs,
             {
                 "entity": keys | fields,
                 "features": {feature.name: kinds[feature.kind] for feature in self._model.signature.features},
@@ -141,7 +139,7 @@ class Recomputing:
         )
         times = found.nested["feature_times"]
         requests = Requests(
-            said=found.said,
+            said=found.said.drop(outputs).with_columns(served=pl.Series(found.said.select(outputs).to_numpy())),
             entities=found.nested["entity"],
             features=found.nested["features"].hstack(
                 [_naive(times[view]).alias(known_at(view)) for view in self.views]

@@ -6,6 +6,7 @@ What is compared is read in `periods`; the statistics are in `drift`; the report
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ import numpy as np
 import polars as pl
 
 from hindcast.artefacts import write_json
-from hindcast.evaluation.metrics import METRICS, measure, metric_named
 from hindcast.fingerprint import fingerprint
 from hindcast.monitoring import drift
 from hindcast.monitoring.periods import Periods
@@ -35,14 +35,17 @@ class MonitoringReport:
         matured: Those that performance is judged on: old enough for nearly every label to have come.
         drift: `columns` (each with distance, threshold, drifted; farthest beyond its threshold first), `share` of
             drifted ones, `alarm`.
-        prediction_drift: `distance`, `threshold`, `drifted` of the probability. Told, and no alarm by itself:
-            predictions move with what they are made from, and do so while the model is as good as ever.
+        prediction_drift: `distance`, `threshold`, `drifted` of the predictions' `output` that lies farthest beyond its
+            threshold. Told, and no alarm by itself: predictions move with what they are made from, and do so while the
+            model is as good as ever.
         performance: `metric`, `realised`, `expected` and `deviation` (mean and SD of the reference's blocks), `z`
             (above 0 is worse), `alarm`; `others` (realised and expected of more metrics); `estimated` (what the
-            probabilities promise without a label: on the rows of `realised`) and `estimated_all` (on all requests);
-            `immature` and `unlabeled` (requests left out: too young; old enough, but without label).
+            predictions promise without a label: on the rows of `realised`) and `estimated_all` (on all requests), None
+            where they promise nothing; `immature` and `unlabeled` (requests left out: too young; old enough, but
+            without label); where the task has any, `promises` that are to be kept both ways (`realised`, `promised`,
+            `deviation` of the reference's blocks, `z` from what was promised, `alarm`).
         status: `alarm`, `ok` (drift and performance were both judged), or `not enough data`.
-        causes: What raised the alarm: `drift`, `performance`.
+        causes: What raised the alarm: `drift`, `performance`, and promises by their names.
         cause_id: Equal for equal causes, window and model: what asks for a retraining asks once per id.
         summary: One sentence.
     """
@@ -75,8 +78,9 @@ def judge(problem: Problem, periods: Periods) -> MonitoringReport:
     drifted, predictions = _drift(problem, periods, served) if enough else (_NO_DRIFT, _NOT_COMPARED)
     performance, matured = _performance(problem, periods)
     if len(served):
-        performance["estimated_all"] = drift.estimated_performance(served["probability"].to_numpy(), periods.threshold)
-    causes = [name for name, part in (("drift", drifted), ("performance", performance)) if part["alarm"]]
+        performance["estimated_all"] = _estimate(periods, served)
+    parts = {"drift": drifted, "performance": performance} | performance.get("promises", {})
+    causes = [name for name, part in parts.items() if part["alarm"]]
     judged = enough and matured >= limits.min_labeled
     status = "alarm" if causes else "ok" if judged else "not enough data"
     span = (
@@ -103,40 +107,46 @@ def judge(problem: Problem, periods: Periods) -> MonitoringReport:
 
 
 _NO_DRIFT: dict[str, Any] = {"columns": [], "share": None, "alarm": False}
-_NOT_COMPARED: dict[str, Any] = {"distance": None, "threshold": None, "drifted": False}
+_NOT_COMPARED: dict[str, Any] = {"output": None, "distance": None, "threshold": None, "drifted": False}
 
 
 def _drift(problem: Problem, periods: Periods, served: pl.DataFrame) -> tuple[dict[str, Any], dict[str, Any]]:
     limits = problem.monitoring
     times = [frame["prediction_time"].to_numpy() for frame in (periods.reference, served)]
     parts = drift.blocks(times[0], times[1], limits.blocks, problem.budget.seed)
-    columns = []
-    for name, kind in (periods.features | {"probability": "numeric"}).items():
+
+    def distance(name: str, kind: str) -> drift.Distance:
         if kind == "numeric":
             both = [frame[name].cast(pl.Float64).to_numpy() for frame in (periods.reference, served)]
             numbers = drift.bin_numbers(both[0], both[1])
         else:
             numbers = drift.bin_levels(periods.reference[name].to_list(), served[name].to_list())
-        columns.append(drift.distance(name, *numbers, parts, limits.drift_quantile))
-    predictions = asdict(columns.pop())
-    del predictions["column"]
+        return drift.distance(name, *numbers, parts, limits.drift_quantile)
+
+    columns = [distance(name, kind) for name, kind in periods.features.items()]
     share = sum(column.drifted for column in columns) / len(columns)
     columns.sort(key=lambda column: (column.threshold - column.distance, column.column))
+    outputs = [distance(name, "numeric") for name in periods.task.outputs]
+    predictions = asdict(max(outputs, key=lambda output: output.distance - output.threshold))
     shown = {
         "columns": [asdict(column) for column in columns],
         "share": share,
         "alarm": share > limits.max_drifted_share,
     }
-    return shown, predictions
+    return shown, {"output": predictions.pop("column")} | predictions
+
+
+def _estimate(periods: Periods, rows: pl.DataFrame) -> dict[str, float] | None:
+    return periods.task.estimate(periods.predictions(rows), periods.calibration) or None
 
 
 def _performance(problem: Problem, periods: Periods) -> tuple[dict[str, Any], int]:
     """Realised against expected performance, and the number of matured rows that it rests on."""
-    limits = problem.monitoring
+    limits, task, name = problem.monitoring, periods.task, problem.metrics.primary
     matured, immature, unlabeled = periods.matured(problem)
-    primary = metric_named(problem.metrics.primary)
+    primary = task.metric(name)
     found: dict[str, Any] = {
-        "metric": problem.metrics.primary,
+        "metric": name,
         "realised": None,
         "expected": None,
         "deviation": None,
@@ -152,14 +162,14 @@ def _performance(problem: Problem, periods: Periods) -> tuple[dict[str, Any], in
         return found, len(matured)
     times = [frame["prediction_time"].to_numpy() for frame in (periods.reference, matured)]
     parts = drift.blocks(times[0], times[1], limits.blocks, problem.budget.seed)
-    truth, said = (periods.reference[name].to_numpy() for name in ("label", "probability"))
-    realised = measure(matured["label"].to_numpy(), matured["probability"].to_numpy())
-    blocks = [measure(truth[rows], said[rows]) for rows in parts]
+    truth, said = periods.labels(periods.reference), periods.predictions(periods.reference)
+    labels, predictions = periods.labels(matured), periods.predictions(matured)
+    realised = task.measure(labels, predictions)
+    blocks = [task.measure(truth[rows], said[rows]) for rows in parts]
 
     def inside(name: str) -> list[float]:
         return [block[name] for block in blocks if block[name] is not None]
 
-    name = problem.metrics.primary
     if realised[name] is not None and len(inside(name)) > 1:
         z = drift.standard_score(primary.loss(realised[name]), [primary.loss(value) for value in inside(name)])
         found |= {
@@ -169,13 +179,33 @@ def _performance(problem: Problem, periods: Periods) -> tuple[dict[str, Any], in
             "z": z,
             "alarm": z > limits.performance_z,
         }
-    found["estimated"] = drift.estimated_performance(matured["probability"].to_numpy(), periods.threshold)
+    found["estimated"] = _estimate(periods, matured)
+    means = [key for key in realised if key != "rows" and key not in task.metrics]
     found["others"] = {
         other: {"realised": realised[other], "expected": float(np.mean(inside(other))) if inside(other) else None}
-        for other in ("label_rate", "mean_probability", *METRICS)
+        for other in (*means, *task.metrics)
         if other != name
     }
+    promised = [task.promises(truth[rows], said[rows], periods.calibration) for rows in parts]
+    kept = task.promises(labels, predictions, periods.calibration)
+    if kept and len(parts) > 1:
+        found["promises"] = {
+            promise: _judge_promise(*numbers, [block[promise][0] for block in promised], limits.performance_z)
+            for promise, numbers in kept.items()
+        }
     return found, len(matured)
+
+
+def _judge_promise(realised: float, promised: float, inside: Sequence[float], limit: float) -> dict[str, Any]:
+    """A promise against the blocks' variation: what was promised is the centre, not what the reference came to."""
+    z = drift.standard_score(realised, inside, promised)
+    return {
+        "realised": realised,
+        "promised": promised,
+        "deviation": float(np.std(inside, ddof=1)),
+        "z": z,
+        "alarm": abs(z) > limit,
+    }
 
 
 def _sentence(problem: Problem, report: MonitoringReport, periods: Periods) -> str:
@@ -191,6 +221,8 @@ def _sentence(problem: Problem, report: MonitoringReport, periods: Periods) -> s
             f"{moved} of {len(shown['columns'])} features drifted ({shown['share']:.0%}, limit "
             f"{limits.max_drifted_share:.0%}), predictions {'did' if report.prediction_drift['drifted'] else 'did not'}"
         )
+        if report.prediction_drift["drifted"] and len(periods.task.outputs) > 1:
+            drifting += f" ({report.prediction_drift['output']})"
     if measured["z"] is None:
         performing = (
             f"performance isn't judged on {report.matured:,} matured labels (fewer than {limits.min_labeled:,})"
@@ -202,6 +234,11 @@ def _sentence(problem: Problem, report: MonitoringReport, periods: Periods) -> s
             f"{measured['metric']} {measured['realised']:.3f} on {report.matured:,} matured labels where "
             f"{measured['expected']:.3f} ± {measured['deviation']:.3f} was expected (z {measured['z']:+.1f}, limit "
             f"{limits.performance_z:+.1f})"
+        )
+    for name, promise in measured.get("promises", {}).items():
+        performing += (
+            f"; {name} {promise['realised']:.3f} where {promise['promised']:.3f} was promised (z {promise['z']:+.1f}, "
+            f"limit ±{limits.performance_z:.1f})"
         )
     head = {"alarm": f"ALARM ({', '.join(report.causes)})", "ok": "OK"}.get(report.status, "Not enough data")
     return f"{head}: of {report.requests:,} requests{ignored}, {drifting}; {performing}."

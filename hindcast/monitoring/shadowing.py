@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from hindcast.evaluation.metrics import DIGITS, METRICS, measure
 from hindcast.lake import Lake
 from hindcast.problem import Problem
-from hindcast.serving.request_log import REQUESTS, SHADOW
+from hindcast.serving.log_record import rows_of
+from hindcast.serving.request_log import REQUESTS, SHADOW, prediction_columns
 from hindcast.sql import identifier
+from hindcast.tasks import problem_task
+from hindcast.tasks.task import DIGITS, Predictions, Task
 
 
 @dataclass(frozen=True)
@@ -22,20 +24,22 @@ class Shadowing:
     Attributes:
         champion: Version whose answers were returned.
         challenger: Version that was asked beside it.
-        requests: That both answered with a finite probability.
-        mean_difference: Mean absolute difference of their probabilities.
-        decided_otherwise: Requests of which they decided differently.
+        requests: That both answered with finite numbers.
+        mean_difference: Mean absolute difference of their predictions (`Task.change`).
+        decided_otherwise: Requests of which they decided differently; None where nothing is decided.
         labeled: Those whose label is known by now.
         metrics: By metric, the champion's and the challenger's, on the labeled ones; empty where there are none.
+        quantity: What they predict, for people, in the plural.
     """
 
     champion: str
     challenger: str
     requests: int
     mean_difference: float
-    decided_otherwise: int
+    decided_otherwise: int | None
     labeled: int
     metrics: dict[str, tuple[float | None, float | None]]
+    quantity: str
 
 
 def compare(problem: Problem, lake: Lake) -> list[Shadowing]:
@@ -43,36 +47,49 @@ def compare(problem: Problem, lake: Lake) -> list[Shadowing]:
     asked, beside = problem.table(REQUESTS), problem.table(SHADOW)
     if not (lake.exists(beside) and lake.exists(asked)):
         return []
+    task = problem_task(problem)
     key, label = identifier(problem.entity.key), identifier(problem.label.column)
+    numbers = {f"{side} {name}": f"{side}.{identifier(name)}" for side in ("r", "s") for name in task.outputs}
     with lake.reading() as connection:
+        answered, answered_beside = (
+            f"(SELECT {key}, id, prediction_time, model_version, decision, {prediction_columns(task.outputs)} "
+            f"FROM {rows_of(connection, table)} WHERE len(prediction) = {len(task.outputs)})"
+            for table in (asked, beside)
+        )
         rows = connection.execute(
-            f"SELECT r.model_version AS champion, s.model_version AS challenger, r.probability AS said, "
-            f"s.probability AS said_beside, r.decision <> s.decision AS otherwise, l.label "
-            f"FROM {beside} s JOIN {asked} r USING (id) "
+            f"SELECT r.model_version AS champion, s.model_version AS challenger, l.label, "
+            f"r.decision <> s.decision AS otherwise, "
+            f"{', '.join(f'{number} AS {identifier(name)}' for name, number in numbers.items())} "
+            f"FROM {answered_beside} s JOIN {answered} r USING (id) "
             f"LEFT JOIN (SELECT CAST({key} AS VARCHAR) AS key, {label} AS label FROM {problem.labeled_table}) l "
-            f"ON l.key = r.{key} WHERE isfinite(r.probability) AND isfinite(s.probability) "
+            f"ON l.key = r.{key} WHERE {' AND '.join(f'isfinite({number})' for number in numbers.values())} "
             "ORDER BY champion, challenger, r.prediction_time, id"
         ).pl()
-    return [_compared(pair) for pair in rows.partition_by("champion", "challenger", maintain_order=True)]
+    return [_compared(task, pair) for pair in rows.partition_by("champion", "challenger", maintain_order=True)]
 
 
-def _compared(rows: pl.DataFrame) -> Shadowing:
-    known = rows.drop_nulls("label")
+def _compared(task: Task, rows: pl.DataFrame) -> Shadowing:
+    known, otherwise = rows.drop_nulls("label"), rows["otherwise"].drop_nulls()
     metrics: dict[str, tuple[float | None, float | None]] = {}
     if known.height:
-        labels = known["label"].cast(pl.Int64).to_numpy()
-        one, other = (measure(labels, known[column].to_numpy()) for column in ("said", "said_beside"))
-        metrics = {name: (one[name], other[name]) for name in METRICS}
-    difference = np.abs(rows["said"].to_numpy() - rows["said_beside"].to_numpy())
+        labels = task.labels(known["label"].to_numpy())
+        one, other = (task.measure(labels, _said(task, known, side)) for side in ("r", "s"))
+        metrics = {name: (one[name], other[name]) for name in task.metrics}
+    difference = np.abs(task.change(_said(task, rows, "r"), _said(task, rows, "s")))
     return Shadowing(
         champion=rows["champion"][0],
         challenger=rows["challenger"][0],
         requests=rows.height,
         mean_difference=round(float(difference.mean()), DIGITS),
-        decided_otherwise=int(rows["otherwise"].sum()),
+        decided_otherwise=int(otherwise.sum()) if len(otherwise) else None,
         labeled=known.height,
         metrics=metrics,
+        quantity=task.quantity[1],
     )
+
+
+def _said(task: Task, rows: pl.DataFrame, side: str) -> Predictions:
+    return rows.select(f"{side} {name}" for name in task.outputs).to_numpy()
 
 
 def render(pairs: list[Shadowing]) -> str:
@@ -81,9 +98,10 @@ def render(pairs: list[Shadowing]) -> str:
         return "No challenger has been asked beside the champion, or its log isn't in the lake yet."
     lines = []
     for pair in pairs:
+        decided = "" if pair.decided_otherwise is None else f", {pair.decided_otherwise:,} decided otherwise"
         lines += [
-            f"{pair.challenger} beside {pair.champion}: {pair.requests:,} requests, probabilities "
-            f"{pair.mean_difference:.4f} apart on average, {pair.decided_otherwise:,} decided otherwise",
+            f"{pair.challenger} beside {pair.champion}: {pair.requests:,} requests, {pair.quantity} "
+            f"{pair.mean_difference:.4f} apart on average{decided}",
             f"on {pair.labeled:,} with a label  {'champion':>10} {'challenger':>10}",
         ]
         for name, values in pair.metrics.items():

@@ -22,7 +22,7 @@ from hindcast.artefacts import read_json, to_json, write_json
 from hindcast.errors import HindcastError
 from hindcast.fingerprint import fingerprint
 from hindcast.package.card import card
-from hindcast.package.explain import SCORE_LIMIT, Explainer, LinearExplainer, TreeExplainer, to_bytes
+from hindcast.package.explain import SCORE_LIMIT, Explainer, to_bytes
 from hindcast.package.model import (
     BASELINE,
     CARD,
@@ -43,14 +43,15 @@ from hindcast.package.model import (
     Signature,
     read_package,
 )
-from hindcast.package.reference import HistoricRates, reference_file
+from hindcast.package.reference import History, reference_file
 from hindcast.problem import Problem
 from hindcast.settings import Settings
-from hindcast.training.search import Candidates, Fitted, probabilities, spread
+from hindcast.tasks import problem_task
+from hindcast.tasks.task import Predictions, Task
+from hindcast.training.search import Candidates, Fitted, spread
 from hindcast.training.training_data import TrainingData, columns, split_rows
 
-_SAMPLE_ROWS = 20
-_EXPLAINED_ROWS = 1000
+_SAMPLE_ROWS, _EXPLAINED_ROWS = 20, 1000
 _LIBRARIES = ("scikit-learn", "skl2onnx", "onnx", "onnxruntime", "numpy")
 
 
@@ -62,7 +63,8 @@ class Package:
         version: Its name: problem, as-of day, and 8 hex digits of its content. The same data and code give the
             same name in any home; the snapshot's number, which differs between homes, has no part in it.
         folder: Where it lies.
-        parity: `rows` and `max_difference` between the graph and scikit-learn on the test window.
+        parity: `rows` and `max_difference` between the graph and scikit-learn on the test window, in units of
+            `Task.parity_scale`.
     """
 
     version: str
@@ -79,7 +81,7 @@ def build(
     join_keys: Sequence[str],
     request_fields: Sequence[str] = (),
     feature_definition: str | None = None,
-    registry: bytes | None = None,
+    registry: bytes = b"",
     lake: str | None = None,
     sql: Sequence[str] = (),
 ) -> Package:
@@ -99,7 +101,12 @@ def build(
         registry: Feast's, which defines them: a package goes on reading them as it was trained on them.
         lake: Identity of the lake that the training set was read from.
         sql: Versions of the SQL that the training set was made by.
+
+    Raises:
+        HindcastError: The evaluation was made before problems had tasks.
     """
+    if "history" not in report:
+        raise HindcastError(f"The evaluation of {problem.name} is of an earlier version: run `hindcast run`.")
     chosen = next(each for each in report["candidates"] if each["chosen"])
     fitted = next(each for each in candidates.fitted if each.name == chosen["name"])
     signature = Signature(
@@ -113,19 +120,22 @@ def build(
         features=candidates.features,
         label=problem.label.column,
         label_description=problem.label.description,
-        label_rate=report["label_rate"],
-        threshold=chosen["threshold"],
+        history=tuple(report["history"]),
+        calibration=chosen["calibration"],
+        classes=problem.label.classes,
+        scale=problem.label.scale,
     )
-    graph = export(fitted, candidates.features)
-    matrix = split_rows(problem, data.frame, candidates.features, "test").matrix
-    parity = measure_parity(graph, signature, fitted, matrix)
+    graph = export(signature.kind, fitted, candidates.features)
+    test = split_rows(problem, data.frame, candidates.features, "test")
+    matrix, scale = test.matrix, signature.kind.parity_scale(test.labels)
+    parity = measure_parity(graph, signature, fitted, matrix, scale)
     explainer = find_explainer(problem, data.frame, fitted, candidates.features)
     numbers = {
         "candidate": chosen,
         "baselines": report["baselines"],
         "slices": report["slices"],
         "rows": report["rows"],
-        "label_rate": report["label_rate"],
+        "history": report["history"],
         "training_hash": candidates.training_hash,
         "parity": parity,
         "explanation": measure_explanation(graph, signature, explainer, matrix),
@@ -157,14 +167,13 @@ def build(
     }
     files = content | {
         METADATA: _json(metadata),
-        SAMPLE: _json(sample(problem, data.frame, fitted, candidates.features, matrix)),
+        SAMPLE: _json(sample(problem, data.frame, signature, fitted, matrix, scale)),
         CARD: card(problem, signature, metadata, numbers).encode(),
         # Made from the training set, which is named already.
         REFERENCE: reference_file(problem, data.frame, candidates.features),
-        BASELINE: HistoricRates.of(problem, data.frame.filter(pl.col("split") == "train")).to_json().encode(),
+        FEATURES: registry,
+        BASELINE: History.of(problem, data.frame.filter(pl.col("split") == "train")).to_json().encode(),
     }
-    if registry is not None:
-        files[FEATURES] = registry
     folder = write(settings, version, files)
     write_json(settings.challenger_file, {"version": version})
     return Package(version, folder, parity)
@@ -192,8 +201,9 @@ def challenger_folder(settings: Settings) -> Path:
     return settings.models / made["version"]
 
 
-def export(fitted: Fitted, features: Sequence[Feature]) -> bytes:
-    """The fitted pipeline as an ONNX graph, preprocessing included: float32 (n, features) to float32 (n, 2)."""
+def export(task: Task, fitted: Fitted, features: Sequence[Feature]) -> bytes:
+    """The fitted pipeline as an ONNX graph, preprocessing included: float32 (n, features) to what `Task.read_graph`
+    takes."""
     from skl2onnx import to_onnx
     from skl2onnx.common.data_types import FloatTensorType
 
@@ -203,52 +213,63 @@ def export(fitted: Fitted, features: Sequence[Feature]) -> bytes:
             fitted.estimator,
             name=fitted.name,
             initial_types=[(INPUT, FloatTensorType([None, len(features)]))],
-            options={id(fitted.estimator): {"zipmap": False}},
+            options={id(fitted.estimator): dict(task.graph_options)} if task.graph_options else None,
         )
     # The converter has them in the order of a set, which isn't the same in every process.
     graph.opset_import.sort(key=lambda opset: opset.domain)
     return graph.SerializeToString()
 
 
-def measure_parity(graph: bytes, signature: Signature, fitted: Fitted, matrix: Matrix) -> dict[str, Any]:
-    """Largest difference between the graph and scikit-learn over all rows of a matrix (n, features)."""
+def measure_parity(
+    graph: bytes, signature: Signature, fitted: Fitted, matrix: Matrix, scale: float = 1.0
+) -> dict[str, Any]:
+    """Largest difference between the graph and scikit-learn over all rows of a matrix (n, features), divided by a
+    scale."""
     served = ServedModel(Path(), signature, {"version": "not packaged yet"}, graph).predict(matrix)
-    difference = float(np.abs(served - probabilities(fitted.estimator, matrix)).max())
+    difference = float(np.abs(served - predicted(signature, fitted, matrix)).max()) / scale
     return {"rows": len(matrix), "max_difference": float(f"{difference:.3g}"), "limit": PARITY_LIMIT}
 
 
 def find_explainer(problem: Problem, frame: pl.DataFrame, fitted: Fitted, features: Sequence[Feature]) -> Explainer:
     """What a package needs to explain a candidate that was trained on this training set."""
-    if fitted.model == "hist_gradient_boosting":
-        return TreeExplainer.of(fitted.estimator[-1])
     matrix = split_rows(problem, frame, features, "train").matrix
-    return LinearExplainer.of(fitted.estimator, [len(feature.categories) for feature in features], matrix)
+    sizes = [len(feature.categories) for feature in features]
+    return Explainer.of(fitted.estimator, sizes, matrix, len(problem_task(problem).scores))
 
 
 def measure_explanation(graph: bytes, signature: Signature, explainer: Explainer, matrix: Matrix) -> dict[str, Any]:
-    """By how much contributions miss the graph's log-odds, at most, on rows spread over a matrix (n, features)."""
+    """By how much contributions miss the graph's predictions, at most, on rows spread over a matrix (n, features)."""
     rows = matrix[spread(np.arange(len(matrix)), _EXPLAINED_ROWS)]
     model = ServedModel(Path(), signature, {"version": "not packaged yet"}, graph, to_bytes(explainer))
-    difference = model.explain(rows).difference
-    return {
-        "method": explainer.method,
-        "rows": len(rows),
-        "max_difference": float(f"{difference:.3g}"),
-        "limit": SCORE_LIMIT,
-    }
+    most = float(f"{model.explain(rows).difference:.3g}")
+    return {"method": explainer.method, "rows": len(rows), "max_difference": most, "limit": SCORE_LIMIT}
+
+
+def predicted(signature: Signature, fitted: Fitted, matrix: Matrix) -> Predictions:
+    """What scikit-learn says of rows (n, features), intervals included, shape (n, outputs)."""
+    return signature.kind.complete(signature.kind.predict(fitted.estimator, matrix), signature.calibration)
 
 
 def sample(
-    problem: Problem, frame: pl.DataFrame, fitted: Fitted, features: Sequence[Feature], matrix: Matrix
+    problem: Problem, frame: pl.DataFrame, signature: Signature, fitted: Fitted, matrix: Matrix, scale: float
 ) -> dict[str, Any]:
-    """A few test rows, spread over the window, as a service would get them, and what scikit-learn says of them."""
+    """A few test rows, spread over the window, as a service would get them, and what scikit-learn says of them.
+
+    Args:
+        problem: Names the columns.
+        frame: The training set.
+        signature: Of the package.
+        fitted: The candidate.
+        matrix: All of the test window, shape (n, features).
+        scale: By which a service divides differences.
+    """
     part = frame.filter(pl.col("split") == "test").sort(problem.prediction_time.column, problem.entity.key)
     rows = spread(np.arange(part.height), _SAMPLE_ROWS)
     values = {
         name: [None if value != value else value for value in list(column)]
-        for name, column in columns(part[rows], features).items()
+        for name, column in columns(part[rows], signature.features).items()
     }
-    return {"values": values, "probabilities": probabilities(fitted.estimator, matrix[rows]).tolist()}
+    return {"values": values, "predictions": predicted(signature, fitted, matrix[rows]).tolist(), "scale": scale}
 
 
 def name_version(problem: str, as_of: datetime, content: dict[str, bytes]) -> str:
@@ -283,7 +304,7 @@ def write(settings: Settings, version: str, files: dict[str, bytes]) -> Path:
 
 
 def _is_whole(folder: Path, files: Iterable[str]) -> bool:
-    """Whether a package is undamaged and has all of these files, which one of before may lack."""
+    """Whether a package is undamaged and has all of these files."""
     try:
         return read_package(folder).keys() >= set(files)
     except HindcastError:
@@ -302,10 +323,10 @@ def training_declaration(problem: Problem) -> str:
             "split_table": True,
             "entity": {"key"},
             "prediction_time": {"column"},
-            "label": {"column", "known_at", "matures_within"},
+            "label": {"column", "known_at", "matures_within", "classes", "scale"},
             "splits": True,
             "feature_service": True,
-            "metrics": {"primary", "threshold"},
+            "metrics": {"primary", "threshold", "coverage"},
             "candidates": True,
             "budget": True,
         }

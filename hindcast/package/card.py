@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from hindcast.evaluation.evaluate import WINDOWS, shown_metrics, shown_slices
 from hindcast.package.model import EXPLAINER, Signature
 from hindcast.pages import markdown_table
@@ -19,9 +21,8 @@ def card(problem: Problem, signature: Signature, metadata: dict[str, Any], numbe
         {"window (UTC)": split, "from": start[:16], "until": end[:16], "rows": numbers["rows"][split]}
         for split, (start, end) in metadata["windows"].items()
     ]
-    explained = numbers["explanation"]
-    confusion = chosen["test"]["confusion"]
-    found = confusion["true_positive"]
+    explained, task = numbers["explanation"], signature.kind
+    forms = "; ".join(f"`{name}`: {meaning}" for name, (_, meaning) in task.answer_form().items())
     kinds = [
         f"- `{each.name}`{': ' + ', '.join(each.categories) if each.kind == 'categorical' else ''}"
         for each in signature.features
@@ -30,16 +31,16 @@ def card(problem: Problem, signature: Signature, metadata: dict[str, Any], numbe
         f"# {metadata['version']}",
         problem.question,
         "## What it says",
-        f"The probability that `{signature.label}` is 1: {signature.label_description}",
+        f"Of `{signature.label}`: {signature.label_description}",
         f"- One {problem.entity.name} (`{signature.entity_key}`): {problem.entity.description}\n"
         f"- Prediction time: {problem.prediction_time.description}\n"
-        f"- Decision: 1 from {signature.threshold:.3f} on ({problem.metrics.threshold}, chosen on validation).",
+        f"- An answer: {forms}",
         "## What it was made from",
         f"As of {metadata['as_of']}; a row counts only if its label was known when its window ended. Lake snapshot "
         f"{metadata['snapshot']}, training set {metadata['training_hash']}, code {metadata['code_version']}, "
         f"{', '.join(f'{name} {version}' for name, version in metadata['libraries'].items())}.",
         markdown_table(windows),
-        f"Label rate in the training window: {signature.label_rate:.3f}.",
+        task.describe(np.array(signature.history)),
         "## The model",
         f"{metadata['candidate']} ({metadata['model']}), with "
         + ", ".join(f"`{name}` {value}" for name, value in sorted(metadata["parameters"].items()))
@@ -47,14 +48,13 @@ def card(problem: Problem, signature: Signature, metadata: dict[str, Any], numbe
         "time. Preprocessing is in the graph.",
         f"The graph differs from scikit-learn by at most {numbers['parity']['max_difference']:.1e} on "
         f"{numbers['parity']['rows']:,} test rows.",
-        f"What the features contribute (`{EXPLAINER}`, {explained['method']}) adds up to the graph's log-odds within "
-        f"{explained['max_difference']:.1e} on {explained['rows']:,} of them.",
+        f"What the features contribute (`{EXPLAINER}`, {explained['method']}) adds up to the graph's score (in "
+        f"{task.score_unit}) within {explained['max_difference']:.1e} on {explained['rows']:,} of them.",
         "## How good it is",
-        shown_metrics(entries),
-        f"On the test window {found:,} of {found + confusion['false_negative']:,} with label 1 are decided so, and "
-        f"{confusion['false_positive']:,} of the others.",
+        shown_metrics(task, entries),
+        f"On the test window: {task.explain_details(chosen['test']['details'])}",
         "## Slices of the test window",
-        shown_slices(numbers["slices"]) if numbers["slices"] else f"None has {problem.slices.min_rows} rows.",
+        shown_slices(task, numbers["slices"]) if numbers["slices"] else f"None has {problem.slices.min_rows} rows.",
         "## Limits and assumptions",
         "\n".join(
             f"- {each}"
@@ -62,7 +62,7 @@ def card(problem: Problem, signature: Signature, metadata: dict[str, Any], numbe
                 *problem.assumptions,
                 f"Chosen on {WINDOWS[0]} and judged on {WINDOWS[1]}, one period each: other seasons may differ.",
                 "A missing value and a category that was never seen are taken alike; the service names both.",
-                "Nothing is said about what causes the label: probabilities forecast it, and contributions say which "
+                "Nothing is said about what causes the label: predictions forecast it, and contributions say which "
                 "features moved the model, not what would change the outcome.",
             )
         ),

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from hindcast.artefacts import read_json, require_json, to_json
 from hindcast.errors import HindcastError
 from hindcast.package.explain import Explainer, Explanation, from_bytes
+from hindcast.tasks import find_task
+from hindcast.tasks.task import Predictions, Task
 
 Matrix = NDArray[np.float32]
 Column = Sequence[Any] | NDArray[Any]
@@ -37,8 +39,9 @@ MODEL, EXPLAINER, SIGNATURE, METRICS, METADATA, SAMPLE, CARD, FEATURES, REFERENC
     "origin.json",
     "checksums.json",
 )
-INPUT, OUTPUT = "features", "probabilities"
-"""Names of the ONNX graph's input, float32 (n, features), and output, float32 (n, classes)."""
+INPUT = "features"
+"""Name of the ONNX graph's input, float32 (n, features). Its last output is float32 (n, k), as `Task.read_graph` takes
+it."""
 PARITY_LIMIT = 1e-5
 """Largest difference between the exported graph and scikit-learn, and between a package and its stored rows."""
 
@@ -64,7 +67,7 @@ class Signature:
 
     Attributes:
         problem: Name of the problem file.
-        task: `binary`.
+        task: `binary`, `multiclass` or `regression`.
         entity: Name of what one prediction is about.
         entity_key: Column that names it.
         feature_service: Where the features are read from.
@@ -73,8 +76,10 @@ class Signature:
         features: In the order of the matrix' columns.
         label: Column that is predicted.
         label_description: What its 1 means.
-        label_rate: Share of 1 in the training window.
-        threshold: From this probability on, the decision is 1.
+        history: Mean over the training window of the label (its rate, where it is 0 or 1), or one per class.
+        calibration: What was chosen on the validation window, as `Task.calibrate` gives it.
+        classes: Of a multiclass label, in the order of their codes.
+        scale: On which a regression's model is fitted.
     """
 
     problem: str
@@ -87,17 +92,22 @@ class Signature:
     features: tuple[Feature, ...]
     label: str
     label_description: str
-    label_rate: float
-    threshold: float
+    history: tuple[float, ...]
+    calibration: dict[str, Any]
+    classes: tuple[str, ...] = ()
+    scale: str | None = None
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Signature":
         content: dict[str, Any] = json.loads(text)
+        if "threshold" in content:  # packaged when all problems were binary
+            content |= {"history": [content.pop("label_rate")], "calibration": {"threshold": content.pop("threshold")}}
         content["features"] = tuple(
             Feature(each["name"], each["kind"], tuple(each["categories"])) for each in content["features"]
         )
         content["join_keys"] = tuple(content["join_keys"])
-        content["request_fields"] = tuple(content["request_fields"])
+        for name in ("request_fields", "history", "classes"):
+            content[name] = tuple(content.get(name, ()))
         return cls(**content)
 
     def to_json(self) -> str:
@@ -106,6 +116,11 @@ class Signature:
     @property
     def names(self) -> list[str]:
         return [feature.name for feature in self.features]
+
+    @cached_property
+    def kind(self) -> Task:
+        """The task, with what it must know of the label."""
+        return find_task(self.task, self.classes, self.scale)
 
 
 def encode(values: Mapping[str, Column], features: Sequence[Feature]) -> Matrix:
@@ -173,7 +188,7 @@ class ServedModel:
         signature: Signature,
         metadata: dict[str, Any],
         graph: bytes,
-        explainer: bytes | None = None,
+        explainer: bytes = b"",
     ) -> None:
         # It reports to its maker unless told otherwise before it is loaded, wherever the package is served.
         os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -188,6 +203,7 @@ class ServedModel:
         self.metadata = metadata
         self._explainer_file = explainer
         self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        self._output: str = self._session.get_outputs()[-1].name  # after a classifier's decisions, what it rests on
 
     @classmethod
     def load(cls, folder: Path | str) -> "ServedModel":
@@ -198,7 +214,7 @@ class ServedModel:
         """
         files = read_package(Path(folder))
         signature, metadata = Signature.from_json(files[SIGNATURE]), json.loads(files[METADATA])
-        return cls(Path(folder), signature, metadata, files[MODEL], files.get(EXPLAINER))
+        return cls(Path(folder), signature, metadata, files[MODEL], files[EXPLAINER])
 
     def matrix(self, values: Mapping[str, Column]) -> Matrix:
         """As `encode`, for this model's features."""
@@ -208,68 +224,82 @@ class ServedModel:
         """As the function of this name, for this model's features."""
         return unknown_categories(values, self.signature.features)
 
-    def predict(self, matrix: Matrix) -> NDArray[np.float64]:
-        """Probabilities of the label 1.
+    @property
+    def task(self) -> Task:
+        """What its predictions mean."""
+        return self.signature.kind
+
+    def predict(self, matrix: Matrix) -> Predictions:
+        """What the model says of rows, intervals included.
 
         Args:
             matrix: As `matrix` makes it, shape (n, features).
 
         Returns:
-            Shape (n,), between 0 and 1.
+            Shape (n, outputs), columns as `Task.outputs` names them.
         """
+        task = self.task
         if not len(matrix):
-            return np.empty(0)
-        (probabilities,) = self._session.run([OUTPUT], {INPUT: matrix})
-        return np.clip(probabilities[:, 1].astype(np.float64), 0.0, 1.0)  # float32 sums may leave it by 1e-7
+            return np.empty((0, len(task.outputs)))
+        raw = self._session.run([self._output], {INPUT: matrix})[0]
+        return task.complete(task.read_graph(raw), self.signature.calibration)
 
     def explain(self, matrix: Matrix) -> Explanation:
-        """What each feature contributes to the raw score, the log-odds of the label 1.
+        """What each feature contributes to the raw scores.
 
-        Base and contributions of a row add up to the log-odds of its probability within `SCORE_LIMIT`.
+        Base and contributions of a row add up to what its prediction says of them within `SCORE_LIMIT`.
 
         Args:
             matrix: As `matrix` makes it, shape (n, features).
-
-        Raises:
-            HindcastError: The package was made before packages could be explained.
         """
         explainer = self._explainer
-        return Explanation(explainer.base, explainer.contributions(matrix), self.predict(matrix))
+        return Explanation(self.task, explainer.base, explainer.contributions(matrix), self.predict(matrix))
 
     @cached_property
     def _explainer(self) -> Explainer:
         """Read when first asked for: a new champion should serve at once."""
-        if self._explainer_file is None:
-            raise HindcastError(f"{self.version} can't be explained: it has no {EXPLAINER}; package the model again.")
         return from_bytes(self._explainer_file)
 
     def smoke_test(self) -> float:
-        """Predicts the rows that were stored with the package; returns the largest difference from what was stored.
+        """Predicts the rows that were stored with the package; returns the largest difference from what was stored, in
+        units of `Task.parity_scale`.
 
         Raises:
             HindcastError: The package has no stored rows.
         """
         sample = require_json(self.folder / SAMPLE)
-        expected = np.array(sample["probabilities"])
+        before = sample.get("probabilities")  # of a package that was made when all problems were binary
+        expected = np.array(sample["predictions"] if before is None else [[each] for each in before])
         if not len(expected):
             raise HindcastError(f"{self.folder / SAMPLE} holds no rows to test with; package the model again.")
-        return float(np.abs(self.predict(self.matrix(sample["values"])) - expected).max())
+        found = self.predict(self.matrix(sample["values"]))
+        return float(np.abs(found - expected).max()) / sample.get("scale", 1.0)
+
+
+_NEEDED = (MODEL, EXPLAINER, SIGNATURE, METADATA, SAMPLE, FEATURES, BASELINE)
+"""Of every package. A bento's copy leaves out `REFERENCE`, which only monitoring reads."""
 
 
 def read_package(folder: Path) -> dict[str, bytes]:
     """The files of a package by name, each of the checksum it was packaged with.
 
     Raises:
-        HindcastError: There is no package, a file of it is missing, or a file isn't what was packaged.
+        HindcastError: There is no package, it was made without a file that is needed, it has lost one, or a file isn't
+            what was packaged.
     """
     checksums = read_json(folder / CHECKSUMS)
     if checksums is None:
         raise HindcastError(f"{folder} is no model package: it has no {CHECKSUMS}.")
     files = {}
-    for name in sorted({*checksums, MODEL, SIGNATURE, METADATA}):
+    if absent := [name for name in _NEEDED if name not in checksums]:
+        raise HindcastError(
+            f"The model package {folder} was made without {', '.join(absent)}, which every package has today, so it "
+            "can't be used any more; train again."
+        )
+    for name in sorted(checksums):
         if not (folder / name).is_file():
             raise HindcastError(f"The model package {folder} has lost {name}; package the model again.")
         files[name] = (folder / name).read_bytes()
-        if hashlib.sha256(files[name]).hexdigest() != checksums.get(name):
+        if hashlib.sha256(files[name]).hexdigest() != checksums[name]:
             raise HindcastError(f"{folder / name} isn't what was packaged (checksum); package the model again.")
     return files

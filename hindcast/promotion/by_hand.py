@@ -12,9 +12,10 @@ from pathlib import Path
 
 from hindcast.artefacts import to_json
 from hindcast.errors import HindcastError
+from hindcast.evaluation.scoring import check_task
 from hindcast.lake import Lake, check_columns
 from hindcast.package.build import write
-from hindcast.package.model import CHECKSUMS, FEATURES, ORIGIN, PARITY_LIMIT, ServedModel, read_package
+from hindcast.package.model import CHECKSUMS, ORIGIN, PARITY_LIMIT, REFERENCE, ServedModel, read_package
 from hindcast.problem import Problem
 from hindcast.promotion import champion
 from hindcast.promotion.verdict import keep_decision, verdict_file
@@ -114,8 +115,8 @@ def import_package(settings: Settings, problem: Problem, folder: Path, now: date
         now: The clock (UTC).
 
     Raises:
-        HindcastError: It is damaged, of another problem or task, doesn't define its features, predicts otherwise than
-            when it was made, is here already, or the lake lacks a table or column that it takes features from.
+        HindcastError: It is damaged, a bento's copy, of another problem or task, predicts otherwise than when it was
+            made, is here already, or the lake lacks a table or column that it takes features from.
     """
     from hindcast.features.store import check_package  # Feast takes seconds to import
 
@@ -131,8 +132,8 @@ def import_package(settings: Settings, problem: Problem, folder: Path, now: date
     version = model.version
     if not re.fullmatch(r"\w[\w.-]*", version):
         raise HindcastError(f"{folder}: {version!r} is no version's name.")
-    if FEATURES not in files:
-        raise HindcastError(f"{folder} has no {FEATURES}, so it doesn't say what its features are; package it again.")
+    if REFERENCE not in files:
+        raise HindcastError(f"{folder} has no {REFERENCE}: it is a bento's copy. Import the package that it is of.")
     if (settings.models / version).exists():
         raise HindcastError(f"{version} is in this home already ({settings.models / version}).")
     try:
@@ -158,11 +159,9 @@ def _known_folder(settings: Settings, version: str) -> Path:
 def _check(model: ServedModel, problem: Problem) -> float:
     """That a package answers the problem's question, and as it did when it was made; by how much it differs."""
     signature = model.signature
-    if (signature.problem, signature.task) != (problem.name, problem.task):
-        raise HindcastError(
-            f"{model.version} is a model of {signature.problem} ({signature.task}), not of {problem.name} "
-            f"({problem.task})."
-        )
+    if signature.problem != problem.name:
+        raise HindcastError(f"{model.version} is a model of {signature.problem}, not of {problem.name}.")
+    check_task(problem, model)
     difference = model.smoke_test()
     if not difference <= PARITY_LIMIT:  # NaN must fail too
         raise HindcastError(

@@ -20,17 +20,18 @@ from hindcast.checks import Check
 from hindcast.errors import HindcastError
 from hindcast.evaluation.intervals import compare_losses
 from hindcast.evaluation.leak_checks import check_models, check_training_set
-from hindcast.evaluation.metrics import DIGITS, metric_named
-from hindcast.evaluation.scoring import own_features, score
+from hindcast.evaluation.scoring import check_task, own_features, predictions, score
 from hindcast.lake import Lake, check_columns
-from hindcast.package.model import FEATURES, METRICS, PARITY_LIMIT, ServedModel
+from hindcast.package.model import METRICS, PARITY_LIMIT, ServedModel
 from hindcast.pages import markdown_table
 from hindcast.problem import Problem
 from hindcast.promotion.champion import current
 from hindcast.promotion.verdict import ALREADY, PROMOTED, REFUSED, UNDECIDED, Verdict, keep, verdict_file
 from hindcast.settings import Settings
 from hindcast.sql import identifiers, table_identifier
-from hindcast.training.training_data import TrainingData
+from hindcast.tasks import problem_task
+from hindcast.tasks.task import DIGITS
+from hindcast.training.training_data import TrainingData, labels_of
 
 REFRESH, CHANGE = "refresh", "change"
 COMPARABLE, NO_WORSE, BETTER = "comparable_with_champion", "not_worse_than_champion", "better_than_champion"
@@ -130,15 +131,11 @@ def against_champion(
 def changes(challenger: dict[str, Any], champion: dict[str, Any]) -> tuple[str, ...]:
     """In what two models were made otherwise, the data apart: `features`, `parameters`, `code`.
 
-    What a package of before doesn't say counts as otherwise.
-
     Args:
         challenger: Its metadata.
         champion: Its metadata.
     """
-    return tuple(
-        name for key, name in _MADE_BY.items() if champion.get(key) is None or champion.get(key) != challenger.get(key)
-    )
+    return tuple(name for key, name in _MADE_BY.items() if champion[key] != challenger[key])
 
 
 def compare_models(
@@ -147,20 +144,21 @@ def compare_models(
     """As `compare_losses`, on the challenger's test window.
 
     Raises:
-        HindcastError: The champion's features can't be made any more, there are too few rows in common, or the metric
-            isn't defined on them.
+        HindcastError: The champion predicts something else, its features can't be made any more, there are too few
+            rows in common, or the metric isn't defined on them.
     """
+    check_task(problem, champion)
     test = data.frame.filter(pl.col("split") == "test")
     theirs = champion_features(settings, problem, data, test, challenger, champion)
     key = problem.entity.key
     mine = test.join(theirs.select(key), on=key, how="semi", maintain_order="left")
     theirs = mine.select(key).join(theirs, on=key, how="left", maintain_order="left")
-    new, old = (
-        score(model, rows)["probability"].to_numpy() for model, rows in ((challenger, mine), (champion, theirs))
-    )
-    labels = mine[problem.label.column].cast(pl.Int64).to_numpy()
+    task = problem_task(problem)
+    new, old = (predictions(task, score(model, rows)) for model, rows in ((challenger, mine), (champion, theirs)))
     asked_at = mine[problem.prediction_time.column].to_numpy()
-    return compare_losses(problem.metrics.primary, labels, new, old, asked_at, problem.budget.seed)
+    return compare_losses(
+        task, problem.metrics.primary, labels_of(problem, mine), new, old, asked_at, problem.budget.seed
+    )
 
 
 def champion_features(
@@ -177,15 +175,8 @@ def champion_features(
         HindcastError: They can't be made any more.
     """
     gone = [name for name in champion.signature.names if name not in test.columns]
-    defined = champion.metadata.get("feature_definition")
-    alike = defined is not None and defined == challenger.metadata.get("feature_definition")
-    defines = (champion.folder / FEATURES).exists()
-    if not gone and (alike or not defines):
+    if not gone and champion.metadata["feature_definition"] == challenger.metadata["feature_definition"]:
         return test
-    if not defines:
-        raise HindcastError(
-            f"it needs what the training set no longer has ({', '.join(gone)}), and its package doesn't define it."
-        )
     key, signature = problem.entity.key, champion.signature
     wanted = dict.fromkeys([key, problem.prediction_time.column, *signature.join_keys, *signature.request_fields])
     with Lake(settings).reading(data.snapshot) as connection:
@@ -197,25 +188,25 @@ def champion_features(
 
 
 def bar_checks(problem: Problem, chosen: dict[str, Any], baselines: dict[str, Any]) -> list[Check]:
-    """The problem file's bars on the test window, and the gain over the historic rate.
+    """The problem file's bars on the test window, and the gain over the label's history.
 
     Args:
         problem: `metrics.bars` and `baseline.min_gain`.
         chosen: The chosen candidate's entry of the evaluation.
         baselines: Those of the evaluation.
     """
+    task = problem_task(problem)
     checks = []
     for name, bar in problem.metrics.bars.items():
-        metric_named(name)
         value = chosen["test"][name]
         for limit, kind in ((bar.min, "at_least"), (bar.max, "at_most")):
             if limit is not None:
                 holds = value is not None and (value >= limit if kind == "at_least" else value <= limit)
                 checks.append(Check(f"test_{name}_{kind}", value, limit, holds))
-    model, historic = chosen["test"]["roc_auc"], baselines["historic_rate"]["test"]["roc_auc"]
-    gain = None if model is None or historic is None else round(model - historic, DIGITS)
+    historic = baselines[task.baseline_names[1]]["test"]
+    gain, what = task.gain(chosen["test"], historic, problem.metrics.primary)
     limit = problem.baseline.min_gain
-    detail = f"ROC AUC {model} against {historic} of the rate per {' and '.join(problem.baseline.columns) or 'window'}"
+    detail = f"{what} for the label's history per {' and '.join(problem.baseline.columns) or 'window'}"
     return [*checks, Check("gain_over_baseline_at_least", gain, limit, gain is not None and gain >= limit, detail)]
 
 
@@ -223,7 +214,7 @@ def parity_check(parity: dict[str, Any]) -> Check:
     """The exported graph says what scikit-learn says.
 
     Args:
-        parity: `rows` and `max_difference` of the package.
+        parity: `rows` and `max_difference` (in units of `Task.parity_scale`) of the package.
     """
     worst = parity["max_difference"]
     return Check("onnx_parity", worst, PARITY_LIMIT, worst <= PARITY_LIMIT, f"on {parity['rows']} test rows")

@@ -139,11 +139,11 @@ def _examples(settings: Settings, problem: Problem, lake: Lake, package: Path) -
     """`example`, of which most is known now, and the `candidates` from which the service takes one later on."""
     from hindcast.features.online import FeatureReader  # Feast takes seconds to import
 
-    signature, registry = Signature.from_json((package / SIGNATURE).read_text()), package / FEATURES
+    signature = Signature.from_json((package / SIGNATURE).read_text())
     fields = list(dict.fromkeys((signature.entity_key, *signature.join_keys, *signature.request_fields)))
     now = clock_of(settings, problem).now()
     try:
-        reader = FeatureReader(settings, signature.feature_service, registry if registry.exists() else None)
+        reader = FeatureReader(settings, signature.feature_service, package / FEATURES)
         at = reader.read([], []).as_of or now
     except HindcastError:
         return {"example": {}, "candidates": []}  # nothing is registered, or the store has never been filled

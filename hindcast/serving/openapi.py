@@ -9,8 +9,9 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from hindcast.package.model import Signature
 from hindcast.problem import Problem
-from hindcast.serving.request_form import Answer, BatchAnswer, Explained, Model, ProblemDetails
+from hindcast.serving.answer_form import ProblemDetails, answer_form, batch_answer_form, explained_form, model_form
 
 _REFERENCE = "#/components/schemas/{model}"
 _ALWAYS = {
@@ -29,27 +30,33 @@ _ASKING = {
 _HEADERS = {401: "www-authenticate", 429: "retry-after"}
 
 
-def openapi(problem: Problem, request: type[BaseModel], batch: type[BaseModel], with_tokens: bool) -> dict[str, Any]:
+def openapi(
+    problem: Problem, signature: Signature, request: type[BaseModel], batch: type[BaseModel], with_tokens: bool
+) -> dict[str, Any]:
     """The OpenAPI document.
 
     Args:
         problem: Gives the service its name and its description.
+        signature: Of the model that serves: what its answers hold.
         request: Form of a request, of `request_form`.
         batch: Form of many, of `batch_form`.
         with_tokens: Whether callers must send a token; else only those of the same machine are answered.
     """
     refusal = {401: "No token that is known."} if with_tokens else {403: "Not from this machine, and without a token."}
     looking, asking = refusal | _ALWAYS, refusal | _ALWAYS | _ASKING
-    said: list[Any] = [(form, "serialization") for form in (Answer, Explained, BatchAnswer, Model, ProblemDetails)]
+    answer, model = answer_form(signature), model_form(signature)
+    explained, answers = explained_form(signature, answer), batch_answer_form(answer)
+    said: list[Any] = [(form, "serialization") for form in (answer, explained, answers, model, ProblemDetails)]
     _, schemas = models_json_schema([(batch, "validation"), *said], ref_template=_REFERENCE)
     # In their places as a whole: what draws a form from a description needn't look references up.
     one, many = (form.model_json_schema(ref_template=_REFERENCE) for form in (request, batch))
     many.pop("$defs")
+    given = f"The answer to one question: {', '.join(signature.kind.answer_form())}."
     paths = {
-        "/predict": {"post": _operation("predict", "A probability and a decision.", Answer, asking, one)},
-        "/explain": {"post": _operation("explain", "As predict, and what moved it.", Explained, asking, one)},
-        "/predict_batch": {"post": _operation("predict_batch", "As predict, for many.", BatchAnswer, asking, many)},
-        "/model": {"get": _operation("model", "The model that serves.", Model, looking)},
+        "/predict": {"post": _operation("predict", given, answer, asking, one)},
+        "/explain": {"post": _operation("explain", "As predict, and what moved it.", explained, asking, one)},
+        "/predict_batch": {"post": _operation("predict_batch", "As predict, for many.", answers, asking, many)},
+        "/model": {"get": _operation("model", "The model that serves.", model, looking)},
     }
     document: dict[str, Any] = {
         "openapi": "3.1.0",

@@ -13,16 +13,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hindcast.artefacts import read_json
 from hindcast.clock import Clock, WallClock
 from hindcast.errors import HindcastError
 from hindcast.package.explain import SCORE_LIMIT, Explanation
 from hindcast.package.model import CARD, METRICS, ServedModel
 from hindcast.promotion.champion import current
+from hindcast.serving.log_record import RECORD
 from hindcast.serving.request_log import RequestLog
 from hindcast.settings import Settings
+from hindcast.tasks.task import Task
 
-# By how much a probability may differ from the one that was stored when the model was packaged.
+# By how much a prediction may differ from the one that was stored when the model was packaged.
 _SMOKE_TOLERANCE = 1e-5
 
 
@@ -78,12 +83,11 @@ class LoadedModel:
             "snapshot": self.model.metadata.get("snapshot"),
             "as_of": self.model.metadata.get("as_of"),
             "promoted_at": self.promoted_at,
-            "threshold": self.model.signature.threshold,
             "label": self.model.signature.label_description,
             "feature_service": self.model.signature.feature_service,
             "metrics": read_json(metrics) or {},
             "card": card.read_text() if card.exists() else "",
-        }
+        } | self.model.signature.calibration
 
 
 def load_model(folder: Path, promoted_at: str | None, connect: Callable[[ServedModel], Reader]) -> LoadedModel:
@@ -146,7 +150,7 @@ class Champions:
                 return False
             folder = self._settings.models / entry["version"]
             successor = load_model(folder, entry.get("promoted_at"), self._connect)
-            self._check_request_fields(successor.model)
+            self._check_forms(successor.model)
         except Exception as error:
             self.refused = str(error) if isinstance(error, HindcastError) else f"{type(error).__name__}: {error}"
             return False
@@ -160,14 +164,18 @@ class Champions:
             return None
         return state.st_ino, state.st_mtime_ns
 
-    def _check_request_fields(self, model: ServedModel) -> None:
+    def _check_forms(self, model: ServedModel) -> None:
         old, new = self.serving.model.signature, model.signature
-        for name in ("entity_key", "join_keys", "request_fields"):
-            if getattr(old, name) != getattr(new, name):
-                raise HindcastError(
-                    f"{model.version} wants other request fields ({name}) than the running service takes; "
-                    "start the service again with its bento."
-                )
+        for what, names in (
+            ("wants other request fields", ("entity_key", "join_keys", "request_fields")),
+            ("gives other answers", ("task", "classes", "scale")),
+        ):
+            for name in names:
+                if getattr(old, name) != getattr(new, name):
+                    raise HindcastError(
+                        f"{model.version} {what} ({name}) than the running service says; start the service again with "
+                        "its bento."
+                    )
 
 
 def answer(
@@ -185,10 +193,10 @@ def answer(
             the clock's now) and `request_id` (None for a new one).
         log: Gets one record per request.
         clock: The home's.
-        explained: Whether each answer also says what every feature adds to the raw score, most moving first.
+        explained: Whether each answer also says what every feature adds to the raw scores, most moving first.
 
     Raises:
-        Unavailable: Features can't be read, the model can't be explained, or the records can't be written.
+        Unavailable: Features can't be read, the model gives no finite number, or the records can't be written.
     """
     began = time.perf_counter()
     received_at = WallClock().now()
@@ -203,20 +211,17 @@ def answer(
     except (HindcastError, OSError, sqlite3.Error) as error:
         raise Unavailable(f"Features can't be read: {error}") from error
     matrix = model.matrix(found.values)
-    try:
-        explanation = model.explain(matrix) if explained else None
-    except HindcastError as error:
-        raise Unavailable(str(error)) from error
-    probabilities = (explanation.probabilities if explanation else model.predict(matrix)).tolist()
+    explanation = model.explain(matrix) if explained else None
+    predictions = explanation.predictions if explanation else model.predict(matrix)
+    if not np.isfinite(predictions).all():
+        raise Unavailable(f"{model.version} gives no finite number here: features are far beyond what it has learned.")
+    task, codes = model.task, model.task.decide(predictions, signature.calibration)
     unknown = model.unknown_categories(found.values)
     columns = [(name, found.values[name]) for name in signature.names]
     answers, records = [], []
     for row, request in enumerate(requests):
-        said = {
-            "id": request["request_id"] or uuid.uuid4().hex,
-            "prediction_time": times[row].isoformat(),
-            "probability": probabilities[row],
-            "decision": int(probabilities[row] >= signature.threshold),
+        asked = {"id": request["request_id"] or uuid.uuid4().hex, "prediction_time": times[row].isoformat()}
+        rests_on = {
             "model_version": model.version,
             "snapshot": model.metadata.get("snapshot"),
             "feature_times": {view: _text(instants[row]) for view, instants in found.known_at.items()},
@@ -224,13 +229,18 @@ def answer(
             "unknown_categories": unknown[row],
         }
         warning = _warning(found.stale[row], len(found.known_at), times[row], found.as_of)
-        answers.append(said | {"threshold": signature.threshold, "warning": warning})
+        said = task.answer(predictions[row], signature.calibration)
+        answers.append(asked | said | rests_on | {"warning": warning})
         features = {name: _plain(column[row]) for name, column in columns}
         if explanation:
-            answers[row] |= _contributions(explanation, features, row)
+            answers[row] |= _contributions(explanation, task, features, row)
         records.append(
-            said
+            {"record": RECORD}
+            | asked
+            | rests_on
             | {
+                "prediction": predictions[row].tolist(),
+                "decision": None if codes is None else str(task.decision(int(codes[row]))),
                 "received_at": received_at.isoformat(),
                 "entity": entities[row],
                 "features": features,
@@ -286,14 +296,24 @@ def _warning(stale: Sequence[str], views: int, at: datetime, as_of: datetime | N
     )
 
 
-def _contributions(explanation: Explanation, features: Mapping[str, Any], row: int) -> dict[str, Any]:
-    each = [
-        {"feature": name, "value": value, "contribution": contribution}
-        for (name, value), contribution in zip(features.items(), explanation.contributions[row].tolist(), strict=True)
-    ]
-    each.sort(key=lambda one: -abs(one["contribution"]))
-    score = float(explanation.scores[row])
-    return {"base": explanation.base, "raw_score": score, "tolerance": SCORE_LIMIT, "contributions": each}
+def _contributions(explanation: Explanation, task: Task, features: Mapping[str, Any], row: int) -> dict[str, Any]:
+    """What an explained answer says besides; most moving is what moves any of the scores most."""
+
+    def per_score(numbers: NDArray[np.float64]) -> float | dict[str, float]:
+        found: list[float] = numbers.tolist()
+        return found[0] if len(found) == 1 else dict(zip(task.scores, found, strict=True))
+
+    contributions = explanation.contributions[row]
+    names = list(features)
+    return {
+        "base": per_score(explanation.base),
+        "raw_score": per_score(explanation.scores[row]),
+        "tolerance": SCORE_LIMIT,
+        "contributions": [
+            {"feature": names[each], "value": features[names[each]], "contribution": per_score(contributions[each])}
+            for each in np.argsort(-np.abs(contributions).max(axis=1), kind="stable")
+        ],
+    }
 
 
 def _text(instant: datetime | None) -> str | None:

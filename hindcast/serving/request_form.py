@@ -1,6 +1,6 @@
 """The typed form of a request, made from a model's signature: another problem gets its own without new code.
 
-What is done with a request is in `predict`.
+What is done with a request is in `predict`; what comes out of it in `answer_form`.
 """
 
 import re
@@ -173,78 +173,3 @@ def _plain(fault: Mapping[str, Any]) -> str:
         "model_type": "should be an object",
     }
     return known.get(fault["type"]) or str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input ")
-
-
-class Answer(BaseModel):
-    """What comes out of one request."""
-
-    model_config = ConfigDict(protected_namespaces=())
-
-    id: str = Field(description="Of the record in the log.")
-    prediction_time: AwareDatetime = Field(description="As asked, in UTC.")
-    probability: float = Field(ge=0, le=1, description="Of the label being 1.")
-    decision: int = Field(description="1 where the probability reaches the threshold, else 0.")
-    threshold: float
-    model_version: str
-    snapshot: int | None = Field(description="Of the lake, from which the model was trained.")
-    feature_times: dict[str, AwareDatetime | None] = Field(
-        description="Per feature view: since when the values that were used have been known."
-    )
-    missing_or_stale: list[str] = Field(description="Feature views without a row that is recent enough.")
-    unknown_categories: list[str] = Field(description="Features whose value the model has never seen.")
-    warning: str | None = Field(description="Where most feature views have no usable row: what is missing, and when.")
-
-
-class Contribution(BaseModel):
-    """What one feature adds to the raw score."""
-
-    feature: str
-    value: Any = Field(description="As the model saw it; null where it was missing.")
-    contribution: float = Field(description="In log-odds, up or down.")
-
-
-class Explained(Answer):
-    """An answer, and what moved it."""
-
-    base: float = Field(description="The raw score (log-odds) where nothing is known.")
-    raw_score: float = Field(description="Of this answer: base and contributions add up to it.")
-    tolerance: float = Field(description="By how much raw_score may differ from the probability's log-odds.")
-    contributions: list[Contribution] = Field(description="Shapley values of all features, most moving first.")
-
-
-class ProblemDetails(BaseModel):
-    """Why there is no answer (RFC 9457)."""
-
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str
-
-
-class BatchAnswer(BaseModel):
-    """What comes out of a batch."""
-
-    answers: list[Answer | ProblemDetails] = Field(description="In the order of the requests.")
-    failed: int = Field(description="How many of them are problems.")
-
-
-class Model(BaseModel):
-    """The model that serves."""
-
-    model_config = ConfigDict(protected_namespaces=())
-
-    problem: str
-    version: str
-    snapshot: int | None
-    as_of: str | None = Field(description="The instant that it was made as of: nothing known later was used.")
-    promoted_at: str | None = Field(description="Null for the model that was built into the bento.")
-    threshold: float
-    label: str
-    feature_service: str
-    request_fields: list[str]
-    metrics: dict[str, Any]
-    card: str = Field(description="The model card, in Markdown.")
-    refused: str | None = Field(description="Why a newer champion isn't served.")
-    shadow: dict[str, Any] | None = Field(
-        description="The challenger in shadow: its answers are logged, never returned."
-    )

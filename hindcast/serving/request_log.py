@@ -8,15 +8,16 @@ import json
 import os
 import threading
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hindcast.clock import WallClock
-from hindcast.sql import identifiers, without_zone
+from hindcast.serving.log_record import COLUMNS, read_records, rows_of
+from hindcast.sql import identifier, identifiers
 
 if TYPE_CHECKING:  # the service writes the log and has no lake
     import duckdb
@@ -29,32 +30,7 @@ _FILE_BYTES = 64 * 1024 * 1024
 _BATCH_BYTES = 32 * 1024 * 1024
 
 REQUESTS, SHADOW = "requests", "shadow_requests"
-"""Tables in the problem's own schema."""
-"""The tables: what was answered, and what a challenger would have said."""
-
-# The columns of these tables besides the entity's key, and what DuckDB reads them from.
-_COLUMNS = {
-    "id": "VARCHAR",
-    "received_at": "TIMESTAMP",
-    "prediction_time": "TIMESTAMP",
-    "entity": "JSON",
-    "model_version": "VARCHAR",
-    "snapshot": "BIGINT",
-    "features": "JSON",
-    "feature_times": "JSON",
-    "missing_or_stale": "VARCHAR[]",
-    "unknown_categories": "VARCHAR[]",
-    "probability": "DOUBLE",
-    "decision": "INTEGER",
-    "latency_ms": "DOUBLE",
-    "features_as_of": "TIMESTAMP",
-    "features_snapshot": "BIGINT",
-}
-# What a record may lack: services of earlier versions didn't say it, and some online stores can't.
-_OPTIONAL = ("features_as_of", "features_snapshot")
-_INSTANTS = ("received_at", "prediction_time", "features_as_of")
-_NESTED = ("entity", "features", "feature_times")
-_BITS = {"INTEGER": 32, "BIGINT": 64}
+"""Tables in the problem's own schema: what was answered, and what a challenger would have said."""
 
 
 class RequestLog:
@@ -151,6 +127,9 @@ def compact(folder: Path, lake: "Lake", table: str, entity_key: str, keep: timed
         table: `schema.table`, of the problem.
         entity_key: Join key that names the entity; a column of this name holds its value as text.
         keep: How long files stay after their last record; None is for ever.
+
+    Raises:
+        HindcastError: A file is of a later version of this code; it stays as it is, and no other is deleted.
     """
     added = duplicates = 0
     more = True
@@ -159,7 +138,7 @@ def compact(folder: Path, lake: "Lake", table: str, entity_key: str, keep: timed
             _create_tables(connection, entity_key, table)
             pieces = list(_unread(folder, _consumed(connection), _BATCH_BYTES))
             more = sum(len(piece.lines) for piece in pieces) >= _BATCH_BYTES // 2
-            parsed = [_parse(piece.lines, entity_key) for piece in pieces]
+            parsed = [read_records(piece.lines, piece.file, entity_key) for piece in pieces]
             records = [record for good, _ in parsed for record in good]
             if pieces:
                 _note_positions(connection, pieces, [torn for _, torn in parsed], table)
@@ -177,7 +156,11 @@ def compact(folder: Path, lake: "Lake", table: str, entity_key: str, keep: timed
 
 
 def logged_ids(folder: Path, lake: "Lake", table: str) -> set[str]:
-    """Ids of all records that were ever logged, in the lake or still only in files."""
+    """Ids of all records that were ever logged, in the lake or still only in files.
+
+    Raises:
+        HindcastError: A file is of a later version of this code.
+    """
     ids: set[str] = set()
     consumed: dict[str, int] = {}
     if lake.exists(table):
@@ -186,9 +169,17 @@ def logged_ids(folder: Path, lake: "Lake", table: str) -> set[str]:
             consumed = _consumed(connection)
     while pieces := list(_unread(folder, consumed, _BATCH_BYTES)):
         for piece in pieces:
-            ids |= {record["id"] for record in _parse(piece.lines)[0]}
+            ids |= {record["id"] for record in read_records(piece.lines, piece.file)[0]}
             consumed[piece.file] = piece.end
     return ids
+
+
+def prediction_columns(outputs: Sequence[str]) -> str:
+    """SQL, after `SELECT`, of a table's predictions as one column per output of the task.
+
+    What to read them from is `log_record.rows_of`, where nothing need have been compacted before.
+    """
+    return ", ".join(f"prediction[{number}] AS {identifier(name)}" for number, name in enumerate(outputs, 1))
 
 
 @dataclass(frozen=True)
@@ -201,10 +192,12 @@ class _Piece:
 
 
 def _create_tables(connection: "duckdb.DuckDBPyConnection", entity_key: str, table: str) -> None:
-    columns = ", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
+    columns = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
     connection.execute("CREATE SCHEMA IF NOT EXISTS log")
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {table.split('.')[0]}")
     connection.execute(f'CREATE TABLE IF NOT EXISTS {table} ("{entity_key}" VARCHAR, {columns})')
+    if (in_todays_form := rows_of(connection, table)) != table:
+        connection.execute(f"CREATE OR REPLACE TABLE {table} AS FROM {in_todays_form}")
     connection.execute(
         'CREATE TABLE IF NOT EXISTS log.consumed (file VARCHAR, "offset" BIGINT, torn BIGINT, "table" VARCHAR)'
     )
@@ -247,47 +240,6 @@ def _unread(folder: Path, consumed: Mapping[str, int], limit: int) -> Iterator[_
             yield _Piece(path.name, start + len(lines), lines)
 
 
-def _parse(lines: bytes, entity_key: str | None = None) -> tuple[list[dict[str, Any]], int]:
-    """The records of whole lines as rows, and how many lines aren't records: other text, or a value of another type."""
-    rows, torn = [], 0
-    for line in filter(None, lines.splitlines()):
-        try:
-            record = dict.fromkeys(_OPTIONAL) | json.loads(line)
-            if b"\\u" in line:  # half of a character (a lone surrogate) is text to Python alone
-                json.dumps(record, ensure_ascii=False).encode()
-            row = {name: _cell(name, record[name]) for name in _COLUMNS}
-            if entity_key is not None:
-                row[entity_key] = str(record["entity"][entity_key])
-            rows.append(row)
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            torn += 1
-    return rows, torn
-
-
-def _cell(name: str, value: Any) -> Any:
-    if value is None and name in _OPTIONAL:
-        return None
-    if name in _INSTANTS:
-        return without_zone(datetime.fromisoformat(value))
-    if name in _NESTED:
-        return json.dumps(value)
-    kind = _COLUMNS[name]
-    if kind == "DOUBLE" and isinstance(value, int | float):
-        return float(value)
-    if not _holds(kind, value) and not (value is None and name == "snapshot"):
-        raise ValueError(f"{name} isn't {kind}")
-    return value
-
-
-def _holds(kind: str, value: Any) -> bool:
-    """Whether a column of DuckDB takes a value as it is."""
-    if kind in _BITS:
-        return type(value) is int and -(2 ** (_BITS[kind] - 1)) <= value < 2 ** (_BITS[kind] - 1)
-    if kind == "VARCHAR[]":
-        return isinstance(value, list) and all(isinstance(each, str) for each in value)
-    return kind == "VARCHAR" and isinstance(value, str)
-
-
 def _insert(connection: "duckdb.DuckDBPyConnection", rows: list[dict[str, Any]], entity_key: str, table: str) -> int:
     """Adds the rows whose id isn't in the table yet, the first of each id; returns how many."""
     import polars
@@ -295,12 +247,12 @@ def _insert(connection: "duckdb.DuckDBPyConnection", rows: list[dict[str, Any]],
     kinds: dict[str, Any] = {
         "TIMESTAMP": polars.Datetime("us"),
         "BIGINT": polars.Int64,
-        "INTEGER": polars.Int64,
         "DOUBLE": polars.Float64,
+        "DOUBLE[]": polars.List(polars.Float64),
         "VARCHAR[]": polars.List(polars.String),
     }
     schema: dict[str, Any] = {entity_key: polars.String} | {
-        name: kinds.get(kind, polars.String) for name, kind in _COLUMNS.items()
+        name: kinds.get(kind, polars.String) for name, kind in COLUMNS.items()
     }
     frame = polars.DataFrame(rows, schema=schema).unique("id", keep="first", maintain_order=True)
     connection.register("new_requests", frame.to_arrow())

@@ -132,7 +132,7 @@ def _column(connection: duckdb.DuckDBPyConnection, table: str, position: int, na
 def _target(connection: duckdb.DuckDBPyConnection, problem: Problem) -> pl.DataFrame:
     label, day = identifier(problem.label.column), f"CAST({identifier(problem.prediction_time.column)} AS DATE)"
     of = f"FROM {table_identifier(problem.labeled_table)} WHERE {label} IS NOT NULL GROUP BY ALL ORDER BY ALL"
-    if problem.task != "multiclass":
+    if not problem.label.classes:
         found = connection.execute(f"SELECT {day} AS day, count(*) AS rows, avg({label}::DOUBLE) AS {label} {of}").pl()
         return found.with_columns(pl.col(pl.Float64).round_sig_figs(10))
     counted = connection.execute(f"SELECT {day} AS day, {label}::VARCHAR AS class, count(*) AS n {of}").pl()

@@ -3,7 +3,7 @@
 Only the shape that all problems share; what is special to one is tested in its SQL.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -13,6 +13,7 @@ from hindcast.checks import rows as count_rows
 from hindcast.lake import Lake, check_columns
 from hindcast.problem import Problem
 from hindcast.sql import identifiers, table_identifier
+from hindcast.tasks import problem_task
 
 if TYPE_CHECKING:
     from pandera.polars import DataFrameSchema
@@ -61,7 +62,10 @@ def _schema(problem: Problem, label_may_be_unknown: bool) -> "DataFrameSchema":
 
     asked, known = problem.prediction_time.column, problem.label.known_at
     label = problem.label.column
-    values = Check.isin([0, 1]) if problem.task == "binary" else None
+    allowed = problem_task(problem).allowed
+    values = Check(_finite, error=f"{label} must be a finite number")
+    if allowed is not None:
+        values = Check(_among(allowed), error=f"isin({[*allowed]})")
     agree = Check(
         lambda data: data.lazyframe.select(pl.col(label).is_null() == pl.col(known).is_null()),
         error=f"{label} and {known} must be known together",
@@ -79,6 +83,24 @@ def _schema(problem: Problem, label_may_be_unknown: bool) -> "DataFrameSchema":
         },
         checks=[agree, after],
     )
+
+
+def _among(allowed: Sequence[Any]) -> Callable[[Any], pl.LazyFrame]:
+    """Whether a column holds the allowed values, in whatever type it has them."""
+    values = pl.Series(allowed, dtype=pl.String if isinstance(allowed[0], str) else pl.Float64)
+
+    def among(data: Any) -> pl.LazyFrame:
+        column = pl.col(data.key)
+        return data.lazyframe.select(
+            column.cast(values.dtype, strict=False).is_in(values.implode()).fill_null(column.is_null())
+        )
+
+    return among
+
+
+def _finite(data: Any) -> pl.LazyFrame:
+    kind = data.lazyframe.collect_schema()[data.key]
+    return data.lazyframe.select(pl.col(data.key).is_finite() if kind.is_float() else pl.lit(kind.is_numeric()))
 
 
 def explain_faults(problem: Problem, table: str, faults: Sequence[str]) -> str:

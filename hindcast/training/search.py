@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from hindcast.artefacts import read_joblib, write_joblib
 from hindcast.errors import HindcastError
-from hindcast.evaluation.metrics import DIGITS, metric_named
 from hindcast.package.model import Feature, Matrix
 from hindcast.pages import markdown_table
 from hindcast.problem import Candidate, Problem, SearchRange
+from hindcast.tasks import problem_task
+from hindcast.tasks.task import DIGITS, Labels, Task
 from hindcast.training.training_data import Rows, TrainingData, find_features, split_rows
 from hindcast.training.training_set import content_hash
 
@@ -55,7 +56,7 @@ class Fitted:
         model: Its family.
         parameters: The best draw's.
         draws: All of them, in the order drawn.
-        estimator: A scikit-learn pipeline from the matrix to probabilities.
+        estimator: A scikit-learn pipeline from the matrix to what the task predicts.
         seconds: Of one core, for search and refit.
     """
 
@@ -107,10 +108,8 @@ def train(problem: Problem, data: TrainingData, feature_names: Sequence[str]) ->
         feature_names: In the order of the feature service.
 
     Raises:
-        HindcastError: The task isn't supported, a parameter doesn't exist, or there are too few rows.
+        HindcastError: A parameter doesn't exist, or there are too few rows.
     """
-    if problem.task != "binary":
-        raise HindcastError(f"{problem.name}: task {problem.task} can't be trained yet, only binary.")
     features = find_features(data.frame, feature_names)
     fitted = _search(problem, features, split_rows(problem, data.frame, features, "train"))
     named = content_hash(data.frame.sort(problem.entity.key))
@@ -180,39 +179,40 @@ def _draw(space: SearchRange | list[Any], random: np.random.Generator) -> Any:
 
 def _search(problem: Problem, features: Sequence[Feature], rows: Rows) -> tuple[Fitted, ...]:
     """Judges every draw of every candidate on every fold, then fits each candidate's best draw on all rows."""
-    primary, budget = metric_named(problem.metrics.primary), problem.budget
+    task, budget = problem_task(problem), problem.budget
+    primary = task.metric(problem.metrics.primary)
     folds = time_folds(rows.asked_at, rows.known_at, budget.folds)
     for number, parts in enumerate(folds, 1):
-        if any(len(np.unique(rows.labels[part])) < 2 for part in parts):
-            raise HindcastError(f"In fold {number} of {budget.folds}, only one label occurs; lower budget.folds.")
+        for part in parts:
+            task.check_variety(rows.labels[part], f"Fold {number} of {budget.folds} (budget.folds)")
     drawn = {each.name: draw_parameters(each, budget.draws, budget.seed) for each in problem.candidates}
 
     def judge(
-        task: tuple[Candidate, dict[str, Any], tuple[NDArray[np.int64], NDArray[np.int64]]],
+        job: tuple[Candidate, dict[str, Any], tuple[NDArray[np.int64], NDArray[np.int64]]],
     ) -> tuple[float, float]:
-        candidate, parameters, (learn, held_out) = task
+        candidate, parameters, (learn, held_out) = job
         began = time.thread_time()
         some, judged = spread(learn, budget.max_rows), spread(held_out, budget.max_rows)
-        estimator = fit(candidate, parameters, features, rows.matrix[some], rows.labels[some], budget.seed)
-        score = primary.compute(rows.labels[judged], probabilities(estimator, rows.matrix[judged]))
+        estimator = fit(task, candidate, parameters, features, rows.matrix[some], rows.labels[some], budget.seed)
+        score = primary.compute(rows.labels[judged], task.predict(estimator, rows.matrix[judged]))
         return round(score, DIGITS), time.thread_time() - began
 
-    def refit(task: tuple[Candidate, tuple[Draw, ...], float]) -> Fitted:
-        candidate, draws, seconds = task
+    def refit(job: tuple[Candidate, tuple[Draw, ...], float]) -> Fitted:
+        candidate, draws, seconds = job
         began = time.thread_time()
         best = min(draws, key=lambda draw: primary.loss(draw.score))
-        estimator = fit(candidate, best.parameters, features, rows.matrix, rows.labels, budget.seed)
+        estimator = fit(task, candidate, best.parameters, features, rows.matrix, rows.labels, budget.seed)
         seconds += time.thread_time() - began
         return Fitted(candidate.name, candidate.model, best.parameters, draws, estimator, seconds)
 
     with fitting_pool() as pool:
-        tasks = [
+        jobs = [
             (candidate, parameters, fold)
             for candidate in problem.candidates
             for parameters in drawn[candidate.name]
             for fold in folds
         ]
-        judged = iter(list(pool.map(judge, tasks)))
+        judged = iter(list(pool.map(judge, jobs)))
         refits = []
         for candidate in problem.candidates:
             results = [[next(judged) for _ in folds] for _ in drawn[candidate.name]]
@@ -242,41 +242,38 @@ def fitting_pool() -> Iterator[ThreadPoolExecutor]:
 
 
 def fit(
+    task: Task,
     candidate: Candidate,
     parameters: dict[str, Any],
     features: Sequence[Feature],
     matrix: Matrix,
-    labels: NDArray[np.int64],
+    labels: Labels,
     seed: int,
 ) -> Any:
     """One fitted pipeline.
 
     Raises:
-        HindcastError: A parameter doesn't exist or has a value that scikit-learn refuses.
+        HindcastError: The task has no such family, or a parameter doesn't exist or has a value that scikit-learn
+            refuses.
     """
     try:
-        estimator = _pipeline(candidate, parameters, features, seed)
-        return estimator.fit(matrix, labels)
-    except (TypeError, ValueError) as error:
+        estimator = _pipeline(task, candidate, parameters, features, seed)
+        return estimator.fit(matrix, task.target(labels))
+    except (HindcastError, TypeError, ValueError) as error:
         raise HindcastError(f"candidates.{candidate.name}: {error}") from error
 
 
-def probabilities(estimator: Any, matrix: Matrix) -> NDArray[np.float64]:
-    """Of the label 1, shape (n,)."""
-    return estimator.predict_proba(matrix)[:, 1].astype(np.float64)
-
-
-def _pipeline(candidate: Candidate, parameters: dict[str, Any], features: Sequence[Feature], seed: int) -> Any:
-    from sklearn.ensemble import HistGradientBoostingClassifier
-    from sklearn.linear_model import LogisticRegression
+def _pipeline(
+    task: Task, candidate: Candidate, parameters: dict[str, Any], features: Sequence[Feature], seed: int
+) -> Any:
     from sklearn.pipeline import make_pipeline
 
+    model = task.family(candidate.model)(**{"random_state": seed} | parameters)
     if candidate.model == "hist_gradient_boosting":
         if parameters.get("categorical_features") is not None:
             raise ValueError("categorical_features can't be exported rightly; categories are codes already")
-        # Codes and NaN as they are: trees split both without help.
-        return make_pipeline(HistGradientBoostingClassifier(**{"random_state": seed} | parameters))
-    return make_pipeline(_linear_columns(features), LogisticRegression(**{"random_state": seed} | parameters))
+        return make_pipeline(model)  # codes and NaN as they are: trees split both without help
+    return make_pipeline(_linear_columns(features), model)
 
 
 def _linear_columns(features: Sequence[Feature]) -> Any:

@@ -17,6 +17,8 @@ from hindcast.lake import Lake
 from hindcast.package.model import Feature, Matrix, encode
 from hindcast.problem import Problem
 from hindcast.tables.windows import read_windows
+from hindcast.tasks import problem_task
+from hindcast.tasks.task import Labels
 from hindcast.training import training_set
 
 
@@ -44,13 +46,13 @@ class Rows:
 
     Attributes:
         matrix: Features, shape (n, features).
-        labels: 0 or 1, shape (n,).
+        labels: As the problem's task has them, shape (n,).
         asked_at: Prediction times (UTC), shape (n,).
         known_at: When the labels became known (UTC), shape (n,).
     """
 
     matrix: Matrix
-    labels: NDArray[np.int64]
+    labels: Labels
     asked_at: NDArray[np.datetime64]
     known_at: NDArray[np.datetime64]
 
@@ -83,6 +85,11 @@ def read_training_data(
         next(as_of for _, _, as_of in windows.values()),
         version,
     )
+
+
+def labels_of(problem: Problem, frame: pl.DataFrame) -> Labels:
+    """The labels of rows, all of them known, as the problem's task has them, shape (n,)."""
+    return problem_task(problem).labels(frame[problem.label.column].to_numpy())
 
 
 def find_features(frame: pl.DataFrame, names: Sequence[str]) -> tuple[Feature, ...]:
@@ -122,17 +129,14 @@ def columns(frame: pl.DataFrame, features: Sequence[Feature]) -> dict[str, Any]:
 
 def split_rows(problem: Problem, frame: pl.DataFrame, features: Sequence[Feature], split: str) -> Rows:
     """Raises:
-    HindcastError: The split has no rows, or all of them have the same label.
+    HindcastError: The split has no rows, or its labels differ too little to learn from them.
     """
     part = frame.filter(pl.col("split") == split).sort(problem.prediction_time.column, problem.entity.key)
-    if part[problem.label.column].n_unique() < 2:
-        raise HindcastError(
-            f"The {split} window has {part.height} rows with {part[problem.label.column].n_unique()} different labels; "
-            "both labels must occur. Are its dates, and the data's, as meant?"
-        )
+    labels = labels_of(problem, part)
+    problem_task(problem).check_variety(labels, f"The {split} window", learned_from=split == "train")
     return Rows(
         encode(columns(part, features), features),
-        part[problem.label.column].cast(pl.Int64).to_numpy(),
+        labels,
         part[problem.prediction_time.column].to_numpy(),
         part[problem.label.known_at].to_numpy(),
     )

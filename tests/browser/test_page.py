@@ -64,6 +64,50 @@ def test_a_person_asks_and_sees_the_answer_and_what_moved_it(page: Page, url: st
     assert page.complaints == []
 
 
+def texts_of(page: Page, selector: str) -> list[str]:
+    """Of the drawing in an element."""
+    drawing = ElementTree.fromstring(page.run(f"document.querySelector('{selector}').innerHTML"))
+    return ["".join(each.itertext()) for each in drawing.iter() if each.tag.endswith("text")]
+
+
+def test_several_classes_are_shown_as_bars_and_each_is_explained(
+    page: Page, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    home = served_world(tmp_path_factory.mktemp("classes"), "multiclass", ("light", "fair", "heavy load"))
+    with running(home, champion_tag(home)) as url:
+        page.open(url)
+        page.wait("document.querySelectorAll('#form input').length === 3")
+        ask(page)  # the example, parcel P1, whose score is 2
+        assert page.wait("document.querySelector('#class')?.textContent") == "heavy load"
+        assert texts_of(page, "#probabilities") == ["light", "1.6 %", "fair", "11.7 %", "heavy load", "86.7 %"]
+        assert page.run("document.querySelector('#probability')") is None
+        pressed = "[...document.querySelectorAll('#scores button')].map((each) => [each.textContent, each.ariaPressed])"
+        assert page.run(pressed) == [["light", "false"], ["fair", "false"], ["heavy load", "true"]]
+        assert texts_of(page, "#bars") == ["weight = 2", "+2.000", "kind = box", "0.000"]
+        page.run("document.querySelector('#scores button').click()")
+        assert texts_of(page, "#bars")[:2] == ["weight = 2", "-2.000"]
+        scale = page.run("document.querySelector('#scale').textContent")
+        assert scale.startswith("On the scale of log-odds against the classes' average: from 0.000, where nothing")
+        assert page.complaints == []
+
+
+def test_a_number_is_shown_in_its_interval(page: Page, tmp_path_factory: pytest.TempPathFactory) -> None:
+    home = served_world(tmp_path_factory.mktemp("numbers"), "regression")
+    with running(home, champion_tag(home)) as url:
+        page.open(url)
+        page.wait("document.querySelectorAll('#form input').length === 3")
+        ask(page)
+        assert page.wait("document.querySelector('#value')?.textContent") == "2"
+        told = page.run("document.querySelector('#interval').textContent")
+        assert told == "90.0 % of labels are to lie from 1 to 4"
+        assert texts_of(page, "#range") == ["1", "4"]
+        assert page.run("document.querySelector('#scores').hidden")
+        assert texts_of(page, "#bars") == ["weight = 2", "+2.000", "kind = box", "0.000"]
+        scale = page.run("document.querySelector('#scale').textContent")
+        assert scale == "On the scale of the label's unit: from 0.000, where nothing is known, to 2.000."
+        assert page.complaints == []
+
+
 def test_what_is_wrong_is_said_beside_the_form(page: Page, url: str) -> None:
     page.open(url)
     page.wait("document.querySelectorAll('#form input').length === 3")

@@ -27,8 +27,8 @@ from hindcast.serving.request_log import compact
 from hindcast.serving.server import FIELDS, bento_folder, champion_tag
 from hindcast.settings import Settings
 from tests.patience import SILENCE, wait_for
-from tests.served_world import NOON, promote, served_world
-from tests.tiny_model import probability, write_package
+from tests.served_world import NOON, package, promote, served_world
+from tests.tiny_model import probability
 
 START = """
 import sys, time
@@ -113,7 +113,7 @@ def test_an_answer_can_be_explained_and_is_logged_like_any_other(client: httpx.C
     assert contributions == pytest.approx({"weight": 2.0, "kind": 0.0})
     assert said["base"] + sum(contributions.values()) == pytest.approx(said["raw_score"], abs=said["tolerance"])
     assert said["probability"] == pytest.approx(probability(0.0, 2.0), abs=1e-6)
-    assert logged(home)[said["id"]]["probability"] == said["probability"]
+    assert logged(home)[said["id"]]["prediction"] == [said["probability"]]
 
 
 def test_the_model_says_what_it_is(client: httpx.Client) -> None:
@@ -193,7 +193,7 @@ def test_a_record_is_there_when_the_answer_is(client: httpx.Client, home: Settin
     for _ in range(20):
         said = ask(client, "P1").json()
         record = logged(home)[said["id"]]
-        assert record["probability"] == said["probability"]
+        assert (record["prediction"], record["decision"]) == ([said["probability"]], str(said["decision"]))
         assert record["entity"] == {"parcel": "P1", "depot": 1}
         assert record["features"] == {"weight": 2.0, "kind": "box"}
     assert ask(client, "P1", request_id="mine").json()["id"] == "mine"
@@ -285,7 +285,7 @@ def test_champions_are_swapped_under_load_without_a_failed_request(client: httpx
             for version in ("v2", "v3"):
                 promote(home, version, biases[version])
                 wait_for(lambda version=version: client.get("/model").json()["version"] == version)
-            broken = write_package(home.models, "v4", 2.0)
+            broken = package(home, "v4", 2.0)
             champion.promote(home, "v4", NOON, home.verdicts / "verdict.json")
             (broken / "model.onnx").write_bytes(b"damaged")
             wait_for(lambda: client.get("/model").json()["refused"])
@@ -310,7 +310,7 @@ def test_a_challenger_in_shadow_is_asked_the_same_and_its_answers_are_never_retu
     client: httpx.Client, home: Settings
 ) -> None:
     served = client.get("/model").json()["version"]
-    write_package(home.models, "beside", -3.0)
+    package(home, "beside", -3.0)
     champion.set_shadow(home, "beside", NOON)
     wait_for(lambda: client.get("/model").json()["shadow"])
     said = {one["id"]: one for one in (ask(client, "P1").json() for _ in range(20))}
@@ -319,7 +319,7 @@ def test_a_challenger_in_shadow_is_asked_the_same_and_its_answers_are_never_retu
     lines = [line for path in home.shadow_log.glob("*.jsonl") for line in path.read_text().splitlines()]
     beside = {record["id"]: record for record in map(json.loads, lines)}
     assert set(beside) == set(said)
-    assert [record["probability"] for record in beside.values()] == pytest.approx([probability(-3.0, 2.0)] * 20)
+    assert [record["prediction"][0] for record in beside.values()] == pytest.approx([probability(-3.0, 2.0)] * 20)
     champion.set_shadow(home, None, NOON)
     wait_for(lambda: client.get("/model").json()["shadow"] is None)
 

@@ -1,4 +1,4 @@
-"""Distances, bins, blocks and estimates, against values worked out by hand."""
+"""Distances, bins and blocks, against values worked out by hand."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,6 @@ from hindcast.monitoring.drift import (
     bin_numbers,
     blocks,
     distance,
-    estimated_performance,
     jensen_shannon,
     standard_score,
 )
@@ -134,32 +133,6 @@ def test_standard_score_uses_the_sample_deviation() -> None:
     assert standard_score(1.1, [1.0, 1.0]) == np.inf
 
 
-def test_estimate_of_two_rows_by_hand() -> None:
-    found = estimated_performance(np.array([0.2, 0.8]), threshold=0.5)
-    assert found["log_loss"] == pytest.approx(-0.2 * np.log(0.2) - 0.8 * np.log(0.8))
-    assert found["accuracy"] == pytest.approx(0.8)
-    # Weights of ones (0.2, 0.8) and zeros (0.8, 0.2): 0.2 * 0.4 + 0.8 * (0.8 + 0.1)
-    assert found["roc_auc"] == pytest.approx(0.8)
-
-
-def test_estimate_on_calibrated_scores_is_close_to_the_realised() -> None:
-    from hindcast.evaluation.metrics import measure
-
-    random = np.random.default_rng(11)
-    probability = random.beta(1.2, 3.0, size=20_000)
-    label = (random.uniform(size=20_000) < probability).astype(np.int64)
-    found, realised = estimated_performance(probability, 0.4), measure(label, probability)
-    assert found["log_loss"] == pytest.approx(realised["log_loss"], abs=0.01)
-    assert found["roc_auc"] == pytest.approx(realised["roc_auc"], abs=0.01)
-    assert found["accuracy"] == pytest.approx(np.mean((probability >= 0.4) == label), abs=0.01)
-
-
-def test_estimate_where_one_label_is_certain() -> None:
-    found = estimated_performance(np.zeros(3), 0.5)
-    assert np.isnan(found["roc_auc"])
-    assert found["log_loss"] == pytest.approx(0.0, abs=1e-9)
-
-
 def test_blocks_reach_from_the_first_row_to_the_last() -> None:
     parts = blocks(hours("2020-01-01T00", 10), hours("2020-02-01T00", 5), count=2, seed=1)
     assert [rows.tolist() for rows in parts] == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
@@ -187,6 +160,7 @@ def test_a_score_is_in_standard_deviations() -> None:
     assert standard_score(0.9, [1.0, 1.0]) == -np.inf
 
 
-def test_a_probability_of_0_or_1_costs_nothing_for_certain() -> None:
-    assert estimated_performance(np.array([1.0, 1.0]), 0.5)["log_loss"] == pytest.approx(0.0, abs=1e-9)
-    assert estimated_performance(np.array([0.5, 0.4]), 0.5)["accuracy"] == pytest.approx((0.5 + 0.6) / 2)
+def test_a_score_may_be_counted_from_another_centre_than_the_blocks_mean() -> None:
+    assert standard_score(2.0, [0.0, 4.0, 8.0], centre=6.0) == -1.0
+    assert standard_score(0.9, [1.0, 1.0], centre=0.9) == 0.0
+    assert standard_score(1.0, [1.0, 1.0], centre=0.9) == np.inf

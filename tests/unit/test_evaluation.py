@@ -1,4 +1,4 @@
-"""Choosing on validation, thresholds, baselines and slices."""
+"""Choosing on validation, baselines and slices."""
 
 import json
 
@@ -8,16 +8,18 @@ import pytest
 
 from hindcast.artefacts import to_json
 from hindcast.errors import HindcastError
-from hindcast.evaluation.evaluate import Evaluation, baselines, choose_threshold, evaluate, historic_rate, slices
-from hindcast.evaluation.metrics import measure
+from hindcast.evaluation.evaluate import Evaluation, baselines, evaluate, slices
 from hindcast.evaluation.plots import evaluation_plots, importances_of
+from hindcast.package.reference import History
 from hindcast.pages import as_markdown, as_page
 from hindcast.problem import Problem
-from hindcast.training.search import Candidates, probabilities
+from hindcast.tasks import find_task
+from hindcast.training.search import Candidates
 from hindcast.training.training_data import TrainingData
 from tests.made_up_problem import parcels_problem, trained_parcels
 
 Trained = tuple[Problem, TrainingData, Candidates]
+BINARY = find_task("binary")
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +42,12 @@ def test_the_candidate_with_the_lowest_loss_on_validation_is_chosen(evaluation: 
 def test_metrics_are_those_of_the_candidates_probabilities(trained: Trained, evaluation: Evaluation) -> None:
     _, _, candidates = trained
     entry = evaluation.report["candidates"][0]
-    said = probabilities(candidates.fitted[0].estimator, evaluation.test.matrix)
+    said = candidates.fitted[0].estimator.predict_proba(evaluation.test.matrix)[:, 1].astype(np.float64)
     found = dict(entry["test"])
-    confusion = found.pop("confusion")
-    assert found == measure(evaluation.test.labels, said)
-    assert confusion["true_positive"] == np.sum((said >= entry["threshold"]) & (evaluation.test.labels == 1))
+    details, threshold = found.pop("details"), entry["calibration"]["threshold"]
+    assert found == BINARY.measure(evaluation.test.labels, said[:, None])
+    assert details["true_positive"] == np.sum((said >= threshold) & (evaluation.test.labels == 1))
+    assert sum(each["rows"] for each in details["calibration"]) == len(said)
 
 
 def test_evaluating_twice_gives_the_same_text(trained: Trained, evaluation: Evaluation) -> None:
@@ -54,27 +57,38 @@ def test_evaluating_twice_gives_the_same_text(trained: Trained, evaluation: Eval
     assert "snapshot" not in json.loads(text)  # its number differs between homes
 
 
-def test_a_threshold_may_be_the_base_rate_or_a_number() -> None:
-    labels, said = np.array([0, 0, 0, 1]), np.array([0.1, 0.2, 0.3, 0.4])
-    assert np.sum(said >= choose_threshold("base_rate", labels, said)) == 1
-    assert choose_threshold(0.7, labels, said) == 0.7
-    assert choose_threshold("best_f1", labels, said) == pytest.approx(0.35)
-
-
 def test_a_historic_rate_leans_towards_the_overall_one() -> None:
     trained = pl.DataFrame({"late": [1, 1, 1, 0, 0, 0], "depot": ["a", "a", "a", "b", "b", None]})
     asked = pl.DataFrame({"depot": ["b", "a", "never", None]})
-    rates = historic_rate(parcels_problem(), trained, asked)
-    assert rates == pytest.approx([10 / 22, 13 / 23, 0.5, 10 / 21])
+    rates = History.of(parcels_problem(), trained).means(asked)
+    assert rates[:, 0] == pytest.approx([10 / 22, 13 / 23, 0.5, 10 / 21])
+
+
+def test_the_history_of_classes_is_their_rates_and_of_numbers_their_mean() -> None:
+    fates = pl.DataFrame({"late": ["early", "late", "late", "lost"], "depot": ["a", "a", "b", "b"]})
+    history = History.of(parcels_problem("multiclass"), fates)
+    assert history.overall.tolist() == [0.25, 0.5, 0.25]
+    asked = pl.DataFrame({"depot": ["a", "b", "never"]})
+    assert history.means(asked) == pytest.approx(
+        np.array([[1 + 5, 1 + 10, 5], [5, 1 + 10, 1 + 5], [5.5, 11, 5.5]]) / 22
+    )
+    hours = pl.DataFrame({"late": [0.0, 3.0], "depot": ["a", "b"]})
+    assert History.of(parcels_problem("regression"), hours).means(asked)[:, 0] == pytest.approx(
+        [1.5 * 20 / 21, (1.5 * 20 + 3) / 21, 1.5]
+    )
+    scaled = History.of(parcels_problem("regression", "log1p"), hours)
+    assert scaled.overall.tolist() == pytest.approx([np.log(4) / 2])
 
 
 def test_a_baseline_without_columns_is_the_overall_rate() -> None:
     trained = pl.DataFrame({"late": [1, 0, 0, 0]})
     problem = parcels_problem(baseline={"columns": [], "min_gain": 0.0})
-    assert historic_rate(problem, trained, trained.head(2)) == pytest.approx([0.25, 0.25])
+    assert History.of(problem, trained).means(trained.head(2)).tolist() == [[0.25], [0.25]]
     wrong = parcels_problem(baseline={"columns": ["route"], "min_gain": 0.0})
     with pytest.raises(HindcastError, match=r"baseline\.columns: no column route"):
-        historic_rate(wrong, trained, trained)
+        History.of(wrong, trained)
+    with pytest.raises(HindcastError, match=r"baseline\.columns: no column depot"):
+        History.of(parcels_problem(), trained.with_columns(depot=pl.lit("a"))).means(trained)
 
 
 def test_baselines_learn_from_the_training_window_alone(trained: Trained) -> None:
@@ -92,7 +106,7 @@ def test_baselines_learn_from_the_training_window_alone(trained: Trained) -> Non
 def test_slices_with_too_few_rows_are_left_out() -> None:
     problem = parcels_problem(slices={"columns": ["depot"], "min_rows": 3})
     frame = pl.DataFrame({"late": [0, 1, 1, 0, 1], "depot": ["a", "a", "a", "b", None]})
-    (found,) = slices(problem, frame, np.array([0.1, 0.9, 0.8, 0.5, 0.5]))
+    (found,) = slices(problem, frame, np.array([[0.1], [0.9], [0.8], [0.5], [0.5]]))
     assert (found["column"], found["value"], found["rows"], found["roc_auc"]) == ("depot", "a", 3, 1.0)
 
 
@@ -100,10 +114,12 @@ def test_pictures_are_small_enough_to_show_and_the_page_stands_by_itself(
     trained: Trained, evaluation: Evaluation
 ) -> None:
     problem, _, candidates = trained
-    importances = importances_of(evaluation, candidates, 7)
+    importances = importances_of(BINARY, evaluation, candidates, problem.metrics.primary, 7)
     assert importances[0][0] == "weight" and len(importances) == 4
-    pictures = evaluation_plots(evaluation, importances, problem.metrics.primary)
-    assert len(pictures) == 6
+    pictures = evaluation_plots(BINARY, evaluation, importances, problem.metrics.primary)
+    assert list(pictures) == [
+        "ROC and precision-recall", "Calibration", "Confusion", "Scores", "Slices", "Feature importance",
+    ]  # fmt: skip
     assert all(picture.startswith(b"\x89PNG") and len(picture) < 60_000 for picture in pictures.values())
     assert as_markdown(pictures)["Confusion"].startswith("![Confusion](data:image/png;base64,iVBOR")
     page = as_page("A & B", "Why?", {"Table": "| a | b |\n|---|---|\n| 1 | <2> |"}, pictures)

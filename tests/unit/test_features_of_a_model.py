@@ -63,7 +63,7 @@ def served_by(rivers: Rivers, version: str, instant: datetime = NOW) -> dict[str
     found = FeatureReader(rivers.settings, "floods", model.folder / FEATURES).read([A], [instant])
     assert found.stale == [[]]
     return {name: column[0] for name, column in found.values.items()} | {
-        "probability": model.predict(model.matrix(found.values))[0]
+        "probability": model.predict(model.matrix(found.values))[0, 0]
     }
 
 

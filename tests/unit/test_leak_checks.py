@@ -129,12 +129,19 @@ def test_a_column_that_says_nothing_has_an_area_of_a_half() -> None:
 
 def test_null_patterns_count_each_set_of_gaps() -> None:
     frame = pl.DataFrame({"y": [1, 0, 1, 0], "a": [None, None, 1.0, float("nan")], "b": [None, 1, 2, 3], "c": [1] * 4})
-    assert null_patterns(frame, ["a", "b", "c"], "y") == [
-        {"missing": ["a"], "exactly": False, "rows": 3, "label_rate": pytest.approx(1 / 3)},
-        {"missing": ["b"], "exactly": False, "rows": 1, "label_rate": 1.0},
-        {"missing": ["a"], "exactly": True, "rows": 2, "label_rate": 0.0},
-        {"missing": ["a", "b"], "exactly": True, "rows": 1, "label_rate": 1.0},
+    y = frame["y"].to_numpy()
+    found = null_patterns(frame, ["a", "b", "c"], {"y": y == 1})
+    assert found == [
+        {"missing": ["a"], "exactly": False, "rows": 3, "label_rate": pytest.approx(1 / 3), "event": "y"},
+        {"missing": ["b"], "exactly": False, "rows": 1, "label_rate": 1.0, "event": "y"},
+        {"missing": ["a"], "exactly": True, "rows": 2, "label_rate": 0.0, "event": "y"},
+        {"missing": ["a", "b"], "exactly": True, "rows": 1, "label_rate": 1.0, "event": "y"},
     ]
+    # Of several events, that counts which is the most frequent there.
+    both = null_patterns(frame, ["a", "b", "c"], {"y": y == 1, "not y": y == 0})
+    assert [(each["label_rate"], each["event"]) for each in both] == [
+        (pytest.approx(2 / 3), "not y"), (1.0, "y"), (1.0, "not y"), (1.0, "y"),
+    ]  # fmt: skip
 
 
 # What a failed check says

@@ -1,6 +1,7 @@
 """What leaks are worth, in a made-up world of river gauges whose areas under the curve can be worked out by hand."""
 
 import json
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,18 +15,20 @@ from click.testing import CliRunner
 from hindcast.cli import cli
 from hindcast.errors import HindcastError
 from hindcast.evaluation.intervals import Scored, compare_areas
-from hindcast.evaluation.metrics import roc_auc
 from hindcast.lake import Lake
 from hindcast.leaks.measure import LeakReport, measure_leaks, model_of
 from hindcast.leaks.report import caught_by, render, write
 from hindcast.leaks.rows import LeakData, read_leak_data
 from hindcast.leaks.variants import load_variants, sql_of
-from hindcast.problem import Problem, Splits, Window
+from hindcast.problem import Candidate, Problem, Splits, Window
 from hindcast.settings import Settings
+from hindcast.tasks import find_task, problem_task
+from hindcast.tasks.binary import roc_auc
 from tests.conftest import ROOT
 from tests.control import workspace_of, write_control
 from tests.feature_world import make_world, register, river_problem
 
+BINARY = find_task("binary")
 START, DAYS, A_DAY = datetime(2020, 3, 1, tzinfo=UTC), 60, 8
 WINDOWS = {
     "train": (START, START + timedelta(days=40)),
@@ -165,6 +168,46 @@ def test_the_alarms_that_would_have_seen_it(report: LeakReport) -> None:
     assert rings["day_by_day"] == ["single_feature_roc_auc", "known_at_violations", "model_roc_auc"]
 
 
+@pytest.mark.parametrize(
+    ("task", "classes", "primary", "model"),
+    [("multiclass", ("0", "1"), "log_loss", "logistic_regression"), ("regression", (), "mae", "ridge")],
+)
+def test_areas_of_classes_and_of_values_above_the_median_are_compared_alike(
+    world: Settings, tmp_path: Path, task: str, classes: tuple[str, ...], primary: str, model: str
+) -> None:
+    """Half of the labels are 1: to be above the median is to be flooded, and so is the class 1."""
+    rivers = problem()
+    other = rivers.model_copy(
+        update={
+            "task": task,
+            "label": rivers.label.model_copy(update={"classes": classes}),
+            "metrics": rivers.metrics.model_copy(update={"primary": primary}),
+            "candidates": (Candidate(name="first", model=model),),
+        }
+    )
+    recipe = {"recipe": {"label": "wet", "model": model}}
+    declare(
+        elsewhere := Settings(tmp_path, world.home, "floods"),
+        {"level_of_the_evening": VARIANTS["level_of_the_evening"], "day_by_day": (recipe, VARIANTS["day_by_day"][1])},
+    )
+    shutil.copytree(world.feature_repo, elsewhere.feature_repo)
+    found = measure_leaks(workspace_of(elsewhere, other))
+    area = problem_task(other).area
+    assert (found.area, found.shown, found.honest[area]) == (area, primary, pytest.approx(0.75))
+    each = {outcome.name: outcome for outcome in found.variants}
+    evening, season = each["level_of_the_evening"], each["day_by_day"]
+    assert (evening.offline[area], evening.served[area]) == pytest.approx((1.0, 0.75))
+    assert evening.gap == {"difference": 0.25, "low": 0.25, "high": 0.25, "days": 20}
+    assert caught_by(evening.checks) == ["single_feature_roc_auc", "model_roc_auc"]
+    assert season.offline[area] == pytest.approx(1.0) and season.served[area] == pytest.approx(0.5)
+    assert f"<th>{primary} offline</th>" in write(found, tmp_path / "reports").read_text()
+    render(found)
+    wrong = {"recipe": {"label": "wet", "model": "forest"}}
+    declare(elsewhere, {"day_by_day": (wrong, VARIANTS["day_by_day"][1])})
+    with pytest.raises(HindcastError, match=f"Leak variant day_by_day: .*no model 'forest' for the task {task}"):
+        measure_leaks(workspace_of(elsewhere, other), only=["day_by_day"])
+
+
 def test_variants_come_in_the_order_of_their_gap_and_can_be_chosen(world: Settings, report: LeakReport) -> None:
     gaps = [outcome.gap["difference"] for outcome in report.variants]
     assert gaps == sorted(gaps, reverse=True)
@@ -219,7 +262,7 @@ def test_a_period_may_be_chosen_but_not_one_that_is_trained_on(world: Settings) 
     for period in ((START + 39 * day, START + 50 * day), (START + 52 * day, START + 51 * day)):
         with pytest.raises(HindcastError, match="Training ends at 2020-04-10"):
             measure_leaks(workspace_of(world, problem()), period)
-    with pytest.raises(HindcastError, match=r"From 2021-01-01 to 2021-01-03 \(test\), 0 of 2 labels"):
+    with pytest.raises(HindcastError, match=r"From 2021-01-01 to 2021-01-03 \(test\), 0 different labels"):
         measure_leaks(
             workspace_of(world, problem()), (datetime(2021, 1, 1, tzinfo=UTC), datetime(2021, 1, 2, tzinfo=UTC))
         )
@@ -237,7 +280,7 @@ def test_what_goes_wrong_in_a_fit_is_told_by_its_variant(world: Settings) -> Non
     )
     with pytest.raises(HindcastError, match=r"Leak variant deep: .*unexpected keyword argument 'depth'"):
         measure_leaks(workspace_of(elsewhere, problem()), only=["deep"])
-    with pytest.raises(HindcastError, match="Leak variant dry: its 320 rows to learn from don't have both labels"):
+    with pytest.raises(HindcastError, match="Leak variant dry: What it has to learn from has 320 rows with 1 diff"):
         measure_leaks(workspace_of(elsewhere, problem()), only=["dry"])
 
 
@@ -319,7 +362,7 @@ def test_what_is_wrong_with_a_variant_is_told_by_its_file(world: Settings, tmp_p
             "variants: [{name: a, description: b, view: c, recipe: {label: d, model: logistic_regression}}]",
             "write view or recipe, not both",
         ),
-        ("variants: [{name: a, description: b, recipe: {label: d, model: forest}}]", r"0\.recipe\.model"),
+        ("variants: [{name: a, description: b, recipe: {label: d}}]", r"0\.recipe\.model: missing key"),
     ],
 )
 def test_a_declaration_is_held_to_its_form(tmp_path: Path, content: str, message: str) -> None:
@@ -342,20 +385,22 @@ def test_a_variant_needs_its_sql_and_a_problem_needs_no_variant(tmp_path: Path) 
 def scored(rows: list[tuple[int, int, float]]) -> Scored:
     """Day, label, probability."""
     at = [np.datetime64("2020-03-01T12:00") + np.timedelta64(day, "D") for day, _, _ in rows]
-    return Scored(np.array([label for _, label, _ in rows]), np.array([said for *_, said in rows]), np.array(at))
+    return Scored(np.array([label for _, label, _ in rows]), np.array([[said] for *_, said in rows]), np.array(at))
 
 
 def test_the_difference_of_areas_is_that_of_the_rows_of_the_days_drawn() -> None:
     random = np.random.default_rng(1)
     ours = scored([(d, int(random.integers(2)), float(random.integers(5))) for d in range(9) for _ in range(6)])
     theirs = scored([(d, int(random.integers(2)), float(random.integers(5))) for d in range(4, 12) for _ in range(5)])
-    found = compare_areas(ours, theirs, seed=3)
-    assert found["difference"] == pytest.approx(roc_auc(ours.labels, ours.said) - roc_auc(theirs.labels, theirs.said))
+    found = compare_areas(BINARY, ours, theirs, seed=3)
+    assert found["difference"] == pytest.approx(
+        roc_auc(ours.labels, ours.said[:, 0]) - roc_auc(theirs.labels, theirs.said[:, 0])
+    )
 
     def area(of: Scored, days: list[int]) -> float:
         day = (of.asked_at.astype("datetime64[D]") - np.datetime64("2020-03-01")).astype(int)
         rows = np.concatenate([np.flatnonzero(day == each) for each in days])
-        return roc_auc(of.labels[rows], of.said[rows])
+        return roc_auc(of.labels[rows], of.said[rows, 0])
 
     drawn = np.random.default_rng(3).integers(12, size=(500, 12))
     differences = np.array([area(ours, list(days)) - area(theirs, list(days)) for days in drawn])
@@ -365,7 +410,7 @@ def test_the_difference_of_areas_is_that_of_the_rows_of_the_days_drawn() -> None
 
 def test_the_same_rows_scored_alike_have_no_gap() -> None:
     one = scored([(day, n % 2, (7 * n + day) % 5 / 5) for day in range(5) for n in range(8)])
-    assert compare_areas(one, one, seed=1) == {"difference": 0.0, "low": 0.0, "high": 0.0, "days": 5}
+    assert compare_areas(BINARY, one, one, seed=1) == {"difference": 0.0, "low": 0.0, "high": 0.0, "days": 5}
 
 
 def test_a_report_is_shown_and_written(

@@ -51,10 +51,10 @@ def test_a_signature_survives_its_file() -> None:
 def test_a_package_predicts_and_passes_its_smoke_test(tmp_path: Path) -> None:
     model = ServedModel.load(write_package(tmp_path, "v1", bias=0.5))
     said = model.predict(model.matrix({"weight": [1.0, None], "kind": ["box", "bag"]}))
-    assert said == pytest.approx([probability(0.5, 1.0), probability(0.5, 0.0)], abs=1e-6)
+    assert said == pytest.approx(np.array([[probability(0.5, 1.0)], [probability(0.5, 0.0)]]), abs=1e-6)
     assert model.smoke_test() < 1e-6
     assert model.version == "v1"
-    assert len(model.predict(model.matrix({"weight": [], "kind": []}))) == 0
+    assert model.predict(model.matrix({"weight": [], "kind": []})).shape == (0, 1)
 
 
 def test_a_package_keeps_its_version_when_its_folder_is_copied(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The verdict on made-up requests, the table of labeled requests, and the page that people read."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from hindcast.errors import HindcastError
 from hindcast.lake import Lake
 from hindcast.monitoring.periods import LABELED, LabelCounts, Periods, label_requests, load
 from hindcast.monitoring.report import judge, performance_table, write
@@ -20,8 +21,13 @@ from hindcast.package.model import REFERENCE, Feature
 from hindcast.package.reference import reference_file
 from hindcast.problem import Monitoring, Problem, load_problem
 from hindcast.settings import Settings
+from hindcast.tasks import find_task
+from hindcast.tasks.task import Task
 
 NOW = datetime(2020, 2, 8, tzinfo=UTC)
+BINARY = find_task("binary")
+SKIES = find_task("multiclass", ("clear", "rain", "storm"))
+NUMBER = find_task("regression")
 FEATURES = {"height": "numeric", "width": "numeric", "depth": "numeric", "colour": "categorical"}
 
 
@@ -42,6 +48,13 @@ def problem() -> Problem:
     )
     label = found.label.model_copy(update={"matures_within": timedelta(days=1)})
     return found.model_copy(update={"monitoring": limits, "label": label})
+
+
+def asked(problem: Problem, task: Task, primary: str) -> Problem:
+    """The problem, asked as another task."""
+    label = problem.label.model_copy(update={"classes": task.classes})
+    metrics = problem.metrics.model_copy(update={"primary": primary})
+    return problem.model_copy(update={"task": task.name, "label": label, "metrics": metrics})
 
 
 def rows(
@@ -67,14 +80,48 @@ def rows(
     ).with_columns(pl.col("depth").fill_nan(None))
 
 
+def sky_rows(seed: int, first: datetime, days: int, wrong: float = 0.0, classes: Sequence[str] = SKIES.classes) -> Any:
+    """As `rows`, of several classes: their probabilities are right, except for a share `wrong` of labels."""
+    random = np.random.default_rng(seed)
+    found = rows(seed, first, days).drop("probability")
+    said = random.dirichlet([2.0, 1.0, 0.5][: len(classes)], len(found))
+    drawn = (random.uniform(size=(len(found), 1)) > said.cumsum(axis=1)[:, :-1]).sum(axis=1)
+    codes = np.where(random.uniform(size=len(found)) < wrong, random.integers(0, len(classes), len(found)), drawn)
+    outputs = {f"probability_{name}": said[:, code] for code, name in enumerate(classes)}
+    return found.with_columns(label=pl.Series([classes[code] for code in codes])).with_columns(**outputs)
+
+
+def number_rows(seed: int, first: datetime, days: int, noise: float = 1.0) -> pl.DataFrame:
+    """As `rows`, of numbers: the interval holds 80 of 100 labels where the noise is 1."""
+    random = np.random.default_rng(seed)
+    found = rows(seed, first, days).drop("probability")
+    value = 10 + 3 * random.normal(size=len(found))
+    bounds = {"value": value, "lower": value - 1.2816, "upper": value + 1.2816}
+    return found.with_columns(label=pl.Series(value + noise * random.normal(size=len(found)))).with_columns(**bounds)
+
+
 def periods(current: pl.DataFrame, seed: int = 0, **changes: Any) -> Periods:
     reference = rows(1000 + seed, datetime(2020, 1, 1), 31)
-    return replace(Periods("m1", 0.4, FEATURES, reference, current, NOW, NOW, 0), **changes)
+    return replace(Periods("m1", BINARY, {"threshold": 0.4}, FEATURES, reference, current, NOW, NOW, 0), **changes)
+
+
+def sky_periods(current: pl.DataFrame, task: Task = SKIES) -> Periods:
+    reference = sky_rows(1000, datetime(2020, 1, 1), 31, classes=task.classes)
+    return periods(current, task=task, calibration={}, reference=reference)
+
+
+def number_periods(current: pl.DataFrame, seed: int = 0) -> Periods:
+    reference = number_rows(1000 + seed, datetime(2020, 1, 1), 31)
+    calibration = {"coverage": 0.8, "interval": {"centres": [0.0], "lower": [-1.2816], "upper": [1.2816]}}
+    return periods(current, task=NUMBER, calibration=calibration, reference=reference)
 
 
 def week(seed: int = 1, **changes: Any) -> pl.DataFrame:
     """Requests of 1 to 7 February; labels of the last day aren't known yet."""
-    found = rows(seed, datetime(2020, 2, 1), 7, **changes)
+    return young(rows(seed, datetime(2020, 2, 1), 7, **changes))
+
+
+def young(found: pl.DataFrame) -> pl.DataFrame:
     return found.with_columns(label=pl.when(pl.col("prediction_time") <= datetime(2020, 2, 7)).then("label"))
 
 
@@ -108,7 +155,9 @@ def test_a_shifted_column_drifts_and_too_many_raise_the_alarm(problem: Problem) 
 
 def test_predictions_that_moved_are_told(problem: Problem) -> None:
     moved = week().with_columns(probability=pl.col("probability") / 3)
-    assert judge(problem, periods(moved)).prediction_drift["drifted"]
+    found = judge(problem, periods(moved))
+    assert (found.prediction_drift["drifted"], found.prediction_drift["output"]) == (True, "probability")
+    assert "predictions did; " in found.summary
 
 
 def test_labels_that_the_model_no_longer_predicts_raise_the_alarm(problem: Problem) -> None:
@@ -145,14 +194,14 @@ def test_too_few_requests_never_raise_an_alarm(problem: Problem) -> None:
 
 
 def test_without_labels_drift_is_judged_and_performance_is_estimated(problem: Problem) -> None:
-    young = week().with_columns(label=pl.lit(None, dtype=pl.Int64))
-    report = judge(problem, periods(young))
+    unlabeled = week().with_columns(label=pl.lit(None, dtype=pl.Int64))
+    report = judge(problem, periods(unlabeled))
     assert report.status == "not enough data"
     assert report.drift["share"] is not None
     assert report.performance["realised"] is None
     assert report.performance["unlabeled"] == 600
     assert 0.5 < report.performance["estimated_all"]["roc_auc"] < 1
-    assert judge(problem, periods(young.with_columns(height=9.0, width=9.0))).status == "alarm"
+    assert judge(problem, periods(unlabeled.with_columns(height=9.0, width=9.0))).status == "alarm"
 
 
 def test_no_request_at_all(problem: Problem) -> None:
@@ -184,6 +233,65 @@ def test_the_json_holds_finite_numbers_alone(problem: Problem, tmp_path: Path) -
     assert "| log_loss | " in performance_table(report)
 
 
+def test_the_likeliest_class_is_judged_as_a_probability_is(problem: Problem) -> None:
+    asked_of_skies = asked(problem, SKIES, "log_loss")
+    quiet = judge(asked_of_skies, sky_periods(young(sky_rows(1, datetime(2020, 2, 1), 7))))
+    assert (quiet.status, quiet.matured, quiet.prediction_drift["drifted"]) == ("ok", 600, False)
+    assert set(quiet.performance["others"]) == {
+        *(f"{what}_{name}" for what in ("rate", "mean_probability") for name in SKIES.classes),
+        *("accuracy", "macro_f1", "roc_auc", "highest_roc_auc", "brier"),
+    }
+    assert set(quiet.performance["estimated"]) == {"log_loss", "accuracy"}
+    assert quiet.performance["estimated"]["log_loss"] == pytest.approx(quiet.performance["realised"], abs=0.05)
+    assert "promises" not in quiet.performance
+    wrong = judge(asked_of_skies, sky_periods(young(sky_rows(1, datetime(2020, 2, 1), 7, wrong=0.6))))
+    assert wrong.causes == ["performance"]
+    assert wrong.summary.startswith("ALARM (performance): of 700 requests, ")
+    assert "| log_loss | " in performance_table(wrong)
+
+
+def test_of_several_numbers_the_one_that_moved_farthest_is_told(problem: Problem) -> None:
+    storms = pl.col("probability_storm")
+    moved = young(sky_rows(1, datetime(2020, 2, 1), 7)).with_columns(
+        probability_storm=storms / 20, probability_clear=pl.col("probability_clear") + storms * 19 / 20
+    )
+    found = judge(asked(problem, SKIES, "log_loss"), sky_periods(moved))
+    assert (found.prediction_drift["output"], found.prediction_drift["drifted"]) == ("probability_storm", True)
+    assert found.prediction_drift["distance"] > found.prediction_drift["threshold"]
+    assert "predictions did (probability_storm); " in found.summary
+
+
+def test_a_number_is_judged_by_its_error_and_its_interval_by_what_it_promised(problem: Problem) -> None:
+    def judged(noise: float) -> Any:
+        current = young(number_rows(1, datetime(2020, 2, 1), 7, noise))
+        return judge(asked(problem, NUMBER, "mae"), number_periods(current))
+
+    quiet, wide, narrow = judged(1.0), judged(0.5), judged(2.0)
+    assert (quiet.status, quiet.causes) == ("ok", [])
+    assert quiet.performance["estimated"] == {"coverage": 0.8}
+    kept = quiet.performance["promises"]["coverage"]
+    assert kept["realised"] == pytest.approx(quiet.performance["others"]["coverage"]["realised"])
+    assert kept["z"] == pytest.approx((kept["realised"] - 0.8) / kept["deviation"])
+    assert (
+        f"; coverage {kept['realised']:.3f} where 0.800 was promised (z {kept['z']:+.1f}, limit ±2.0)." in quiet.summary
+    )
+    # Intervals that hold more than they promised are as wrong as those that hold less; the error has become smaller.
+    assert (wide.causes, wide.status, wide.performance["alarm"]) == (["coverage"], "alarm", False)
+    assert wide.performance["promises"]["coverage"]["z"] > 2
+    assert wide.performance["z"] < 0
+    assert narrow.causes == ["performance", "coverage"]
+    assert narrow.performance["promises"]["coverage"]["z"] < -2
+    assert narrow.summary.startswith("ALARM (performance, coverage): ")
+    assert len({each.cause_id for each in (quiet, wide, narrow)}) == 3
+
+
+def test_a_promise_is_not_judged_on_few_labels(problem: Problem) -> None:
+    few = young(number_rows(1, datetime(2020, 2, 1), 7, 0.0)).head(99)
+    found = judge(asked(problem, NUMBER, "mae"), number_periods(few))
+    assert (found.status, "promises" in found.performance) == ("not enough data", False)
+    assert "promised" not in found.summary
+
+
 def constant_model(folder: Path) -> Any:
     """A package that says the same for every row, and carries one row that it was held against."""
     features = (Feature("height", "numeric"), Feature("colour", "categorical", ("red",)))
@@ -204,9 +312,10 @@ def constant_model(folder: Path) -> Any:
         version="m1",
         folder=folder,
         metadata={"snapshot": 1},  # of a lake that may be another one
-        signature=SimpleNamespace(features=features, threshold=0.5),
+        task=BINARY,
+        signature=SimpleNamespace(features=features, calibration={"threshold": 0.5}),
         matrix=lambda values: np.zeros((len(values["height"]), 2), dtype=np.float32),
-        predict=lambda matrix: np.full(len(matrix), 0.25),
+        predict=lambda matrix: np.full((len(matrix), 1), 0.25),
     )
 
 
@@ -234,12 +343,12 @@ def served(lake: Lake) -> Iterator[Any]:
         )
         connection.execute(
             "CREATE TABLE flight_delay.requests (id VARCHAR, prediction_time TIMESTAMP, flight_id VARCHAR, "
-            "model_version VARCHAR, features JSON, probability DOUBLE)"
+            "model_version VARCHAR, features JSON, prediction DOUBLE[])"
         )
         for request, time, entity, version, colour in LOGGED:
             features = f'{{"height": 1.5, "colour": {colour}, "more": 1}}'
             connection.execute(
-                "INSERT INTO flight_delay.requests VALUES (?, ?, ?, ?, ?, 0.25)",
+                "INSERT INTO flight_delay.requests VALUES (?, ?, ?, ?, ?, [0.25])",
                 [request, time, entity, version, features],
             )
     yield lake
@@ -293,11 +402,14 @@ def test_a_key_of_another_type_than_the_tables_has_no_label_and_stops_nothing(
         ("features", '{"height": 1.5}'),
         ("features", '{"height": 1.5, "colour": '),
         ("features", None),
-        ("probability", "NaN"),
+        ("prediction", ["NaN"]),
+        ("prediction", [None]),
+        ("prediction", [0.25, 0.75]),
+        ("prediction", None),
     ],
 )
 def test_a_request_that_cannot_be_read_is_left_out_and_counted(
-    problem: Problem, settings: Settings, tmp_path: Path, column: str, value: str | None
+    problem: Problem, settings: Settings, tmp_path: Path, column: str, value: Any
 ) -> None:
     with served(Lake(settings)) as lake:
         with lake.writing() as connection:
@@ -337,13 +449,18 @@ def test_the_reference_is_what_the_champion_carries_whatever_the_lake_holds(
     ]
     assert found.other_versions == 1
     assert found.known_until == datetime(2020, 2, 3, tzinfo=UTC)
-    assert (found.model_version, found.threshold) == ("m1", 0.5)
+    assert (found.model_version, found.task, found.calibration) == ("m1", BINARY, {"threshold": 0.5})
+    assert found.current.schema == found.reference.schema
 
 
 def test_periods_before_anything_was_served(problem: Problem, settings: Settings, tmp_path: Path) -> None:
     with served(Lake(settings)) as lake:
         found = load(problem, lake, constant_model(tmp_path / "m1"), datetime(2020, 2, 3, tzinfo=UTC))
         assert judge(problem, found).status == "not enough data"
+        with pytest.raises(
+            HindcastError, match="m1 does the task binary, and the problem file of flight_delay declares"
+        ):
+            load(asked(problem, NUMBER, "mae"), lake, constant_model(tmp_path / "again"), NOW)
 
 
 def test_the_page_shows_the_verdicts_own_columns_and_asks_no_network(problem: Problem, tmp_path: Path) -> None:
@@ -365,6 +482,52 @@ def test_the_page_shows_the_verdicts_own_columns_and_asks_no_network(problem: Pr
     assert report.summary.split(":")[0] in html
     assert 'src="http' not in html
     assert '<link rel="stylesheet" href="http' not in html
+
+
+PAGES: dict[str, tuple[Task, str, list[str]]] = {
+    "three classes": (SKIES, "log_loss", ["log_loss", "accuracy", "macro_f1", "roc_auc"]),
+    "two classes": (find_task("multiclass", ("clear", "rain")), "brier", ["log_loss", "accuracy", "roc_auc"]),
+    "numbers": (NUMBER, "rmse", ["mae", "rmse", "r2"]),
+}
+
+
+@pytest.mark.parametrize("kind", PAGES)
+def test_the_page_of_other_tasks_has_the_same_figures(problem: Problem, tmp_path: Path, kind: str) -> None:
+    from hindcast.monitoring.evidently_report import write_page
+
+    task, primary, names = PAGES[kind]
+    if task is NUMBER:
+        compared = number_periods(young(number_rows(1, datetime(2020, 2, 1), 7)))
+    else:
+        compared = sky_periods(young(sky_rows(1, datetime(2020, 2, 1), 7, classes=task.classes)), task)
+    every_row = problem.monitoring.model_copy(update={"reference_rows": 10_000})
+    declared = asked(problem, task, primary).model_copy(update={"monitoring": every_row})
+    report = judge(declared, compared)
+    page = write_page(declared, compared, report, tmp_path / "monitoring.html")
+    assert page is not None
+    assert (page.current_rows, page.left_out) == (700, {})
+    figures = {report.performance["metric"]: report.performance} | report.performance["others"]
+    assert page.realised == pytest.approx({name: figures[name]["realised"] for name in names})
+    html = (tmp_path / "monitoring.html").read_text()
+    assert report.prediction_drift["output"] in html
+    assert 'src="http' not in html
+
+
+def test_labels_of_one_kind_alone_leave_performance_out_of_the_page(problem: Problem, tmp_path: Path) -> None:
+    """Evidently would fail as a whole where a class never came; the verdict is given as ever."""
+    from hindcast.monitoring.evidently_report import write_page
+
+    rain = pl.when(pl.col("label") == "storm").then(pl.lit("rain")).otherwise("label")
+    sky = sky_periods(young(sky_rows(1, datetime(2020, 2, 1), 7).with_columns(label=rain)))
+    zeros = periods(week().with_columns(label=pl.col("label") * 0))
+    for declared, compared in ((asked(problem, SKIES, "log_loss"), sky), (problem, zeros)):
+        report = judge(declared, compared)
+        assert report.performance["z"] is not None
+        page = write_page(declared, compared, report, tmp_path / "monitoring.html")
+        assert page is not None
+        fault = "the labels that are drawn of the current period are all equal, or lack a class"
+        assert (page.realised, page.left_out) == ({}, {"performance": fault})
+        assert fault in (tmp_path / "monitoring.html").read_text()
 
 
 def test_no_page_where_there_is_nothing_to_compare(problem: Problem, tmp_path: Path) -> None:

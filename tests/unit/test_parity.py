@@ -2,12 +2,13 @@
 
 import json
 import linecache
+import math
 import random
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
@@ -19,6 +20,8 @@ from hindcast.features.online import FeatureReader, FeatureRows
 from hindcast.features.store import apply, open_store
 from hindcast.lake import Lake
 from hindcast.monitoring.parity import Parity, write
+from hindcast.monitoring.parity_page import pictures, tables
+from hindcast.package.model import SAMPLE
 from tests.feature_world import at
 from tests.served_rivers import Rivers, sigmoid
 
@@ -167,7 +170,7 @@ def test_another_row_with_the_same_values_is_skew(rivers: Rivers) -> None:
 def test_a_probability_that_the_package_does_not_say_is_skew(rivers: Rivers, off: float, wrong: int) -> None:
     materialise(rivers.settings, None, at("05 09:30"))
     rivers.serve(("a", *A, at("05 09:30")), ("b", *B, at("05 09:30")))
-    rivers.write(f"UPDATE floods.requests SET probability = probability + {off} WHERE id = 'a'")
+    rivers.write(f"UPDATE floods.requests SET prediction = [prediction[1] + {off}] WHERE id = 'a'")
     found = rivers.parity()
     assert (found.skew["predictions"], found.skew["cells"]) == (wrong, 0)
     assert found.status == ("skew" if wrong else "ok")
@@ -175,7 +178,63 @@ def test_a_probability_that_the_package_does_not_say_is_skew(rivers: Rivers, off
     assert (found.predictions["equal"], found.predictions["max_difference"]) == (1, pytest.approx(off))
 
 
-Fault = Callable[[Rivers], None]
+def test_classes_have_parity_and_staleness_turns_the_likeliest(rivers: Rivers) -> None:
+    """A's level rises from 10 to 31: its scores from 0, -20, -40 to 0, 1, 2."""
+    rivers.package("m2", task="multiclass", classes=("low", "high", "flood"))
+    materialise(rivers.settings, None, at("05 06:30"))
+    rivers.serve(("a", *A, at("05 09:30")), ("b", *B, at("05 09:30")), version="m2")
+    found = rivers.parity()
+    assert (found.status, found.checked, found.skew["predictions"], found.quantity) == ("ok", 2, 0, "probability")
+    assert found.predictions == {"compared": 2, "equal": 2, "max_difference": 0.0, "tolerance": 1e-6}
+    change = 1 - 1 / (1 + math.exp(1) + math.exp(2))  # of the first class, which loses the most
+    assert found.staleness["effect"] == {
+        "mean": pytest.approx(change / 2, abs=1e-6),
+        "max": pytest.approx(change, abs=1e-6),
+        "flips": 1,
+    }
+    (lost,) = np.flatnonzero(found.staleness["histogram"]["counts"][:20])
+    assert lost == 0  # the change has its sign
+    assert found.summary.endswith(
+        "staleness moves the probability by 0.4550 on average (max 0.9100) and turns 1 decisions."
+    )
+    rivers.write("UPDATE floods.requests SET prediction = [prediction[1], 0.5, prediction[3]] WHERE id = 'a'")
+    (example,) = rivers.parity().skew["examples"]
+    assert (example["what"], example["served"]) == ("probability_high", 0.5)
+    assert example["recomputed"] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(("off", "wrong"), [(4.9e-5, 0), (5.1e-5, 1)])
+def test_a_value_may_differ_by_a_millionth_of_the_largest_label_and_decides_nothing(
+    rivers: Rivers, off: float, wrong: int
+) -> None:
+    """A's value rises from -20 to 1; the largest label was 50."""
+    rivers.package("m2", {SAMPLE: b'{"scale": 50.0}'}, task="regression")
+    materialise(rivers.settings, None, at("05 06:30"))
+    rivers.serve(("a", *A, at("05 09:30")), ("b", *B, at("05 09:30")), version="m2")
+    rivers.write(
+        f"UPDATE floods.requests SET prediction = [prediction[1], prediction[2], prediction[3] + {off}] WHERE id = 'a'"
+    )
+    found = rivers.parity()
+    assert (found.status, found.skew["predictions"]) == ("skew" if wrong else "ok", wrong)
+    assert found.predictions["max_difference"] == pytest.approx(off / 50)
+    assert [example["what"] for example in found.skew["examples"]] == ["upper"] * wrong
+    assert found.staleness["effect"] == {"mean": 10.5, "max": 21.0, "flips": None}
+    assert found.quantity == "value"
+    assert found.summary.endswith("staleness moves the value by 10.5000 on average (max 21.0000).")
+    shown = tables(found)["Compared"]
+    assert "largest change of the value by staleness" in shown
+    assert "decisions turned" not in shown
+    assert set(pictures(found)) == {"Requests whose feature had changed", "Change of the value"}
+
+
+def test_models_of_several_tasks_are_added_up(rivers: Rivers) -> None:
+    rivers.package("m2", task="regression")
+    materialise(rivers.settings, None, at("05 06:30"))
+    rivers.serve(("a", *A, at("05 09:30")))
+    rivers.serve(("b", *A, at("05 09:30")), version="m2")
+    found = rivers.parity()
+    assert (found.status, found.checked, found.quantity) == ("ok", 2, "prediction")
+    assert found.staleness["effect"]["flips"] == 1
 
 
 def redeclare(rivers: Rivers) -> None:
@@ -194,23 +253,13 @@ def lose_the_package(rivers: Rivers) -> None:
     (rivers.settings.models / "m0" / "model.onnx").unlink()
 
 
-@pytest.mark.parametrize(
-    ("fault", "reason"),
-    [
-        (redeclare, "the model's features have been defined otherwise since it was made"),
-        (take_out_a_feature, "Feature service floods no longer has phase."),
-        (lose_the_package, "has lost model.onnx; package the model again."),
-    ],
-)
-def test_what_the_home_no_longer_tells_is_counted_and_named_and_proves_nothing(
-    rivers: Rivers, fault: Fault, reason: str
-) -> None:
-    rivers.package("m0", registry=False)
+def test_what_a_lost_package_answered_is_counted_and_named_and_proves_nothing(rivers: Rivers) -> None:
+    rivers.package("m0")
     materialise(rivers.settings, None, at("05 06:30"))
     rivers.serve(("a", *A, at("05 06:30")), ("b", *B, at("05 06:30")), version="m0")
     assert rivers.parity().status == "ok"
-    fault(rivers)
-    check_nothing_proven(rivers.parity(), reason)
+    lose_the_package(rivers)
+    check_nothing_proven(rivers.parity(), "has lost model.onnx; package the model again.")
 
 
 def check_nothing_proven(found: Parity, reason: str) -> None:
@@ -390,18 +439,20 @@ HELD = '{"level": 10.0, "state": "low", "boats": 3.0, "share": 0.4, "dry": 0.0, 
         ("features", HELD.replace('"level": 10.0, ', ""), "without level among its features"),
         ("feature_times", "{}", "among its feature_times"),
         ("feature_times", '{"levels": "2020-13-45", "rivers": null, "moon": null}', "that isn't an instant"),
-        ("probability", "NaN", "a probability that isn't a finite number"),
-        ("probability", None, "a probability that isn't a finite number"),
+        ("prediction", ["NaN"], "a probability that isn't a finite number"),
+        ("prediction", [None], "a probability that isn't a finite number"),
+        ("prediction", [0.5, 0.5], "a probability that isn't a finite number"),
+        ("prediction", None, "a probability that isn't a finite number"),
     ],
 )  # fmt: skip
 def test_one_record_that_cannot_be_read_is_counted_and_named_and_stops_nothing(
-    rivers: Rivers, column: str, value: str | None, reason: str
+    rivers: Rivers, column: str, value: Any, reason: str
 ) -> None:
     materialise(rivers.settings, None, at("05 06:30"))
     rivers.serve(("a", *A, at("05 06:30")), ("b", *B, at("05 06:30")))
     assert rivers.parity().checked == 2
     with rivers.lake.writing() as connection:
-        if column != "probability":
+        if column != "prediction":
             as_text = f"* REPLACE (CAST({column} AS VARCHAR) AS {column})"  # which takes broken JSON too
             connection.execute(f"CREATE OR REPLACE TABLE floods.requests AS SELECT {as_text} FROM floods.requests")
         connection.execute(f"UPDATE floods.requests SET {column} = ? WHERE id = 'a'", [value])
@@ -417,7 +468,7 @@ def test_one_record_that_cannot_be_read_is_counted_and_named_and_stops_nothing(
 def test_where_no_record_can_be_read_nothing_is_proven(rivers: Rivers) -> None:
     materialise(rivers.settings, None, at("05 06:30"))
     rivers.serve(("a", *A, at("05 06:30")), ("b", *B, at("05 06:30")))
-    rivers.write("UPDATE floods.requests SET probability = 'NaN'")
+    rivers.write("UPDATE floods.requests SET prediction = ['NaN']")
     check_nothing_proven(rivers.parity(), "logged with a probability that isn't a finite number")
 
 

@@ -138,7 +138,8 @@ def test_the_target_is_counted_per_day_where_the_label_is_known(profile: Profile
 
 
 def test_classes_have_their_share_per_day(lake: Lake, problem: Problem) -> None:
-    classes = measure(lake, problem.model_copy(update={"task": "multiclass"}), ["labeled.outcomes"]).target
+    label = problem.label.model_copy(update={"classes": ("0", "1")})
+    classes = measure(lake, problem.model_copy(update={"label": label}), ["labeled.outcomes"]).target
     assert classes.select("day", "rows", "0", "1").rows() == [
         (date(2024, 1, 1), 2, 0.5, 0.5),
         (date(2024, 1, 2), 1, 0.0, 1.0),

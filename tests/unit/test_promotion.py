@@ -21,6 +21,7 @@ from hindcast.promotion import by_hand, champion
 from hindcast.promotion.by_hand import import_package, promote_by_hand
 from hindcast.promotion.champion import apply_verdict, current
 from hindcast.promotion.verdict import verdict_file
+from hindcast.serving.bento import _copy_package
 from tests.feature_world import ROOT, at
 from tests.served_rivers import SIGNATURE as RIVERS
 from tests.served_rivers import Rivers, package
@@ -84,7 +85,7 @@ def damage(rivers: Rivers) -> None:
 
 def of_another_problem(rivers: Rivers) -> None:
     shutil.rmtree(rivers.settings.models / "m2")
-    write_package(rivers.settings.models, "m2", signature=replace(RIVERS, problem="droughts"), explained=False)
+    write_package(rivers.settings.models, "m2", signature=replace(RIVERS, problem="droughts"))
 
 
 def lying(rivers: Rivers) -> None:
@@ -107,7 +108,7 @@ def rewrite(folder: Path, name: str, change: Callable[[str], str]) -> None:
         (None, "m2", "  ", "--because must not be empty"),
         (None, "m1", "x", "m1 is the champion already"),
         (damage, "m2", "x", r"model\.onnx isn't what was packaged"),
-        (of_another_problem, "m2", "x", r"m2 is a model of droughts \(binary\), not of floods \(binary\)"),
+        (of_another_problem, "m2", "x", r"m2 is a model of droughts, not of floods\."),
         (lying, "m2", "x", "m2 predicts otherwise here than when it was packaged"),
     ],
 )
@@ -132,7 +133,6 @@ def theirs(tmp_path: Path) -> Path:
         "floods-20200105-abcdef01",
         bias=-25.0,
         signature=RIVERS,
-        explained=False,
         more={FEATURES: others.settings.feast_registry.read_bytes()},
         lake=others.lake.identity(),
     )
@@ -181,13 +181,19 @@ def another_task(folder: Path) -> None:
 
 
 def other_answers(folder: Path) -> None:
-    rewrite(folder, SAMPLE, lambda text: json.dumps(json.loads(text) | {"probabilities": [0.5, 0.5]}))
+    rewrite(folder, SAMPLE, lambda text: json.dumps(json.loads(text) | {"predictions": [[0.5], [0.5]]}))
 
 
 def no_features(folder: Path) -> None:
     checksums = json.loads((folder / CHECKSUMS).read_text())
     del checksums[FEATURES]
     (folder / CHECKSUMS).write_text(json.dumps(checksums))
+
+
+def a_bentos_copy(folder: Path) -> None:
+    _copy_package(folder, folder.with_name("copy"))
+    shutil.rmtree(folder)
+    folder.with_name("copy").rename(folder)
 
 
 def a_path_for_a_version(folder: Path) -> None:
@@ -211,10 +217,14 @@ def another_entity(folder: Path) -> None:
         (no_checksums, "is no model package: it has no checksums.json"),
         (broken_json, "is no model package: JSONDecodeError"),
         (damaged, r"card\.md isn't what was packaged"),
-        (another_problem, r"is a model of droughts \(binary\), not of floods"),
-        (another_task, r"is a model of floods \(regression\), not of floods \(binary\)"),
+        (another_problem, r"is a model of droughts, not of floods\."),
+        (
+            another_task,
+            r"predicts value, lower, upper \(regression\), and problems/floods\.yaml declares probability \(",
+        ),
         (other_answers, "predicts otherwise here than when it was packaged"),
-        (no_features, "has no features.db, so it doesn't say what its features are"),
+        (no_features, r"was made without features\.db, which every package has today, so it can't be used any more"),
+        (a_bentos_copy, r"has no reference\.parquet: it is a bento's copy"),
         (a_path_for_a_version, "'../champion' is no version's name"),
         (files_outside, "names '../secret', which isn't a file of the package"),
         (another_entity, r"split\.days has no column week_id"),

@@ -1,6 +1,7 @@
 """The request log: what is acknowledged is on file, and each record becomes one row, whatever breaks when."""
 
 import json
+import math
 import os
 import resource
 import signal
@@ -14,9 +15,11 @@ from typing import Any
 
 import pytest
 
-from hindcast.lake import Lake
-from hindcast.serving import request_log
-from hindcast.serving.request_log import Compaction, RequestLog, compact, logged_ids
+from hindcast.errors import HindcastError
+from hindcast.lake import Lake, columns_of
+from hindcast.serving import log_record, request_log
+from hindcast.serving.log_record import rows_of
+from hindcast.serving.request_log import Compaction, RequestLog, compact, logged_ids, prediction_columns
 from hindcast.settings import Settings
 
 KEEP = timedelta(days=30)
@@ -25,6 +28,7 @@ AT_ONCE = timedelta(0)
 
 def record(number: int, **changes: Any) -> dict[str, Any]:
     return {
+        "record": 2,
         "id": f"id-{number}",
         "received_at": "2024-05-01T12:00:00.250000+00:00",
         "prediction_time": "2024-05-01T14:00:00+02:00",
@@ -37,10 +41,16 @@ def record(number: int, **changes: Any) -> dict[str, Any]:
         "feature_times": {"depots": "2024-05-01T11:00:00+00:00", "parcels": None},
         "missing_or_stale": ["parcels"],
         "unknown_categories": [],
-        "probability": 0.25,
-        "decision": 0,
+        "prediction": [0.25],
+        "decision": "0",
         "latency_ms": 0.5,
     } | changes
+
+
+def record_of_before(number: int, **changes: Any) -> dict[str, Any]:
+    """As records were when all problems were binary."""
+    kept = {name: value for name, value in record(number).items() if name not in ("record", "prediction")}
+    return kept | {"probability": 0.75, "decision": 1} | changes
 
 
 @pytest.fixture
@@ -83,7 +93,7 @@ def test_records_become_typed_rows(folder: Path, lake: Lake) -> None:
     assert compact(folder, lake, "log.requests", "parcel") == Compaction(added=1, duplicates=0, torn=0, rows=1)
     (row,) = rows(
         lake,
-        "SELECT parcel, received_at::VARCHAR, prediction_time::VARCHAR, snapshot, probability, decision, latency_ms, "
+        "SELECT parcel, received_at::VARCHAR, prediction_time::VARCHAR, snapshot, prediction, decision, latency_ms, "
         "(features->>'weight')::DOUBLE, features->>'kind', features->>'age', entity->>'parcel', "
         "feature_times->>'depots', missing_or_stale, unknown_categories, features_as_of::VARCHAR, features_snapshot "
         "FROM log.requests",
@@ -91,7 +101,7 @@ def test_records_become_typed_rows(folder: Path, lake: Lake) -> None:
     times = ("2024-05-01 12:00:00.25", "2024-05-01 12:00:00")
     depots = "2024-05-01T11:00:00+00:00"
     as_of = "2024-05-01 11:30:00"
-    assert row == ("P1", *times, 7, 0.25, 0, 0.5, 1.5, "box", None, "P1", depots, ["parcels"], [], as_of, 12)
+    assert row == ("P1", *times, 7, [0.25], "0", 0.5, 1.5, "box", None, "P1", depots, ["parcels"], [], as_of, 12)
 
 
 def test_records_of_a_store_that_does_not_say_its_state_become_rows(folder: Path, lake: Lake) -> None:
@@ -121,11 +131,11 @@ def test_compacting_again_adds_only_what_is_new(folder: Path, lake: Lake) -> Non
 
 def test_an_id_becomes_one_row_and_the_first_one_stays(folder: Path, lake: Lake) -> None:
     log = RequestLog(folder)
-    log.append([record(1), record(1, probability=0.5)])
+    log.append([record(1), record(1, prediction=[0.5])])
     assert compact(folder, lake, "log.requests", "parcel") == Compaction(added=1, duplicates=1, torn=0, rows=1)
-    log.append([record(1, probability=0.75)])
+    log.append([record(1, prediction=[0.75])])
     assert compact(folder, lake, "log.requests", "parcel") == Compaction(added=0, duplicates=1, torn=0, rows=1)
-    assert rows(lake, "SELECT probability FROM log.requests") == [(0.25,)]
+    assert rows(lake, "SELECT prediction FROM log.requests") == [([0.25],)]
 
 
 def test_an_unfinished_last_line_waits_until_it_is_whole(folder: Path, lake: Lake) -> None:
@@ -373,14 +383,14 @@ def test_a_writer_killed_with_9_holds_its_file_no_longer(folder: Path, lake: Lak
 def test_the_log_of_a_challenger_fills_a_table_of_its_own(folder: Path, lake: Lake, tmp_path: Path) -> None:
     beside = tmp_path / "beside"
     RequestLog(folder).append([record(1), record(2)])
-    RequestLog(beside).append([record(1, probability=0.75)])
+    RequestLog(beside).append([record(1, prediction=[0.75])])
     with next(beside.iterdir()).open("a") as file:
         file.write("torn\n")
     assert compact(folder, lake, "log.requests", "parcel") == Compaction(added=2, duplicates=0, torn=0, rows=2)
     assert compact(beside, lake, "log.shadow", "parcel") == Compaction(added=1, duplicates=0, torn=1, rows=1)
     assert compact(folder, lake, "log.requests", "parcel") == Compaction(added=0, duplicates=0, torn=0, rows=2)
-    assert rows(lake, "SELECT id, probability FROM log.requests ORDER BY id") == [("id-1", 0.25), ("id-2", 0.25)]
-    assert rows(lake, "SELECT id, probability FROM log.shadow") == [("id-1", 0.75)]
+    assert rows(lake, "SELECT id, prediction FROM log.requests ORDER BY id") == [("id-1", [0.25]), ("id-2", [0.25])]
+    assert rows(lake, "SELECT id, prediction FROM log.shadow") == [("id-1", [0.75])]
 
 
 def test_any_text_that_a_request_may_hold_becomes_a_row(folder: Path, lake: Lake) -> None:
@@ -395,13 +405,21 @@ def test_any_text_that_a_request_may_hold_becomes_a_row(folder: Path, lake: Lake
 @pytest.mark.parametrize(
     "changes",
     [
-        {"probability": "high"},
-        {"probability": None},
-        {"probability": 10**400},
+        {"record": "2"},
+        {"record": True},
+        {"prediction": "high"},
+        {"prediction": None},
+        {"prediction": 0.5},
+        {"prediction": [None]},
+        {"prediction": [0.5, "high"]},
+        {"prediction": [10**400]},
+        {"record": 1, "probability": "high", "decision": 0},
+        {"record": 1, "probability": None, "decision": 0},
+        {"record": 1, "probability": 0.5},
         {"snapshot": 2**63},
         {"snapshot": "seven"},
         {"decision": 1.5},
-        {"decision": 2**31},
+        {"decision": 1},
         {"missing_or_stale": "parcels"},
         {"missing_or_stale": [1]},
         {"id": None},
@@ -426,7 +444,116 @@ def test_a_line_with_a_value_of_another_type_is_counted_and_stops_nothing(
 def test_numbers_that_json_does_not_know_become_a_row_that_says_so(folder: Path, lake: Lake) -> None:
     folder.mkdir()
     (folder / "a.jsonl").write_text(
-        json.dumps(record(1, features={"weight": float("nan")}, probability=float("nan"))) + "\n"
+        json.dumps(record(1, features={"weight": float("nan")}, prediction=[float("nan")])) + "\n"
     )
     assert compact(folder, lake, "log.requests", "parcel") == Compaction(added=1, duplicates=0, torn=0, rows=1)
-    assert rows(lake, "SELECT isnan(probability) FROM log.requests") == [(True,)]
+    assert rows(lake, "SELECT isnan(prediction[1]) FROM log.requests") == [(True,)]
+
+
+def test_a_prediction_of_several_numbers_becomes_one_column_for_each(folder: Path, lake: Lake) -> None:
+    RequestLog(folder).append(
+        [
+            record(1, prediction=[0.25, 0.5, 0.25], decision='an odd "name'),
+            record(2, prediction=[3, 1, 7.5], decision=None),
+        ]
+    )
+    assert compact(folder, lake, "log.requests", "parcel") == Compaction(added=2, duplicates=0, torn=0, rows=2)
+    names = ("value", "lower", 'an "upper"')
+    with lake.reading() as connection:
+        found = connection.execute(f"SELECT decision, {prediction_columns(names)} FROM log.requests ORDER BY id")
+        assert [name for name, *_ in found.description] == ["decision", *names]
+        assert found.fetchall() == [('an odd "name', 0.25, 0.5, 0.25), (None, 3.0, 1.0, 7.5)]
+
+
+# Of before, and of later
+
+TABLE_OF_BEFORE = """
+CREATE SCHEMA IF NOT EXISTS log;
+CREATE TABLE log.requests (
+    parcel VARCHAR, id VARCHAR, received_at TIMESTAMP, prediction_time TIMESTAMP, entity JSON, model_version VARCHAR,
+    snapshot BIGINT, features JSON, feature_times JSON, missing_or_stale VARCHAR[], unknown_categories VARCHAR[],
+    probability DOUBLE, decision INTEGER, latency_ms DOUBLE, features_as_of TIMESTAMP, features_snapshot BIGINT
+);
+INSERT INTO log.requests (parcel, id, model_version, missing_or_stale, probability, decision)
+VALUES ('P8', 'id-8', 'v0', ['depots'], 0.125, 0), ('P9', 'id-9', 'v0', [], 'NaN', 1)
+"""
+
+
+@pytest.fixture
+def lake_of_before(lake: Lake) -> Lake:
+    """One whose table is as tables were when all problems were binary, with two rows."""
+    with lake.writing() as connection:
+        connection.execute(TABLE_OF_BEFORE)
+    return lake
+
+
+def said(lake: Lake) -> list[tuple[Any, ...]]:
+    """What any reader reads, whatever the table's form."""
+    with lake.reading() as connection:
+        columns = f"id, parcel, {prediction_columns(['probability'])}, decision, missing_or_stale"
+        return connection.execute(f"SELECT {columns} FROM {rows_of(connection, 'log.requests')} ORDER BY id").fetchall()
+
+
+def test_lines_of_before_become_rows_like_the_others(folder: Path, lake: Lake) -> None:
+    RequestLog(folder).append([record_of_before(1), record(2), record_of_before(2), record_of_before(3, decision=0)])
+    assert logged_ids(folder, lake, "log.requests") == {"id-1", "id-2", "id-3"}
+    assert compact(folder, lake, "log.requests", "parcel") == Compaction(added=3, duplicates=1, torn=0, rows=3)
+    found = rows(lake, "SELECT id, prediction, decision, latency_ms FROM log.requests ORDER BY id")
+    assert found == [("id-1", [0.75], "1", 0.5), ("id-2", [0.25], "0", 0.5), ("id-3", [0.75], "0", 0.5)]
+
+
+def test_a_table_of_before_is_read_as_it_is_and_brought_into_todays_form_once(
+    folder: Path, lake_of_before: Lake
+) -> None:
+    lake, before = lake_of_before, said(lake_of_before)
+    assert [row[:4] for row in before[:1]] == [("id-8", "P8", 0.125, "0")]
+    assert math.isnan(before[1][2])
+    RequestLog(folder).append([record(1), record_of_before(8)])
+    assert compact(folder, lake, "log.requests", "parcel") == Compaction(added=1, duplicates=1, torn=0, rows=3)
+    with lake.reading() as connection:
+        kinds = columns_of(connection, "log.requests")
+    assert (kinds["prediction"], kinds["decision"], "probability" in kinds) == ("DOUBLE[]", "VARCHAR", False)
+    assert said(lake)[0] == ("id-1", "P1", 0.25, "0", ["parcels"])
+    assert repr(said(lake)[1:]) == repr(before)  # NaN equals nothing
+    snapshot = lake.snapshot()
+    compact(folder, lake, "log.requests", "parcel")
+    assert lake.snapshot() == snapshot
+
+
+def test_a_table_of_before_changes_its_form_even_if_nothing_was_logged_since(
+    folder: Path, lake_of_before: Lake
+) -> None:
+    folder.mkdir()
+    assert compact(folder, lake_of_before, "log.requests", "parcel").rows == 2
+    assert rows(lake_of_before, "SELECT prediction FROM log.requests WHERE id = 'id-8'") == [([0.125],)]
+
+
+def test_kill_9_of_a_change_of_form_leaves_the_table_of_before(
+    folder: Path, lake_of_before: Lake, tmp_path: Path
+) -> None:
+    before = said(lake_of_before)
+    RequestLog(folder).append([record(1)])
+    died("before the commit", folder, tmp_path)
+    with lake_of_before.reading() as connection:
+        assert "probability" in columns_of(connection, "log.requests")
+    assert repr(said(lake_of_before)) == repr(before)
+    assert compact(folder, lake_of_before, "log.requests", "parcel") == Compaction(1, 0, 0, 3)
+    assert repr(said(lake_of_before)[1:]) == repr(before)
+
+
+def test_records_of_a_later_version_wait_for_it(folder: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = RequestLog(folder)
+    log.append([record(1, record=3), record(2, record=3)])
+    log.close()
+    (file,) = folder.iterdir()
+    os.utime(file, (0, 0))
+    told = rf"{file.name} holds records of form 3.*reads up to 2: work with the version that has served"
+    with pytest.raises(HindcastError, match=told):
+        compact(folder, lake, "log.requests", "parcel", AT_ONCE)
+    with pytest.raises(HindcastError, match=told):
+        logged_ids(folder, lake, "log.requests")
+    assert file.exists()
+    assert not lake.exists("log.requests")
+    monkeypatch.setattr(log_record, "RECORD", 3)  # as the later version does, whose form happens to be the same
+    done = compact(folder, lake, "log.requests", "parcel", AT_ONCE)
+    assert (done.rows, done.torn, done.deleted) == (2, 0, 1)

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from hindcast.errors import HindcastError
-from hindcast.features.definition import definition
 from hindcast.features.materialise import materialise
 from hindcast.features.online import FeatureReader
 from hindcast.features.store import apply
@@ -13,8 +12,7 @@ from hindcast.package.model import FEATURES
 from hindcast.promotion import champion
 from hindcast.promotion.rollback import roll_back
 from tests.feature_world import REPOSITORY, at
-from tests.served_rivers import SIGNATURE, Rivers
-from tests.tiny_model import write_package
+from tests.served_rivers import Rivers, package
 
 NOW = at("06 00:00")
 
@@ -24,7 +22,7 @@ def rivers(tmp_path: Path) -> Rivers:
     """m1 answered twice at 09:30, from a store filled at 09:10; m2 is the champion since."""
     rivers = Rivers(tmp_path)
     materialise(rivers.settings, None, at("05 09:10"))
-    write_package(rivers.settings.models, "m2", bias=-20.0, signature=SIGNATURE, explained=False)
+    package(rivers, "m2", bias=-20.0)
     promote(rivers, "m1")
     rivers.serve(("one", "A", 1, at("05 09:30")), ("two", "B", 2, at("05 09:30")))
     promote(rivers, "m2")
@@ -45,7 +43,7 @@ def test_it_is_put_in_use_once_it_answers_as_it_did(rivers: Rivers) -> None:
 
 
 def test_one_that_answers_otherwise_than_it_did_is_not_put_in_use(rivers: Rivers) -> None:
-    rivers.write("UPDATE floods.requests SET probability = probability / 2 WHERE id = 'one'")
+    rivers.write("UPDATE floods.requests SET prediction = [prediction[1] / 2] WHERE id = 'one'")
     with pytest.raises(HindcastError, match="m1 no longer answers as it did, so the champion stays"):
         roll_back(rivers.settings, rivers.lake, NOW)
     assert champion.champion_folder(rivers.settings).name == "m2"
@@ -60,16 +58,8 @@ def test_with_nothing_to_replay_it_says_so(rivers: Rivers) -> None:
 def test_features_that_are_defined_otherwise_since_are_read_as_the_package_has_them(tmp_path: Path) -> None:
     rivers = Rivers(tmp_path)
     settings = rivers.settings
-    defined = definition(settings, "floods")
     for version in ("old", "new"):
-        package = write_package(
-            settings.models,
-            version,
-            signature=SIGNATURE,
-            explained=False,
-            more={FEATURES: settings.feast_registry.read_bytes()},
-            feature_definition=defined,
-        )
+        package(rivers, version)
         promote(rivers, version)
     # Since then, levels count for half an hour instead of six.
     (settings.feature_repo / "rivers.py").write_text(
@@ -81,16 +71,15 @@ def test_features_that_are_defined_otherwise_since_are_read_as_the_package_has_t
     assert FeatureReader(settings, "floods").read([row], [at("05 09:50")]).values["level"] == [None]
     # "new" is in use and defines them as "old" does: the store has been filled for it.
     assert not roll_back(settings, rivers.lake, at("05 09:50")).refilled
-    restored = FeatureReader(settings, "floods", package.parent / "old" / FEATURES)
+    restored = FeatureReader(settings, "floods", settings.models / "old" / FEATURES)
     assert restored.read([row], [at("05 09:50")]).values["level"] == [7]
 
 
 def test_features_that_the_lake_no_longer_has_leave_the_champion(tmp_path: Path) -> None:
     rivers = Rivers(tmp_path)
     settings = rivers.settings
-    registry = settings.feast_registry.read_bytes()
     for version in ("old", "new"):
-        write_package(settings.models, version, signature=SIGNATURE, explained=False, more={FEATURES: registry})
+        package(rivers, version)
         promote(rivers, version)
     rivers.write("ALTER TABLE features.levels DROP COLUMN level")
     with pytest.raises(HindcastError, match=r"features\.levels has no column level"):

@@ -1,5 +1,7 @@
 """The guard where tables enter Python finds what would go wrong there, and says so in words."""
 
+from typing import Any
+
 import pytest
 
 from hindcast.errors import HindcastError
@@ -84,3 +86,52 @@ def test_a_missing_column_is_named(settings: Settings, problem: Problem) -> None
         connection.execute(f"ALTER TABLE s.t DROP COLUMN {problem.label.column}")
     with pytest.raises(HindcastError, match=f"s.t has no column {problem.label.column}"):
         faults_of(lake, problem, "s.t", labeled_schema(problem))
+
+
+# Labels of the other tasks
+
+
+def with_labels(settings: Settings, problem: Problem, kind: str, *values: str) -> tuple[Lake, Problem]:
+    """A table with a label of a SQL type, one row per value."""
+    lake, label = Lake(settings), problem.label
+    with lake.writing() as connection:
+        connection.execute("CREATE SCHEMA s")
+        connection.execute(
+            f"CREATE TABLE s.t AS SELECT 'k' || row_number() OVER () AS {problem.entity.key}, "
+            f"TIMESTAMP '2013-06-01' AS {problem.prediction_time.column}, v::{kind} AS {label.column}, "
+            f"CASE WHEN v IS NOT NULL THEN TIMESTAMP '2013-06-02' END AS {label.known_at} "
+            f"FROM (VALUES {', '.join(f'({value})' for value in values)}) t(v)"
+        )
+    return lake, problem
+
+
+@pytest.mark.parametrize(
+    ("declared", "kind", "values", "said"),
+    [
+        ({"task": "multiclass", "classes": ("a", "b")}, "VARCHAR", ["'a'", "'b'", "NULL"], None),
+        ({"task": "multiclass", "classes": ("1", "2")}, "INTEGER", ["1", "2"], None),
+        ({"task": "multiclass", "classes": ("a", "b")}, "VARCHAR", ["'a'", "'c'"], "is_late: isin(['a', 'b']) (1 row"),
+        ({"task": "multiclass", "classes": ("1", "2")}, "INTEGER", ["1", "3"], "is_late: isin(['1', '2']) (1 row"),
+        ({"task": "regression"}, "DOUBLE", ["1.5", "-2", "NULL"], None),
+        ({"task": "regression"}, "INTEGER", ["1", "2", "NULL"], None),
+        ({"task": "regression"}, "DECIMAL(9, 2)", ["1.25", "2"], None),
+        ({"task": "regression"}, "DOUBLE", ["1", "'inf'::DOUBLE"], "is_late: is_late must be a finite number (1 row"),
+        ({"task": "regression"}, "DOUBLE", ["1", "'nan'::DOUBLE"], "is_late: is_late must be a finite number (1 row"),
+        ({"task": "regression"}, "VARCHAR", ["'1'", "'x'"], "is_late: is_late must be a finite number"),
+        ({"task": "binary"}, "BOOLEAN", ["true", "false", "NULL"], None),
+        ({"task": "binary"}, "DOUBLE", ["1", "0.5"], "is_late: isin([0, 1]) (1 row"),
+        ({"task": "binary"}, "VARCHAR", ["'1'", "'late'"], "is_late: isin([0, 1]) (1 row"),
+    ],
+)
+def test_labels_are_held_to_their_task(
+    settings: Settings, problem: Problem, declared: dict[str, Any], kind: str, values: list[str], said: str | None
+) -> None:
+    label = problem.label.model_copy(update={"classes": declared.get("classes", ())})
+    problem = problem.model_copy(update={"task": declared["task"], "label": label})
+    lake, problem = with_labels(settings, problem, kind, *values)
+    rows, faults = faults_of(lake, problem, "s.t", labeled_schema(problem))
+    assert rows == len(values)
+    if said is None:
+        assert faults == []
+    else:
+        assert len(faults) == 1 and faults[0].startswith(said)

@@ -9,12 +9,12 @@ import pytest
 
 from hindcast.errors import HindcastError
 from hindcast.evaluation import scoring
-from hindcast.evaluation.metrics import measure
-from hindcast.evaluation.scoring import evaluate_period, score, score_period, scoring_period, write_batch
+from hindcast.evaluation.scoring import evaluate_period, score, score_period, scoring_period, summarise, write_batch
 from hindcast.lake import Lake
 from hindcast.package.model import BASELINE, ServedModel
-from hindcast.package.reference import HistoricRates
+from hindcast.package.reference import History
 from hindcast.settings import Settings
+from hindcast.tasks import find_task
 from tests.made_up_problem import parcels_problem
 from tests.tiny_model import probability, write_package
 
@@ -40,8 +40,8 @@ def may(day: int) -> datetime:
 def model(settings: Settings) -> ServedModel:
     """Trained on parcels of which those of the east came late, and that of the west didn't."""
     trained = pl.DataFrame({"depot": ["east", "east", "west"], "late": [1, 1, 0]})
-    rates = HistoricRates.of(PROBLEM, trained).to_json().encode()
-    return ServedModel.load(write_package(settings.models, "v1", more={BASELINE: rates}))
+    history = History.of(PROBLEM, trained).to_json().encode()
+    return ServedModel.load(write_package(settings.models, "v1", more={BASELINE: history}))
 
 
 @pytest.fixture
@@ -126,17 +126,37 @@ def test_scores_become_one_table_that_is_replaced(settings: Settings, lake: Lake
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("task", "more", "expected"),
+    [
+        ("binary", {}, {"decided_0": 1, "decided_1": 2, "mean_probability": 0.5499}),
+        (
+            "multiclass",
+            {"classes": ("bad", "good")},
+            {"decided_bad": 2, "decided_good": 1, "mean_probability_bad": 0.4501, "mean_probability_good": 0.5499},
+        ),
+        ("regression", {}, {"mean_value": 0.3333, "mean_lower": -0.6667, "mean_upper": 2.3333}),
+    ],
+)
+def test_scores_are_summed_up(settings: Settings, task: str, more: dict[str, Any], expected: dict[str, float]) -> None:
+    package = write_package(settings.models, "other", task=task, **more)
+    frame = pl.DataFrame({"weight": [2.0, -1.0, 0.0], "kind": ["box", "box", "bag"]})
+    label = PROBLEM.label.model_copy(update=more)
+    problem = PROBLEM.model_copy(update={"task": task, "label": label})
+    assert summarise(problem, score(ServedModel.load(package), frame)) == expected
+
+
 def test_a_period_is_judged_by_the_labels_that_have_come(settings: Settings, lake: Lake, model: ServedModel) -> None:
     found = evaluate_period(settings, PROBLEM, lake, model, may(1), may(6))
     labels = np.array([1, 0, 1, 0, 1])
     said = np.array([probability(0, weight) for weight in (2, 1, -1, -2, 3)])
-    expected = measure(labels, said)
+    expected = find_task("binary").measure(labels, said[:, None])
     assert found["rows"] == 5 and found["without_label"] == 1
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-6)
     # East's rate is the higher: A and C are above E, tie with B; F ties with E and is below B.
     assert found["baseline_roc_auc"] == pytest.approx((2 + 0.5 * 2 + 0.5 + 0) / 6)
     assert found["gain_over_baseline"] == pytest.approx(expected["roc_auc"] - 3.5 / 6)
-    assert (found["confusion"]["true_positive"], found["confusion"]["false_negative"]) == (2, 1)
+    assert (found["details"]["true_positive"], found["details"]["false_negative"]) == (2, 1)
 
 
 def test_without_labels_there_is_nothing_to_judge(settings: Settings, lake: Lake, model: ServedModel) -> None:
@@ -146,7 +166,13 @@ def test_without_labels_there_is_nothing_to_judge(settings: Settings, lake: Lake
         )
 
 
-def test_a_package_without_rates_is_not_judged_against_another_baseline(settings: Settings, lake: Lake) -> None:
-    old = ServedModel.load(write_package(settings.models, "v0"))
-    with pytest.raises(HindcastError, match=r"v0 has no baseline\.json: it was made before packages had one"):
-        evaluate_period(settings, PROBLEM, lake, old, may(1), may(6))
+def test_a_package_that_predicts_something_else_than_the_problem_asks_is_not_judged(
+    settings: Settings, lake: Lake, model: ServedModel
+) -> None:
+    classes = PROBLEM.model_copy(
+        update={"task": "multiclass", "label": PROBLEM.label.model_copy(update={"classes": ("0", "1")})}
+    )
+    with pytest.raises(
+        HindcastError, match=r"v1 predicts probability \(binary\), and problems/parcels\.yaml declares "
+    ):
+        evaluate_period(settings, classes, lake, model, may(1), may(6))

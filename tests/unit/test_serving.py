@@ -11,20 +11,24 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from hindcast.clock import SimulatedClock
 from hindcast.errors import HindcastError
-from hindcast.package.model import ServedModel
+from hindcast.package.model import SAMPLE, SIGNATURE, ServedModel, Signature
+from hindcast.problem import load_problem
 from hindcast.promotion import champion
-from hindcast.serving.predict import Champions, LoadedModel, Unavailable, answer, choose_example
+from hindcast.serving.answer_form import answer_form, explained_form
+from hindcast.serving.openapi import openapi
+from hindcast.serving.predict import Champions, LoadedModel, Unavailable, answer, choose_example, load_model
 from hindcast.serving.request_form import Fault, batch_form, form_errors, request_form
 from hindcast.serving.request_log import RequestLog
 from hindcast.serving.server import serve_forever
 from hindcast.settings import Settings
 from tests.patience import wait_for
-from tests.tiny_model import SIGNATURE_OF_PARCELS, probability, write_package
+from tests.tiny_model import SIGNATURE_OF_PARCELS, prediction, probability, write_package
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 PARCELS = {"P1": (2.0, "box"), "P2": (-1.0, "crate"), "P3": (None, None)}
@@ -154,15 +158,6 @@ def test_an_explained_answer_adds_up_to_what_is_said(
     assert set(explained) - set(plain) == {"base", "raw_score", "tolerance", "contributions"}
 
 
-def test_a_model_that_cannot_be_explained_says_so(tmp_path: Path, log: RequestLog, clock: SimulatedClock) -> None:
-    package = write_package(tmp_path / "models", "old", explained=False)
-    old = LoadedModel(ServedModel.load(package), Shelf(), None)
-    with pytest.raises(Unavailable, match="package the model again"):
-        answer(old, [request("P1")], log, clock, explained=True)
-    assert answer(old, [request("P1")], log, clock)[0]["probability"] == pytest.approx(probability(0.0, 2.0))
-    assert len(lines(tmp_path)) == 1  # what wasn't answered isn't logged
-
-
 def test_unknown_categories_and_missing_features_are_answered_and_said(
     served: LoadedModel, log: RequestLog, clock: SimulatedClock
 ) -> None:
@@ -178,12 +173,13 @@ def test_the_record_holds_what_was_asked_used_and_said(
 ) -> None:
     (said,) = answer(served, [request("P2", request_id="mine")], log, clock)
     (record,) = lines(tmp_path)
-    assert record["id"] == said["id"] == "mine"
+    assert (record["record"], record["id"], said["id"]) == (2, "mine", "mine")
     assert record["entity"] == {"depot": "D", "parcel": "P2"}
     assert record["features"] == {"weight": -1.0, "kind": "crate"}
     assert record["feature_times"] == said["feature_times"]
     assert (record["features_as_of"], record["features_snapshot"]) == ("2024-05-01T11:30:00+00:00", 12)
-    assert (record["model_version"], record["snapshot"], record["probability"]) == ("v1", 7, said["probability"])
+    assert (record["model_version"], record["snapshot"]) == ("v1", 7)
+    assert (record["prediction"], record["decision"]) == ([said["probability"]], str(said["decision"]))
     assert record["latency_ms"] > 0
     assert datetime.fromisoformat(record["received_at"]).utcoffset() == timedelta(0)
 
@@ -214,6 +210,116 @@ def test_features_that_cannot_be_read_are_said_and_nothing_is_logged(
 ) -> None:
     with pytest.raises(Unavailable, match="Features can't be read: no such table"):
         answer(replace(served, reader=Broken()), [request("P1")], log, clock)
+    assert lines(tmp_path) == []
+
+
+# Other tasks
+
+CLASSES = ("light", "fair", "heavy load")
+
+
+def served_as(tmp_path: Path, task: str, **more: Any) -> LoadedModel:
+    return LoadedModel(ServedModel.load(write_package(tmp_path / "models", "v1", task=task, **more)), Shelf(), None)
+
+
+def keeps_to_its_form(signature: Signature, said: dict[str, Any], explained: dict[str, Any]) -> None:
+    form = answer_form(signature)
+    for each, one in ((form, said), (explained_form(signature, form), explained)):
+        each.model_validate_json(json.dumps(one), strict=True)
+        assert list(each.model_fields) == list(one)
+
+
+def test_of_several_classes_each_has_its_probability(tmp_path: Path, log: RequestLog, clock: SimulatedClock) -> None:
+    served = served_as(tmp_path, "multiclass", classes=CLASSES)
+    said, light = answer(served, [request("P1"), request("P2")], log, clock)
+    expected = prediction(served.model.signature, 0.0, 2.0)
+    powers = [1, np.exp(2), np.exp(4)]
+    assert expected == pytest.approx([each / sum(powers) for each in powers])
+    assert said["probabilities"] == pytest.approx(dict(zip(CLASSES, expected, strict=True)), abs=1e-6)
+    assert (said["decision"], light["decision"]) == ("heavy load", "light")
+    assert "threshold" not in said
+    first, second = lines(tmp_path)
+    assert first["prediction"] == list(said["probabilities"].values())
+    assert (first["decision"], second["decision"]) == ("heavy load", "light")
+    assert "probabilities" not in first
+    (explained,) = answer(served, [request("P1")], log, clock, explained=True)
+    assert explained["base"] == pytest.approx(dict.fromkeys(CLASSES, 0.0))
+    assert explained["raw_score"] == pytest.approx({"light": -2.0, "fair": 0.0, "heavy load": 2.0})
+    weight, kind = explained["contributions"]
+    assert (weight["feature"], weight["value"], kind["feature"]) == ("weight", 2.0, "kind")
+    assert weight["contribution"] == pytest.approx({"light": -2.0, "fair": 0.0, "heavy load": 2.0})
+    assert kind["contribution"] == dict.fromkeys(CLASSES, 0.0)
+    keeps_to_its_form(served.model.signature, said, explained)
+    assert "threshold" not in served.describe()
+
+
+@pytest.mark.parametrize(
+    ("scale", "value", "lower", "upper"),
+    [(None, 2.0, 1.0, 4.0), ("log1p", np.exp(2) - 1, np.exp(1) - 1, np.exp(4) - 1)],
+)
+def test_a_number_is_answered_with_its_interval(
+    tmp_path: Path, log: RequestLog, clock: SimulatedClock, scale: str | None, value: float, lower: float, upper: float
+) -> None:
+    served = served_as(tmp_path, "regression", scale=scale)
+    (said,) = answer(served, [request("P1")], log, clock)
+    assert (said["value"], said["lower"], said["upper"]) == pytest.approx((value, lower, upper), rel=1e-6)
+    assert said["coverage"] == 0.9
+    assert "decision" not in said
+    (record,) = lines(tmp_path)
+    assert (record["prediction"], record["decision"]) == ([said["value"], said["lower"], said["upper"]], None)
+    (explained,) = answer(served, [request("P1")], log, clock, explained=True)
+    assert (explained["base"], explained["raw_score"]) == pytest.approx((0.0, 2.0))
+    assert [each["contribution"] for each in explained["contributions"]] == pytest.approx([2.0, 0.0])
+    keeps_to_its_form(served.model.signature, said, explained)
+    described, calibration = served.describe(), served.model.signature.calibration
+    assert (described["coverage"], described["interval"]) == (0.9, calibration["interval"])
+
+
+def test_a_binary_answer_keeps_to_its_form(served: LoadedModel, log: RequestLog, clock: SimulatedClock) -> None:
+    said, explained = (answer(served, [request("P1")], log, clock, explained=each)[0] for each in (False, True))
+    keeps_to_its_form(served.model.signature, said, explained)
+
+
+@pytest.mark.parametrize(
+    ("task", "more", "of_the_answer", "of_the_model"),
+    [
+        ("binary", {}, ["probability", "decision", "threshold"], ["threshold"]),
+        ("multiclass", {"classes": CLASSES}, ["probabilities", "decision"], []),
+        ("regression", {}, ["value", "lower", "upper", "coverage"], ["coverage", "interval"]),
+    ],
+)
+def test_openapi_says_what_the_tasks_answer_holds(
+    tmp_path: Path, task: str, more: dict[str, Any], of_the_answer: list[str], of_the_model: list[str]
+) -> None:
+    served = served_as(tmp_path, task, **more)
+    signature, problem = served.model.signature, load_problem(Settings.from_environment().problem_file)
+    schemas = openapi(problem, signature, FORM, batch_form(FORM, 5), with_tokens=False)["components"]["schemas"]
+    assert list(schemas["Answer"]["properties"])[2:-6] == of_the_answer
+    assert set(schemas["Model"]["required"]) == {*served.describe(), "request_fields", "refused", "shadow"}
+    assert [name for name in schemas["Model"]["properties"] if name in of_the_model] == of_the_model
+    assert schemas["Explained"]["properties"]["base"]["x-unit"] == signature.kind.score_unit
+
+
+def test_a_package_of_before_other_tasks_is_served(tmp_path: Path, log: RequestLog, clock: SimulatedClock) -> None:
+    signature = json.loads(SIGNATURE_OF_PARCELS.to_json()) | {"label_rate": 0.2, "threshold": 0.75}
+    for name in ("history", "calibration", "classes", "scale"):
+        del signature[name]
+    sample = {"values": {"weight": [1.0], "kind": ["box"]}, "probabilities": [probability(0.0, 1.0)]}
+    old = {SIGNATURE: json.dumps(signature).encode(), SAMPLE: json.dumps(sample).encode()}
+    served = load_model(write_package(tmp_path / "models", "v0", more=old), None, lambda model: Shelf())
+    (said,) = answer(served, [request("P1")], log, clock, explained=True)
+    assert (said["probability"], said["decision"], said["threshold"]) == (pytest.approx(probability(0.0, 2.0)), 1, 0.75)
+    assert served.describe()["threshold"] == 0.75
+    assert lines(tmp_path)[0]["prediction"] == [said["probability"]]
+
+
+def test_a_prediction_that_is_no_number_is_not_answered(
+    tmp_path: Path, log: RequestLog, clock: SimulatedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PARCELS, "P1", (1e30, "box"))  # beyond all scales: its value is infinite
+    served = served_as(tmp_path, "regression", scale="log1p")
+    with pytest.raises(Unavailable, match="v1 gives no finite number here"):
+        answer(served, [request("P1")], log, clock)
     assert lines(tmp_path) == []
 
 
@@ -279,6 +385,26 @@ def test_a_champion_of_other_request_fields_is_refused(home: Settings) -> None:
     promote(home, "v2")
     assert not champions.refresh()
     assert "other request fields (join_keys)" in (champions.refused or "")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "named"),
+    [
+        ({}, {"task": "regression"}, "task"),
+        ({"task": "multiclass", "classes": CLASSES}, {"task": "multiclass", "classes": CLASSES[:2]}, "classes"),
+        ({"task": "regression"}, {"task": "regression", "scale": "log1p"}, "scale"),
+    ],
+)
+def test_a_champion_of_other_answers_is_refused(
+    settings: Settings, first: dict[str, Any], second: dict[str, Any], named: str
+) -> None:
+    for version, more in (("v1", first), ("v2", second)):
+        write_package(settings.models, version, **more)
+    promote(settings, "v1")
+    champions = Champions(settings, None, lambda model: Shelf())
+    promote(settings, "v2")
+    assert not champions.refresh()
+    assert f"v2 gives other answers ({named})" in (champions.refused or "")
 
 
 def test_a_champion_that_predicts_otherwise_here_is_refused(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

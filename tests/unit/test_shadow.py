@@ -72,7 +72,7 @@ def test_it_is_asked_the_same_as_of_the_same_instant_and_logs_apart(settings: Se
         record = found[one["id"]]
         assert record["prediction_time"] == one["prediction_time"]
         assert record["model_version"] == "v2"
-        assert record["probability"] == pytest.approx(probability(1.0, weight), abs=1e-6)
+        assert record["prediction"] == pytest.approx([probability(1.0, weight)], abs=1e-6)
         assert one["probability"] == pytest.approx(probability(0.0, weight), abs=1e-6)
     assert shadow.describe() == {
         "version": "v2", "waiting": 0, "answered": 2, "dropped": 0, "failed": 0, "failure": None,

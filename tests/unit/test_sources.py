@@ -75,6 +75,17 @@ def test_a_package_is_found_without_importing_it(tmp_path: Path, monkeypatch: py
     assert "shipped_readings" not in sys.modules
 
 
+def test_a_package_of_data_alone_is_found_in_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hindcast.sources.DATA_PACKAGES", tmp_path)
+    sources = load_sources(write(tmp_path, {"package": "shipped_data", "tables": {"readings": TABLE}}))
+    with pytest.raises(HindcastError, match=r"shipped_data.*is not installed: run `make setup`"):
+        sources.origin(tmp_path)
+    (tmp_path / "shipped_data").mkdir()
+    assert sources.origin(tmp_path) == (tmp_path / "shipped_data", "shipped_data")
+    with pytest.raises(HindcastError, match=r"the file .*a\.csv is missing"):
+        sources.files("readings", tmp_path)
+
+
 def test_a_package_that_is_not_installed_is_named(tmp_path: Path) -> None:
     sources = load_sources(write(tmp_path, {"package": "no_such_readings", "tables": {"readings": TABLE}}))
     with pytest.raises(HindcastError, match="no_such_readings is not installed"):

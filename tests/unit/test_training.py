@@ -10,11 +10,11 @@ import pytest
 from hindcast.errors import HindcastError
 from hindcast.package.model import Feature
 from hindcast.problem import Candidate
+from hindcast.tasks import find_task
 from hindcast.training.search import (
     Candidates,
     draw_parameters,
     fit,
-    probabilities,
     shown_search,
     spread,
     time_folds,
@@ -22,6 +22,8 @@ from hindcast.training.search import (
 )
 from hindcast.training.training_data import find_features, split_rows
 from tests.made_up_problem import FEATURES, parcels_data, parcels_problem
+
+BINARY = find_task("binary")
 
 
 def days(*numbers: int) -> Any:
@@ -46,7 +48,7 @@ def test_folds_keep_what_was_asked_at_one_instant_together() -> None:
 def test_a_fold_needs_both_labels() -> None:
     frame = parcels_data().frame
     half = frame.with_columns(late=pl.when(pl.col("asked_at") < pl.datetime(2024, 1, 25)).then(0).otherwise("late"))
-    with pytest.raises(HindcastError, match="In fold 1 of 2, only one label occurs"):
+    with pytest.raises(HindcastError, match=r"Fold 1 of 2 \(budget\.folds\) has \d+ rows with 1 different labels"):
         train(parcels_problem(), parcels_data(half), FEATURES)
 
 
@@ -93,7 +95,7 @@ def test_training_twice_gives_the_same_models_and_scores(tmp_path: Path) -> None
     matrix = split_rows(problem, data.frame, first.features, "test").matrix
     for one, other in zip(first.fitted, second.fitted, strict=True):
         assert (one.parameters, one.draws) == (other.parameters, other.draws)
-        np.testing.assert_array_equal(probabilities(one.estimator, matrix), probabilities(other.estimator, matrix))
+        np.testing.assert_array_equal(BINARY.predict(one.estimator, matrix), BINARY.predict(other.estimator, matrix))
     first.save(tmp_path / "candidates.joblib")
     assert Candidates.load(tmp_path / "candidates.joblib").training_hash == second.training_hash
 
@@ -118,15 +120,17 @@ def test_rows_of_other_windows_teach_nothing() -> None:
 
 def test_mistakes_in_the_problem_file_are_named() -> None:
     data = parcels_data()
-    with pytest.raises(HindcastError, match="task regression can't be trained yet"):
-        train(parcels_problem(task="regression"), data, FEATURES)
     wrong = {"name": "wrong", "model": "logistic_regression", "parameters": {"depth": 3}}
     with pytest.raises(HindcastError, match=r"candidates\.wrong: .*depth"):
         train(parcels_problem(candidates=[wrong]), data, FEATURES)
     features = find_features(data.frame, FEATURES)
     trees = Candidate(name="trees", model="hist_gradient_boosting")
     with pytest.raises(HindcastError, match=r"candidates\.trees: categorical_features can't be exported"):
-        fit(trees, {"categorical_features": [2]}, features, np.zeros((2, 4), dtype=np.float32), np.array([0, 1]), 7)
+        matrix = np.zeros((2, 4), dtype=np.float32)
+        fit(BINARY, trees, {"categorical_features": [2]}, features, matrix, np.array([0, 1]), 7)
+    ridge = Candidate(name="straight", model="ridge")
+    with pytest.raises(HindcastError, match=r"candidates\.straight: There is no model 'ridge' for the task binary"):
+        fit(BINARY, ridge, {}, features, np.zeros((2, 4), dtype=np.float32), np.array([0, 1]), 7)
     with pytest.raises(HindcastError, match="train window has 0 rows"):
         split_rows(parcels_problem(), data.frame.filter(pl.col("split") == "test"), features, "train")
 
@@ -135,6 +139,6 @@ def test_a_linear_model_takes_a_gap_in_a_column_that_had_none() -> None:
     features = (Feature("n", "numeric"), Feature("k", "categorical", ("a", "b")))
     matrix = np.array([[0, 0], [1, 1], [2, 0], [3, 1]], dtype=np.float32)
     candidate = Candidate(name="linear", model="logistic_regression")
-    fitted = fit(candidate, {}, features, matrix, np.array([0, 0, 1, 1]), 7)
+    fitted = fit(BINARY, candidate, {}, features, matrix, np.array([0, 0, 1, 1]), 7)
     gaps = np.array([[np.nan, np.nan]], dtype=np.float32)
-    assert probabilities(fitted, gaps) == pytest.approx(0.5, abs=0.2)
+    assert BINARY.predict(fitted, gaps)[:, 0] == pytest.approx(0.5, abs=0.2)

@@ -1,0 +1,103 @@
+"""Intervals around a number that a model predicts: how far the labels of held-out rows lay from their predictions.
+
+Split conformal prediction with finite-sample quantiles (J. Lei et al., Distribution-free predictive inference for
+regression, Journal of the American Statistical Association 113, 2018), each tail by itself (H. Linusson et al.,
+Signed-error conformal regression, PAKDD 2014), in bins of the prediction (H. Boström and U. Johansson, Mondrian
+conformal regressors, PMLR 128, 2020). No model here: only numbers, which a package carries in its signature.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hindcast.errors import HindcastError
+
+Floats = NDArray[np.float64]
+
+_BINS = 10
+_BIN_ROWS = 100  # with fewer, a tail's own chance error is larger than what a bin of its own corrects
+
+
+@dataclass(frozen=True)
+class Interval:
+    """What is added to a value on either side, by the value's size.
+
+    Between the bins' centres it is interpolated: a value that differs by a rounding error, as one of the exported graph
+    does, then has an interval that does, too.
+
+    Attributes:
+        centres: Median value of each bin, ascending.
+        lower: Per bin, added to the value; mostly below 0.
+        upper: Per bin, added to the value.
+    """
+
+    centres: tuple[float, ...]
+    lower: tuple[float, ...]
+    upper: tuple[float, ...]
+
+    @classmethod
+    def fit(cls, values: Floats, labels: Floats, coverage: float) -> "Interval":
+        """Measures the interval on rows that the model was not fitted on.
+
+        A bin's interval holds the label of a further row that is exchangeable with the bin's n rows with a chance of at
+        least `coverage`, whatever the distribution; and of at most 2 / (n + 1) more where labels aren't tied.
+
+        Args:
+            values: Predictions, shape (n,).
+            labels: Shape (n,). Rows with a NaN in either are left out.
+            coverage: Between 0 and 1; on either side half of the rest may lie outside.
+
+        Raises:
+            HindcastError: There are too few rows for such a coverage.
+        """
+        known = np.isfinite(values) & np.isfinite(labels)
+        values, residuals = values[known], (labels - values)[known]
+        tail = (1 - coverage) / 2
+        least = math.ceil(round(1 / tail, 9)) - 1
+        if len(values) < least:
+            raise HindcastError(
+                f"{len(values)} held-out rows with a label are too few for intervals of coverage {coverage:g}, which "
+                f"take {least}: lengthen the validation window."
+            )
+        edges = _edges(values, max(least, _BIN_ROWS))
+        bin_of = np.searchsorted(edges, values, side="left")
+        bins = [bin_of == each for each in range(len(edges) + 1)]
+        lower, upper = zip(*[_ends(residuals[rows], tail) for rows in bins], strict=True)
+        return cls(tuple(float(np.median(values[rows])) for rows in bins), lower, upper)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Interval":
+        return cls(**{name: tuple(numbers) for name, numbers in content.items()})
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: list(numbers) for name, numbers in asdict(self).items()}
+
+    def bounds(self, values: Floats) -> tuple[Floats, Floats]:
+        """Lower and upper ends of values (n,), each of shape (n,); NaN where the value is."""
+        lower, upper = (np.interp(values, self.centres, offsets) for offsets in (self.lower, self.upper))
+        return values + lower, values + upper
+
+
+def _edges(values: Floats, least: int) -> list[float]:
+    """Ends (included) of bins of about equally many rows, and of no fewer than `least`; equal values share a bin."""
+    ordered, rows = np.sort(values), len(values)
+    found: list[float] = []
+    begin = 0
+    for each in range(1, _BINS):
+        edge = float(ordered[rows * each // _BINS - 1])
+        end = int(np.searchsorted(ordered, edge, side="right"))
+        if end - begin >= least and rows - end >= least:
+            found.append(edge)
+            begin = end
+    return found
+
+
+def _ends(residuals: Floats, tail: float) -> tuple[float, float]:
+    """The k-th smallest and k-th largest of n, k = ⌊(n + 1) tail⌋: one more lies beyond either with chance ≤ tail."""
+    ordered, rows = np.sort(residuals), len(residuals)
+    rank = math.floor(round((rows + 1) * tail, 9))
+    return float(ordered[rank - 1]), float(ordered[rows - rank])
