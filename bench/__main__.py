@@ -24,7 +24,18 @@ from hindcast.errors import HindcastError
 from hindcast.files import write_atomically
 from hindcast.settings import Settings
 
-NAMES = ("training_set", "scaling", "online", "feature_build", "breadth", "serving", "swap", "durability", "kills")
+NAMES = (
+    "training_set",
+    "scaling",
+    "online",
+    "feature_build",
+    "breadth",
+    "serving",
+    "swap",
+    "durability",
+    "kills",
+    "quality",
+)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -255,23 +255,33 @@ def without_helpers(of: FeatureView) -> FeatureView:
     return of[[feature.name for feature in of.features if not feature.name.endswith("_minute")]]
 
 
-flight_delay = FeatureService(
-    name="flight_delay",
-    features=[
-        # Not aircraft_profile: it is missing where the tail number is, which it only is on cancelled flights. Its
-        # columns bring nothing on the other flights; on all of them they tell the label.
-        without_helpers(flight_schedule),
-        origin_weather,
-        origin_state,
-        carrier_outcomes,
-        origin_carrier_outcomes,
-        destination_outcomes,
-        route_outcomes,
-        flight_number_outcomes,
-        without_helpers(aircraft_state),
-        inbound_leg,
-    ],
-    description="What is known of a flight two hours before its departure.",
-    tags={"problem": "flight_delay"},
-    owner=OWNER,
-)
+FEATURES = [
+    # Not aircraft_profile: it is missing where the tail number is, which it only is on cancelled flights. Its
+    # columns bring nothing on the other flights; on all of them they tell whether the flight flies.
+    without_helpers(flight_schedule),
+    origin_weather,
+    origin_state,
+    carrier_outcomes,
+    origin_carrier_outcomes,
+    destination_outcomes,
+    route_outcomes,
+    flight_number_outcomes,
+    without_helpers(aircraft_state),
+    inbound_leg,
+]
+
+
+def service(problem: str) -> FeatureService:
+    """All that is known of a flight two hours before its departure: each problem asks then, of the same flights."""
+    return FeatureService(
+        name=problem,
+        features=FEATURES,
+        description="What is known of a flight two hours before its departure.",
+        tags={"problem": problem},
+        owner=OWNER,
+    )
+
+
+flight_delay = service("flight_delay")
+arrival_delay = service("arrival_delay")
+flight_outcome = service("flight_outcome")

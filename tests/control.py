@@ -7,6 +7,7 @@ from hindcast.lake import Lake
 from hindcast.problem import Problem
 from hindcast.settings import Settings
 from hindcast.sources import SimulatedTime, Sources
+from hindcast.tables.transform import domain_of, manifest
 from hindcast.tables.windows import INGESTED, write_instants, write_windows
 from hindcast.workspace import Domain, Workspace
 
@@ -42,3 +43,9 @@ def workspace_of(settings: Settings, problem: Problem, clock: SimulatedTime | No
     """A workspace whose problem and clock stand in no file."""
     sources = sources_of(Lake(settings), problem).model_copy(update={"clock": clock})
     return Workspace(settings, problem, Domain(problem.domain, settings, sources, (problem,)))
+
+
+def names_of(settings: Settings, domain: str, *kinds: str) -> list[str]:
+    """Names of a domain's dbt nodes of some kinds: model, seed, test."""
+    nodes = manifest(settings)["nodes"].values()
+    return [node["name"] for node in nodes if node["resource_type"] in kinds and domain_of(node) == domain]

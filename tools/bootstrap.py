@@ -1,7 +1,8 @@
-"""Makes `.venv` hold exactly what `requirements.lock` names, and nothing where it already does.
+"""Makes `.venv` hold exactly what `requirements.lock` and `data.lock` name, and nothing where it already does.
 
 Only the standard library: it runs before anything is installed. What the packages are stands in
-`pyproject.toml`, their versions and hashes in `requirements.lock` (`make lock` writes it).
+`pyproject.toml`, their versions and hashes in `requirements.lock` (`make lock` writes it). `data.lock` names packages
+of which only the data files are wanted.
 """
 
 import fcntl
@@ -17,13 +18,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / ".venv"
 LOCK = ROOT / "requirements.lock"
+DATA_LOCK = ROOT / "data.lock"
 STAMP = ENVIRONMENT / "installed.sha256"
 
 
 def wanted() -> str:
     """What the environment must be: the locked packages, the project's own metadata, the interpreter."""
     digest = hashlib.sha256(sys.version.encode())
-    for path in (LOCK, ROOT / "pyproject.toml", Path(__file__)):
+    for path in (LOCK, DATA_LOCK, ROOT / "pyproject.toml", Path(__file__)):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -52,6 +54,9 @@ def install() -> None:
     uv = ENVIRONMENT / "bin" / "uv"
     run(uv, "pip", "sync", "--quiet", "--require-hashes", LOCK)
     run(uv, "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", ROOT)
+    # Beside the environment's packages, not among them: such wheels bring top-level folders like `test` and `docs`.
+    data = ("--no-deps", "--only-binary", ":all:", "--require-hashes", "--target", ENVIRONMENT / "data")
+    run(uv, "pip", "install", "--quiet", *data, "-r", DATA_LOCK)
 
 
 def main() -> None:

@@ -20,10 +20,10 @@ from hindcast.problem import Problem, Splits, Window, load_problem
 from hindcast.settings import Settings
 from hindcast.sources import load_sources
 from hindcast.tables.ingest import ingest
-from hindcast.tables.transform import build, manifest
+from hindcast.tables.transform import build
 from tests.brute_force import brute_force, flight_id, plausible_planes, raw_flights, unequal
 from tests.conftest import ROOT
-from tests.control import write_control
+from tests.control import names_of, write_control
 
 THEN = datetime(2013, 2, 10, 14, 10, tzinfo=UTC)  # the morning after a blizzard: much is overdue, much cancelled
 LATER = datetime(2013, 2, 14, tzinfo=UTC)
@@ -55,8 +55,7 @@ class World:
 
     def build(self, known_until: datetime) -> None:
         write_control(self.lake, self.problem, known_until=known_until, as_of=THEN)
-        nodes = manifest(self.lake.settings)["nodes"].values()
-        results = build(self.lake.settings, [node["name"] for node in nodes if node["resource_type"] != "test"])
+        results = build(self.lake.settings, names_of(self.lake.settings, "flights", "model", "seed"))
         assert [result for result in results if result.failed] == []
 
     @contextmanager

@@ -199,7 +199,7 @@ def test_it_answers_from_its_own_folder_and_logs_to_the_volume(container: Contai
     assert said["model_version"] == "v1"  # there is no champion.json in the volume: the bento has its own
     files = container.volume.glob("problems/parcels/request_log/*")
     (record,) = [json.loads(line) for file in files for line in file.open()]
-    assert (record["id"], record["probability"]) == ("mine", said["probability"])
+    assert (record["id"], record["prediction"]) == ("mine", [said["probability"]])
 
 
 def test_the_environment_is_what_the_bento_locks_and_nothing_of_the_pipeline(container: Container) -> None:

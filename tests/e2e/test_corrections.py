@@ -25,11 +25,11 @@ from hindcast.sources import load_sources
 from hindcast.tables.catch_up import catch_up
 from hindcast.tables.ingest import IngestResult, ingest
 from hindcast.tables.labels import entities_as_known
-from hindcast.tables.transform import build, manifest
+from hindcast.tables.transform import build
 from hindcast.workspace import open_workspace
 from tests.brute_force import AsKnown, as_known, brute_force, flight_id, plausible_planes, raw_flights, unequal
 from tests.conftest import ROOT
-from tests.control import write_control
+from tests.control import names_of, write_control
 from tests.e2e.test_as_known_then import FEATURES
 
 FIRST, SECOND, THIRD = datetime(2013, 2, 8, 19), datetime(2013, 2, 9, 14, 10), datetime(2013, 2, 10, 12, 30)
@@ -89,9 +89,7 @@ class World:
     def build(self, now: datetime, as_of: datetime, *names: str) -> None:
         write_control(self.lake, self.problem, now, as_of)
         catch_up(open_workspace(self.settings).domain)
-        nodes = manifest(self.settings)["nodes"].values()
-        every = [node["name"] for node in nodes if node["resource_type"] in ("model", "seed")]
-        results = build(self.settings, names or every)
+        results = build(self.settings, names or names_of(self.settings, "flights", "model", "seed"))
         assert [result for result in results if result.failed] == []
 
     def read(self, sql: str) -> pl.DataFrame:

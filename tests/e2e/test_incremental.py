@@ -26,10 +26,10 @@ from hindcast.settings import Settings
 from hindcast.sources import load_sources
 from hindcast.tables.catch_up import catch_up
 from hindcast.tables.ingest import ingest
-from hindcast.tables.transform import build, manifest
+from hindcast.tables.transform import build
 from hindcast.workspace import open_workspace
 from tests.conftest import ROOT
-from tests.control import write_control
+from tests.control import names_of, write_control
 
 # One table per kind of increment, and what they are made from: enough for what may come between two steps.
 FEW = (
@@ -110,7 +110,7 @@ class World:
         return made & (FEW_INCREMENTAL if self.names else INCREMENTAL)
 
     def all(self, kind: str) -> list[str]:
-        return [node["name"] for node in manifest(self.settings)["nodes"].values() if node["resource_type"] == kind]
+        return names_of(self.settings, "flights", kind)
 
     def tables(self) -> Tables:
         with self.lake.reading() as connection:

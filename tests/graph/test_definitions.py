@@ -9,6 +9,8 @@ from assets.definitions import build_definitions
 from tests.conftest import ROOT
 
 SNAPSHOT = Path(__file__).parent / "graph.txt"
+PROBLEMS = sorted(path.stem for path in (ROOT / "problems").glob("*.yaml"))
+DOMAINS = sorted(path.stem for path in (ROOT / "problems" / "sources").glob("*.yaml"))
 
 
 @cache
@@ -39,7 +41,7 @@ def test_no_asset_waits_for_something_that_nobody_makes() -> None:
 
 def test_groups_are_listed_in_the_order_of_the_data() -> None:
     """Dagster's UI sorts them by name."""
-    assert order_of_groups() == ["1_inputs", "2_raw", "3_cleaned", "4_features", "flight_delay"]
+    assert order_of_groups() == ["1_inputs", "2_raw", "3_cleaned", "4_features", *PROBLEMS]
 
 
 def test_data_flows_one_way() -> None:
@@ -64,9 +66,9 @@ def test_the_graph_is_as_it_was_last_agreed() -> None:
 def test_every_check_blocks_but_two() -> None:
     """What is wrong goes no further. A refused challenger and an alarm are news, not faults: they only warn."""
     specs = [spec for definition in graph().assets_defs for spec in definition.check_specs]
+    news = (("verdict", "gate"), ("monitoring_report", "no_alarm"))
     assert {(spec.asset_key.to_user_string(), spec.name) for spec in specs if not spec.blocking} == {
-        ("flight_delay/verdict", "gate"),
-        ("flight_delay/monitoring_report", "no_alarm"),
+        (f"{problem}/{asset}", check) for problem in PROBLEMS for asset, check in news
     }
     assert {(spec.asset_key.to_user_string(), spec.name) for spec in specs if spec.blocking} >= {
         ("raw/flights", "rejected_share"),
@@ -85,9 +87,10 @@ def test_every_job_sensor_and_schedule_is_there() -> None:
     definitions = build_definitions()
     jobs = {job.name for job in definitions.resolve_all_job_defs()}
     of_problem = ("build", "train", "publish", "serve", "monitor", "retrain")
-    assert {"flights_ingest", *(f"flight_delay_{name}" for name in of_problem)} <= jobs
-    assert {sensor.name for sensor in definitions.sensors or ()} == {"flight_delay_retrain_on_report"}
-    assert {schedule.name for schedule in definitions.schedules or ()} == {"flights_ingest_next_month"}
+    assert {f"{domain}_ingest" for domain in DOMAINS} <= jobs
+    assert {f"{problem}_{name}" for problem in PROBLEMS for name in of_problem} <= jobs
+    assert {sensor.name for sensor in definitions.sensors or ()} == {f"{name}_retrain_on_report" for name in PROBLEMS}
+    assert {each.name for each in definitions.schedules or ()} == {f"{name}_ingest_next_month" for name in DOMAINS}
 
 
 def test_numpy_is_loaded_in_the_homes_environment() -> None:

@@ -39,6 +39,14 @@ def test_an_unknown_key_of_the_sources_is_named(checkout: Path) -> None:
     assert f"{file}: start: unknown key" in run(checkout)
 
 
+def test_a_declaration_that_the_problems_task_cannot_take_is_named(checkout: Path) -> None:
+    file = checkout / "problems" / "flight_delay.yaml"
+    text = file.read_text()
+    file.write_text(text.replace("  primary: log_loss", "  primary: mae"))
+    assert file.read_text() != text
+    assert f"{file}: metrics.primary: There is no metric 'mae' for the task binary; there are roc_auc" in run(checkout)
+
+
 def test_a_model_that_does_not_exist_is_named(checkout: Path) -> None:
     file = checkout / "dbt_project" / "models" / "flights" / "staging" / "stg_airlines.sql"
     file.write_text("select * from {{ ref('nonesuch') }}\n")

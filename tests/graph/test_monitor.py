@@ -29,6 +29,7 @@ from hindcast.package.model import REFERENCE, Feature, ServedModel
 from hindcast.package.reference import reference_file
 from hindcast.problem import load_problem
 from hindcast.settings import Settings
+from hindcast.tasks import find_task
 from tests.feature_world import ROOT, at
 from tests.served_rivers import Rivers
 from tests.unit.test_promotion import RIVERS_SOURCES
@@ -54,9 +55,10 @@ def model(folder: Path) -> Any:
         version="m1",
         folder=folder,
         metadata={"snapshot": None},
-        signature=SimpleNamespace(features=features, threshold=0.5),
+        task=find_task("binary"),
+        signature=SimpleNamespace(features=features, calibration={"threshold": 0.5}),
         matrix=lambda values: np.zeros((len(values["height"]), 1), dtype=np.float32),
-        predict=lambda matrix: np.full(len(matrix), 0.25),
+        predict=lambda matrix: np.full((len(matrix), 1), 0.25),
     )
 
 
@@ -77,7 +79,7 @@ def test_a_young_service_is_reported_and_asks_for_nothing(settings: Settings, mo
         connection.execute(
             "CREATE TABLE flight_delay.requests AS SELECT 'r1' AS id, TIMESTAMP '2013-10-31 06:00:00' AS "
             "prediction_time, 'a' AS flight_id, 'm1' AS model_version, '{\"height\": 1.5}'::JSON AS features, "
-            "0.25 AS probability"
+            "[0.25::DOUBLE] AS prediction"
         )
     hindcast = HindcastResource()
     labeled_requests, _, monitoring_report = build_monitoring(hindcast.problem("flight_delay"))
@@ -151,6 +153,6 @@ def test_skew_stops_what_comes_after_and_what_proves_nothing_does_not_pass(
     assert "http" not in page  # it needs no other file
     rivers.write("UPDATE floods.requests SET features_as_of = NULL")
     assert run() == (False, AssetCheckSeverity.WARN, True)
-    rivers.write("UPDATE floods.requests SET probability = 0.25")
+    rivers.write("UPDATE floods.requests SET prediction = [0.25]")
     assert run() == (False, AssetCheckSeverity.ERROR, False)
     assert json.loads((settings.reports / "parity.json").read_text())["status"] == "skew"

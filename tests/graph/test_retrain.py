@@ -174,8 +174,8 @@ def test_the_next_month_comes_with_the_rest_of_the_one_before(settings: Settings
 @pytest.mark.parametrize(
     ("ingested", "first"),
     [
-        ("2013-11-01 14:59", "2013-10-01"),  # labels of the last evening of October may still be open
-        ("2013-11-01 15:00", "2013-11-01"),  # they mature within 15 hours
+        ("2013-11-02 23:59", "2013-10-01"),  # labels of the last evening of October may still be open
+        ("2013-11-03 00:00", "2013-11-01"),  # the flights settle within 2 days
         ("2013-10-31 23:00", "2013-10-01"),
         ("2013-01-01 03:00", "2013-01-01"),  # the sources' first month
     ],

@@ -1,0 +1,1 @@
+{{ split_rows("dengue", ref("township_weeks"), key="township_week", label="cases") }}
