@@ -30,7 +30,7 @@ def holds_together(status: dict[str, Any]) -> None:
     assert status["requests"] == status["logged"] > 100
     assert status["parity"]["status"] == "ok", status["parity"]["summary"]
     assert status["parity"]["skew"]["cells"] == 0 < status["parity"]["cells"]
-    assert status["report"]["status"] in {"ok", "alarm"}, status["report"]["summary"]
+    assert status["report"]["drift"]["share"] is not None, status["report"]["summary"]
     chosen = next(each for each in status["candidates"] if each["chosen"])
     primary = status["report"]["performance"]["metric"]
     assert 0 < chosen["test"][primary] < status["baselines"][next(iter(status["baselines"]))]["test"][primary]
@@ -57,6 +57,7 @@ def test_minutes_of_delay_with_an_interval(flights: tuple[World, str]) -> None:
     world, home = flights
     status = run(world, home, "arrival_delay")
     holds_together(status)
+    assert status["report"]["performance"]["realised"] > 0
     chosen = next(each for each in status["candidates"] if each["chosen"])
     assert 0.6 < chosen["test"]["coverage"] < 0.95  # promised on one fortnight of winter, kept on another
     settings = Settings(world.root, world.folder / home, "arrival_delay")
@@ -73,7 +74,7 @@ def test_minutes_of_delay_with_an_interval(flights: tuple[World, str]) -> None:
 
 def test_how_a_flight_ends_with_a_probability_of_each(flights: tuple[World, str]) -> None:
     world, home = flights
-    holds_together(run(world, home, "flight_outcome"))
+    holds_together(run(world, home, "flight_outcome"))  # of a day and a half, no label has matured: that takes 40 hours
     settings = Settings(world.root, world.folder / home, "flight_outcome")
     answer = ask(settings)
     assert set(answer["probabilities"]) == {"on_time", "late", "cancelled_or_diverted"}
