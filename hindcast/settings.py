@@ -77,11 +77,12 @@ class Settings:
         """Modules of which a change makes another model of the same data."""
         modules = {
             "training": ("search", "training_data", "training_set"),
-            "evaluation": ("evaluate", "metrics"),
+            "evaluation": ("evaluate",),
             "features": ("asof", "retrieval", "on_demand"),
             "package": ("model",),
         }
-        return [self.root / "hindcast" / room / f"{name}.py" for room, names in modules.items() for name in names]
+        named = [self.root / "hindcast" / room / f"{name}.py" for room, names in modules.items() for name in names]
+        return [*named, *sorted((self.root / "hindcast" / "tasks").glob("*.py"))]
 
     @property
     def workspace_file(self) -> Path:

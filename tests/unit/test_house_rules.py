@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hindcast.settings import Settings
+
 ROOT = Path(__file__).parents[2]
 LIBRARY = sorted((ROOT / "hindcast").rglob("*.py"))
 GENERAL = [*LIBRARY, *sorted((ROOT / "assets").rglob("*.py")), *sorted((ROOT / "bentos").rglob("*.py"))]
@@ -271,3 +273,10 @@ def test_assets_are_adapters_of_a_few_lines() -> None:
     assert len(bodies) > 20
     assert {name: lines for name, lines in bodies.items() if lines > 15} == {}
     assert statistics.median(bodies.values()) <= 10
+
+
+def test_the_code_that_makes_a_model_is_there_and_holds_every_task() -> None:
+    """What is fingerprinted, so that other code is a change and not a refresh; a file that is gone would go unseen."""
+    named = Settings(ROOT, ROOT / "home").training_code
+    assert [path for path in named if not path.is_file()] == []
+    assert set((ROOT / "hindcast" / "tasks").glob("*.py")) <= set(named)
