@@ -36,7 +36,8 @@ def small(problem: dict[str, Any]) -> dict[str, Any]:
     problem["baseline"]["min_gain"] = -0.2
     problem["slices"]["min_rows"] = 100
     if problem["task"] != "binary":
-        problem["leakage"]["max_feature_roc_auc"] = 0.85  # a blizzard's cancellations are told apart by the hour before
+        # Weeks with a blizzard: its cancellations are told apart by the hour before, 0.7605 of an honest feature.
+        problem["leakage"]["max_feature_roc_auc"] = 0.77
     for candidate in problem["candidates"]:
         candidate["parameters"] = candidate.get("parameters", {})
         if candidate["model"] != "ridge":

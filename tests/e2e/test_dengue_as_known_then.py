@@ -1,7 +1,7 @@
 """Dengue as known then, on the real cases: the future changes nothing, and plain Python finds the same.
 
-As `test_as_known_then.py` does for the flights. Here the past itself goes on growing: a case of this week is confirmed
-in the next, or weeks later, and counts by onset must not know it before.
+As `test_as_known_then.py` does for the flights. Here counts of past weeks still grow: a case with onset this week is
+confirmed next week or later, and a count by onset must not hold it before.
 """
 
 import math
