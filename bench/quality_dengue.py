@@ -115,7 +115,7 @@ def measure(frame: "pl.DataFrame", features: Sequence[str], year: int) -> Found:
 def fit(
     make: Callable[[], Any], frame: "pl.DataFrame", features: Sequence[str]
 ) -> Callable[["pl.DataFrame", Sequence[str]], "np.ndarray[Any, Any]"]:
-    """A model of ln(1 + cases), as a function of a frame and the columns that are to stand for the features."""
+    """Fits a model of ln(1 + cases); gives a function that predicts from a frame and the columns to use as features."""
     import numpy as np
 
     estimator = make().fit(frame.select(features).to_numpy().astype(np.float32), np.log1p(frame["cases"].to_numpy()))

@@ -67,7 +67,7 @@ def _highest_area(values: pl.Series, events: Iterable[NDArray[np.bool_]]) -> flo
 
 
 def feature_roc_auc(values: pl.Series, labels: NDArray[np.int64]) -> float:
-    """How well one column alone tells whether an event of the label comes, in whatever direction.
+    """How well one column alone tells whether an event of the label comes, by high values or by low ones.
 
     The larger of two areas under the ROC curve: of the values themselves, where there are any, up or down; and of
     the label rates of 50 equally large bins or of the categories, missing being one more, where each half of the

@@ -86,7 +86,7 @@ def _schema(problem: Problem, label_may_be_unknown: bool) -> "DataFrameSchema":
 
 
 def _among(allowed: Sequence[Any]) -> Callable[[Any], pl.LazyFrame]:
-    """Whether a column holds the allowed values, in whatever type it has them."""
+    """A check that a column holds only allowed values; numbers may be of any type."""
     values = pl.Series(allowed, dtype=pl.String if isinstance(allowed[0], str) else pl.Float64)
 
     def among(data: Any) -> pl.LazyFrame:

@@ -43,8 +43,9 @@ class Interval:
     def fit(cls, values: Floats, labels: Floats, coverage: float) -> "Interval":
         """Measures the interval on rows that the model was not fitted on.
 
-        A bin's interval holds the label of a further row that is exchangeable with the bin's n rows with a chance of at
-        least `coverage`, whatever the distribution; and of at most 2 / (n + 1) more where labels aren't tied.
+        Take a further row that is exchangeable with a bin's n rows, of any distribution. The bin's interval holds its
+        label with a chance of at least `coverage`; where labels aren't tied, of at most 2 / (n + 1) more. Between bins'
+        centres the ends are interpolated: there the coverage is measured and not guaranteed.
 
         Args:
             values: Predictions, shape (n,).

@@ -135,7 +135,7 @@ class Regression(Task):
         return np.log1p(labels) if self.scale == LOG else labels
 
     def _values(self, scaled: NDArray[np.float64]) -> Predictions:
-        with np.errstate(over="ignore"):  # infinite then, which nobody is answered
+        with np.errstate(over="ignore"):  # becomes infinite, which the service refuses to answer
             values = np.maximum(np.expm1(scaled), 0.0) if self.scale == LOG else scaled
         return np.stack([values, np.full_like(values, np.nan), np.full_like(values, np.nan)], axis=1)
 

@@ -108,8 +108,15 @@ def train(problem: Problem, data: TrainingData, feature_names: Sequence[str]) ->
         feature_names: In the order of the feature service.
 
     Raises:
-        HindcastError: A parameter doesn't exist, or there are too few rows.
+        HindcastError: A parameter doesn't exist, there are too few rows, or a feature is called like a column that
+            monitoring adds.
     """
+    reserved = {*problem_task(problem).outputs, "label", "prediction_time"}
+    if clashing := sorted(reserved.intersection(feature_names)):
+        raise HindcastError(
+            f"feature service {problem.feature_service}: the feature {', '.join(clashing)} is called like a column of "
+            "Hindcast's own reports; rename it in the feature repository."
+        )
     features = find_features(data.frame, feature_names)
     fitted = _search(problem, features, split_rows(problem, data.frame, features, "train"))
     named = content_hash(data.frame.sort(problem.entity.key))

@@ -1,5 +1,6 @@
 """Folds in time, draws, and fits that are the same each time."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +143,11 @@ def test_a_linear_model_takes_a_gap_in_a_column_that_had_none() -> None:
     fitted = fit(BINARY, candidate, {}, features, matrix, np.array([0, 0, 1, 1]), 7)
     gaps = np.array([[np.nan, np.nan]], dtype=np.float32)
     assert BINARY.predict(fitted, gaps)[:, 0] == pytest.approx(0.5, abs=0.2)
+
+
+@pytest.mark.parametrize("name", ["probability", "label", "prediction_time"])
+def test_a_feature_that_is_called_like_a_column_of_the_reports_is_refused(name: str) -> None:
+    data = parcels_data()
+    data = replace(data, frame=data.frame.rename({"weight": name}))
+    with pytest.raises(HindcastError, match=rf"feature service parcels: the feature {name} is called like a column"):
+        train(parcels_problem(), data, [name, *FEATURES[1:]])
