@@ -18,7 +18,8 @@ from hindcast.errors import HindcastError
 
 Floats = NDArray[np.float64]
 
-_BINS = 10
+_ENDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
+"""Of the bins, as shares of the rows: finer where values are largest, as the width grows fastest there."""
 _BIN_ROWS = 100  # with fewer, a tail's own chance error is larger than what a bin of its own corrects
 
 
@@ -84,12 +85,12 @@ class Interval:
 
 
 def _edges(values: Floats, least: int) -> list[float]:
-    """Ends (included) of bins of about equally many rows, and of no fewer than `least`; equal values share a bin."""
+    """Ends (included) of bins of no fewer rows than `least`; equal values share a bin."""
     ordered, rows = np.sort(values), len(values)
     found: list[float] = []
     begin = 0
-    for each in range(1, _BINS):
-        edge = float(ordered[rows * each // _BINS - 1])
+    for share in _ENDS:
+        edge = float(ordered[round(rows * share) - 1])
         end = int(np.searchsorted(ordered, edge, side="right"))
         if end - begin >= least and rows - end >= least:
             found.append(edge)

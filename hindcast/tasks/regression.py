@@ -21,8 +21,8 @@ COVERAGE = 0.8
 
 
 def _squared_log(labels: Labels, said: Predictions) -> NDArray[np.float64]:
-    with np.errstate(invalid="ignore"):  # below -1 there is no logarithm: NaN, and so is the metric
-        return (np.log1p(np.maximum(said[:, 0], 0.0)) - np.log1p(labels)) ** 2
+    known = np.where(labels < 0, np.nan, labels)  # of labels below 0 the metric says nothing
+    return (np.log1p(np.maximum(said[:, 0], 0.0)) - np.log1p(known)) ** 2
 
 
 def _r2(labels: Labels, said: Predictions) -> float:

@@ -49,8 +49,8 @@ def test_each_size_of_prediction_has_its_own_width() -> None:
         rows = (later >= begin) & (later < begin + 2)
         assert np.mean((low <= labels) & (labels <= high), where=rows) == pytest.approx(0.8, abs=0.03)
         assert np.mean(labels < low, where=rows) == pytest.approx(0.1, abs=0.03)
-    assert len(found.centres) == 10
-    assert found.upper[9] - found.lower[9] > 4 * (found.upper[0] - found.lower[0])
+    assert len(found.centres) == 12
+    assert found.upper[11] - found.lower[11] > 4 * (found.upper[0] - found.lower[0])
 
 
 def test_equal_predictions_share_a_bin() -> None:
