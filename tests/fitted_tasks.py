@@ -72,7 +72,8 @@ class FittedModel:
         parameters = PARAMETERS[family] | parameters
         with threadpool_limits(1):  # so few rows are too little work to share
             estimator = fit(task, Candidate(name=family, model=family), parameters, FEATURES, matrix, labels, 7)
-        return cls(task, Fitted(family, family, parameters, (), estimator, 0.0), matrix, labels)
+            second = task.second_model(estimator, matrix, labels, 7)
+        return cls(task, Fitted(family, family, parameters, (), estimator, 0.0, second), matrix, labels)
 
     @cached_property
     def explainer(self) -> Explainer:

@@ -69,7 +69,7 @@ def evaluate(problem: Problem, frame: pl.DataFrame, candidates: Candidates) -> E
     said: dict[str, dict[str, Predictions]] = {}
     entries = []
     for fitted in candidates.fitted:
-        alone = {window: task.predict(fitted.estimator, rows[window].matrix) for window in WINDOWS}
+        alone = {window: task.predict(fitted.estimator, rows[window].matrix, fitted.second) for window in WINDOWS}
         calibration = task.calibrate(problem.metrics, labels["validation"], alone["validation"])
         said[fitted.name] = {window: task.complete(each, calibration) for window, each in alone.items()}
         entries.append(_entry(task, fitted, labels, said[fitted.name], calibration))

@@ -8,7 +8,6 @@ import importlib.metadata
 import shutil
 import subprocess
 import tempfile
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,13 +22,13 @@ from hindcast.errors import HindcastError
 from hindcast.fingerprint import fingerprint
 from hindcast.package.card import card
 from hindcast.package.explain import SCORE_LIMIT, Explainer, to_bytes
+from hindcast.package.export import export
 from hindcast.package.model import (
     BASELINE,
     CARD,
     CHECKSUMS,
     EXPLAINER,
     FEATURES,
-    INPUT,
     METADATA,
     METRICS,
     MODEL,
@@ -47,7 +46,7 @@ from hindcast.package.reference import History, reference_file
 from hindcast.problem import Problem
 from hindcast.settings import Settings
 from hindcast.tasks import problem_task
-from hindcast.tasks.task import Predictions, Task
+from hindcast.tasks.task import Predictions
 from hindcast.training.search import Candidates, Fitted, spread
 from hindcast.training.training_data import TrainingData, columns, split_rows
 
@@ -201,25 +200,6 @@ def challenger_folder(settings: Settings) -> Path:
     return settings.models / made["version"]
 
 
-def export(task: Task, fitted: Fitted, features: Sequence[Feature]) -> bytes:
-    """The fitted pipeline as an ONNX graph, preprocessing included: float32 (n, features) to what `Task.read_graph`
-    takes."""
-    from skl2onnx import to_onnx
-    from skl2onnx.common.data_types import FloatTensorType
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of what the converter itself asks of ONNX
-        graph = to_onnx(
-            fitted.estimator,
-            name=fitted.name,
-            initial_types=[(INPUT, FloatTensorType([None, len(features)]))],
-            options={id(fitted.estimator): dict(task.graph_options)} if task.graph_options else None,
-        )
-    # The converter has them in the order of a set, which isn't the same in every process.
-    graph.opset_import.sort(key=lambda opset: opset.domain)
-    return graph.SerializeToString()
-
-
 def measure_parity(
     graph: bytes, signature: Signature, fitted: Fitted, matrix: Matrix, scale: float = 1.0
 ) -> dict[str, Any]:
@@ -247,7 +227,9 @@ def measure_explanation(graph: bytes, signature: Signature, explainer: Explainer
 
 def predicted(signature: Signature, fitted: Fitted, matrix: Matrix) -> Predictions:
     """What scikit-learn says of rows (n, features), intervals included, shape (n, outputs)."""
-    return signature.kind.complete(signature.kind.predict(fitted.estimator, matrix), signature.calibration)
+    return signature.kind.complete(
+        signature.kind.predict(fitted.estimator, matrix, fitted.second), signature.calibration
+    )
 
 
 def sample(

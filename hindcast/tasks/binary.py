@@ -221,7 +221,7 @@ class Binary(Task):
     def target(self, labels: Labels) -> NDArray[Any]:
         return labels
 
-    def predict(self, estimator: Any, matrix: NDArray[np.float32]) -> Predictions:
+    def predict(self, estimator: Any, matrix: NDArray[np.float32], second: Any = None) -> Predictions:
         return estimator.predict_proba(matrix)[:, 1:].astype(np.float64)
 
     def read_graph(self, raw: NDArray[Any]) -> Predictions:

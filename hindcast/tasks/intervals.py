@@ -2,8 +2,9 @@
 
 Split conformal prediction with finite-sample quantiles (J. Lei et al., Distribution-free predictive inference for
 regression, Journal of the American Statistical Association 113, 2018), each tail by itself (H. Linusson et al.,
-Signed-error conformal regression, PAKDD 2014), in bins of the prediction (H. Boström and U. Johansson, Mondrian
-conformal regressors, PMLR 128, 2020). No model here: only numbers, which a package carries in its signature.
+Signed-error conformal regression, PAKDD 2014), in bins of how far labels are expected to lie from values (H.
+Boström and U. Johansson, Mondrian conformal regressors, PMLR 128, 2020). No model here: only numbers, which a package
+carries in its signature.
 """
 
 import math
@@ -19,19 +20,19 @@ from hindcast.errors import HindcastError
 Floats = NDArray[np.float64]
 
 _ENDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
-"""Of the bins, as shares of the rows: finer where values are largest, as the width grows fastest there."""
+"""Of the bins, as shares of the rows: finer where errors are largest, as the width grows fastest there."""
 _BIN_ROWS = 100  # with fewer, a tail's own chance error is larger than what a bin of its own corrects
 
 
 @dataclass(frozen=True)
 class Interval:
-    """What is added to a value on either side, by the value's size.
+    """What is added to a value on either side, by the error that is expected of it.
 
-    Between the bins' centres it is interpolated: a value that differs by a rounding error, as one of the exported graph
-    does, then has an interval that does, too.
+    Between the bins' centres it is interpolated: what differs by a rounding error, as the exported graph does, then has
+    an interval that does, too.
 
     Attributes:
-        centres: Median value of each bin, ascending.
+        centres: Median expected error of each bin, ascending.
         lower: Per bin, added to the value; mostly below 0.
         upper: Per bin, added to the value.
     """
@@ -41,7 +42,7 @@ class Interval:
     upper: tuple[float, ...]
 
     @classmethod
-    def fit(cls, values: Floats, labels: Floats, coverage: float) -> "Interval":
+    def fit(cls, values: Floats, errors: Floats, labels: Floats, coverage: float) -> "Interval":
         """Measures the interval on rows that the model was not fitted on.
 
         Take a further row that is exchangeable with a bin's n rows, of any distribution. The bin's interval holds its
@@ -50,26 +51,27 @@ class Interval:
 
         Args:
             values: Predictions, shape (n,).
-            labels: Shape (n,). Rows with a NaN in either are left out.
+            errors: How far labels are expected to lie from them, shape (n,). Only their order matters.
+            labels: Shape (n,). Rows with a NaN in any of these are left out.
             coverage: Between 0 and 1; on either side half of the rest may lie outside.
 
         Raises:
             HindcastError: There are too few rows for such a coverage.
         """
-        known = np.isfinite(values) & np.isfinite(labels)
-        values, residuals = values[known], (labels - values)[known]
+        known = np.isfinite(values) & np.isfinite(errors) & np.isfinite(labels)
+        errors, residuals = errors[known], (labels - values)[known]
         tail = (1 - coverage) / 2
         least = math.ceil(round(1 / tail, 9)) - 1
-        if len(values) < least:
+        if len(residuals) < least:
             raise HindcastError(
-                f"{len(values)} held-out rows with a label are too few for intervals of coverage {coverage:g}, which "
-                f"take {least}: lengthen the validation window."
+                f"{len(residuals)} held-out rows with a label are too few for intervals of coverage {coverage:g}, "
+                f"which take {least}: lengthen the validation window."
             )
-        edges = _edges(values, max(least, _BIN_ROWS))
-        bin_of = np.searchsorted(edges, values, side="left")
+        edges = _edges(errors, max(least, _BIN_ROWS))
+        bin_of = np.searchsorted(edges, errors, side="left")
         bins = [bin_of == each for each in range(len(edges) + 1)]
         lower, upper = zip(*[_ends(residuals[rows], tail) for rows in bins], strict=True)
-        return cls(tuple(float(np.median(values[rows])) for rows in bins), lower, upper)
+        return cls(tuple(float(np.median(errors[rows])) for rows in bins), lower, upper)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Interval":
@@ -78,15 +80,15 @@ class Interval:
     def to_json(self) -> dict[str, Any]:
         return {name: list(numbers) for name, numbers in asdict(self).items()}
 
-    def bounds(self, values: Floats) -> tuple[Floats, Floats]:
-        """Lower and upper ends of values (n,), each of shape (n,); NaN where the value is."""
-        lower, upper = (np.interp(values, self.centres, offsets) for offsets in (self.lower, self.upper))
+    def bounds(self, values: Floats, errors: Floats) -> tuple[Floats, Floats]:
+        """Lower and upper ends of values (n,) with such errors (n,), each of shape (n,); NaN where the value is."""
+        lower, upper = (np.interp(errors, self.centres, offsets) for offsets in (self.lower, self.upper))
         return values + lower, values + upper
 
 
-def _edges(values: Floats, least: int) -> list[float]:
-    """Ends (included) of bins of no fewer rows than `least`; equal values share a bin."""
-    ordered, rows = np.sort(values), len(values)
+def _edges(errors: Floats, least: int) -> list[float]:
+    """Ends (included) of bins of no fewer rows than `least`; equal errors share a bin."""
+    ordered, rows = np.sort(errors), len(errors)
     found: list[float] = []
     begin = 0
     for share in _ENDS:

@@ -148,7 +148,7 @@ class Multiclass(Task):
     def target(self, labels: Labels) -> NDArray[Any]:
         return labels
 
-    def predict(self, estimator: Any, matrix: NDArray[np.float32]) -> Predictions:
+    def predict(self, estimator: Any, matrix: NDArray[np.float32], second: Any = None) -> Predictions:
         return self._spread(estimator.classes_, estimator.predict_proba(matrix).astype(np.float64))
 
     def _spread(self, codes: NDArray[np.int64], said: NDArray[np.float64]) -> Predictions:

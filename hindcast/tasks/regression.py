@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LOG = "log1p"
 COVERAGE = 0.8
+_SECOND = {"max_iter": 50, "learning_rate": 0.1, "max_leaf_nodes": 15, "min_samples_leaf": 200, "early_stopping": False}
 
 
 def _squared_log(labels: Labels, said: Predictions) -> NDArray[np.float64]:
@@ -139,11 +140,30 @@ class Regression(Task):
             values = np.maximum(np.expm1(scaled), 0.0) if self.scale == LOG else scaled
         return np.stack([values, np.full_like(values, np.nan), np.full_like(values, np.nan)], axis=1)
 
-    def predict(self, estimator: Any, matrix: NDArray[np.float32]) -> Predictions:
-        return self._values(estimator.predict(matrix).astype(np.float64))
+    def second_model(self, estimator: Any, matrix: NDArray[np.float32], labels: Labels, seed: int) -> Any:
+        """Of how far labels lie from values, on their scale: it need only order rows from certain to uncertain."""
+        from sklearn.ensemble import HistGradientBoostingRegressor
+
+        errors = np.abs(self.target(labels) - estimator.predict(matrix))
+        return HistGradientBoostingRegressor(**_SECOND, random_state=seed).fit(matrix, errors)
+
+    def predict(self, estimator: Any, matrix: NDArray[np.float32], second: Any = None) -> Predictions:
+        """Until a calibration completes them, bounds lie as far from the value as the second model thinks labels do."""
+        scaled = estimator.predict(matrix).astype(np.float64)
+        errors = second.predict(matrix) if second is not None else np.full_like(scaled, np.nan)
+        return self._said(scaled, errors)
 
     def read_graph(self, raw: NDArray[Any]) -> Predictions:
-        return self._values(raw.reshape(len(raw)).astype(np.float64))
+        said = raw.reshape(len(raw), -1).astype(np.float64)
+        return self._said(said[:, 0], said[:, 1] if said.shape[1] > 1 else np.full(len(said), np.nan))
+
+    def _said(self, scaled: NDArray[np.float64], errors: NDArray[np.float64]) -> Predictions:
+        return np.stack([self._values(each)[:, 0] for each in (scaled, scaled - errors, scaled + errors)], axis=1)
+
+    def _scaled(self, said: Predictions) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Values, and how far labels are thought to lie from them, both on the label's scale; 0 where nobody knows."""
+        values = self.target(said[:, 0])
+        return values, np.nan_to_num(self.target(said[:, 2]) - values)
 
     def raw_scores(self, said: Predictions) -> NDArray[np.float64]:
         return self.target(said[:, 0])[:, None]
@@ -164,13 +184,13 @@ class Regression(Task):
 
     def calibrate(self, metrics: "Metrics", labels: Labels, said: Predictions) -> dict[str, Any]:
         coverage = metrics.coverage or COVERAGE
-        interval = Interval.fit(self.target(said[:, 0]), self.target(labels), coverage)
+        interval = Interval.fit(*self._scaled(said), self.target(labels), coverage)
         return {"coverage": coverage, "interval": interval.to_json()}
 
     def complete(self, said: Predictions, calibration: Calibration) -> Predictions:
         if "interval" not in calibration:
             return said
-        lower, upper = Interval.from_json(calibration["interval"]).bounds(self.target(said[:, 0]))
+        lower, upper = Interval.from_json(calibration["interval"]).bounds(*self._scaled(said))
         bounds = [self._values(bound)[:, 0] for bound in (lower, upper)]
         return np.stack([said[:, 0], *bounds], axis=1)
 

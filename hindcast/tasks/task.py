@@ -187,9 +187,13 @@ class Task(ABC):
     def target(self, labels: Labels) -> NDArray[Any]:
         """What a model is fitted to, shape (n,)."""
 
+    def second_model(self, estimator: Any, matrix: NDArray[np.float32], labels: Labels, seed: int) -> Any:
+        """What is fitted beside a pipeline, on rows (n, features) that it was fitted on; None where nothing is."""
+        return None
+
     @abstractmethod
-    def predict(self, estimator: Any, matrix: NDArray[np.float32]) -> Predictions:
-        """What a fitted scikit-learn pipeline says of rows (n, features), without a calibration."""
+    def predict(self, estimator: Any, matrix: NDArray[np.float32], second: Any = None) -> Predictions:
+        """What a fitted scikit-learn pipeline and its second model say of rows (n, features), without a calibration."""
 
     graph_options: ClassVar[Mapping[str, Any]]
     """Of skl2onnx, for the pipeline."""

@@ -57,6 +57,7 @@ class Fitted:
         parameters: The best draw's.
         draws: All of them, in the order drawn.
         estimator: A scikit-learn pipeline from the matrix to what the task predicts.
+        second: What the task fits beside it (`Task.second_model`).
         seconds: Of one core, for search and refit.
     """
 
@@ -66,6 +67,7 @@ class Fitted:
     draws: tuple[Draw, ...]
     estimator: Any
     seconds: float
+    second: Any = None
 
 
 @dataclass(frozen=True)
@@ -209,8 +211,10 @@ def _search(problem: Problem, features: Sequence[Feature], rows: Rows) -> tuple[
         began = time.thread_time()
         best = min(draws, key=lambda draw: primary.loss(draw.score))
         estimator = fit(task, candidate, best.parameters, features, rows.matrix, rows.labels, budget.seed)
+        some = spread(np.arange(len(rows.matrix)), budget.max_rows)
+        second = task.second_model(estimator, rows.matrix[some], rows.labels[some], budget.seed)
         seconds += time.thread_time() - began
-        return Fitted(candidate.name, candidate.model, best.parameters, draws, estimator, seconds)
+        return Fitted(candidate.name, candidate.model, best.parameters, draws, estimator, seconds, second)
 
     with fitting_pool() as pool:
         jobs = [
