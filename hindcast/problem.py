@@ -227,7 +227,9 @@ class Monitoring(Strict):
         gt=0, le=1, description="Share of drifted columns past which retraining is asked for."
     )
     performance_z: float = Field(
-        gt=0, description="Standard deviations (of blocks) by which the primary metric may worsen."
+        gt=0,
+        description="Standard deviations (of blocks) by which the primary metric may worsen, and by which what an "
+        "interval promises may be missed or exceeded.",
     )
     cool_down: Duration = Field(description="Between two retrainings that a report asks for.")
 
