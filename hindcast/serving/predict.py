@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hindcast.artefacts import read_json
 from hindcast.clock import Clock, WallClock
@@ -230,15 +229,15 @@ def answer(
         }
         warning = _warning(found.stale[row], len(found.known_at), times[row], found.as_of)
         said = task.answer(predictions[row], signature.calibration)
-        answers.append(asked | said | rests_on | {"warning": warning})
+        answers.append({**asked, **said, **rests_on, "warning": warning})
         features = {name: _plain(column[row]) for name, column in columns}
         if explanation:
             answers[row] |= _contributions(explanation, task, features, row)
         records.append(
-            {"record": RECORD}
-            | asked
-            | rests_on
-            | {
+            {
+                "record": RECORD,
+                **asked,
+                **rests_on,
                 "prediction": predictions[row].tolist(),
                 "decision": None if codes is None else str(task.decision(int(codes[row]))),
                 "received_at": received_at.isoformat(),
@@ -299,20 +298,19 @@ def _warning(stale: Sequence[str], views: int, at: datetime, as_of: datetime | N
 def _contributions(explanation: Explanation, task: Task, features: Mapping[str, Any], row: int) -> dict[str, Any]:
     """What an explained answer says besides; most moving is what moves any of the scores most."""
 
-    def per_score(numbers: NDArray[np.float64]) -> float | dict[str, float]:
-        found: list[float] = numbers.tolist()
-        return found[0] if len(found) == 1 else dict(zip(task.scores, found, strict=True))
+    def per_score(numbers: Sequence[float]) -> float | dict[str, float]:
+        return numbers[0] if len(numbers) == 1 else dict(zip(task.scores, numbers, strict=True))
 
-    contributions = explanation.contributions[row]
-    names = list(features)
+    added = explanation.contributions[row]
+    each = [
+        {"feature": name, "value": value, "contribution": per_score(numbers)}
+        for (name, value), numbers in zip(features.items(), added.tolist(), strict=True)
+    ]
     return {
-        "base": per_score(explanation.base),
-        "raw_score": per_score(explanation.scores[row]),
+        "base": per_score(explanation.base.tolist()),
+        "raw_score": per_score(explanation.scores[row].tolist()),
         "tolerance": SCORE_LIMIT,
-        "contributions": [
-            {"feature": names[each], "value": features[names[each]], "contribution": per_score(contributions[each])}
-            for each in np.argsort(-np.abs(contributions).max(axis=1), kind="stable")
-        ],
+        "contributions": [each[number] for number in np.argsort(-np.abs(added).max(axis=1), kind="stable").tolist()],
     }
 
 
