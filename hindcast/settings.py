@@ -79,7 +79,7 @@ class Settings:
             "training": ("search", "training_data", "training_set"),
             "evaluation": ("evaluate",),
             "features": ("asof", "retrieval", "on_demand"),
-            "package": ("model",),
+            "package": ("export", "model"),
         }
         named = [self.root / "hindcast" / room / f"{name}.py" for room, names in modules.items() for name in names]
         return [*named, *sorted((self.root / "hindcast" / "tasks").glob("*.py"))]
