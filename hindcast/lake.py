@@ -6,9 +6,10 @@ What a table holds is not known here; where the files lie is known only to `sett
 import importlib.util
 import re
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import duckdb
@@ -37,11 +38,15 @@ class Lake:
     memory_limit: str = "4GB"
 
     @contextmanager
-    def reading(self, snapshot: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    def reading(
+        self, snapshot: int | None = None, config: Mapping[str, str] | None = None
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection with the lake attached read-only as `lake` and in use: `FROM schema.table`.
 
         Args:
             snapshot: Reads every table as it was at this snapshot; None reads the newest.
+            config: DuckDB's settings for this reading. They are the engine's, so that to `SET` one on the connection
+                would change it for other readers of this process, too.
 
         Raises:
             HindcastError: There is no lake yet, it is of another format, or it has no such snapshot.
@@ -49,7 +54,7 @@ class Lake:
         if not self.settings.lake_catalogue.exists():
             raise HindcastError(f"No lake at {self.settings.lake_catalogue} yet: `hindcast run` makes it.")
         options = ["READ_ONLY"] + ([f"SNAPSHOT_VERSION {int(snapshot)}"] if snapshot is not None else [])
-        connection = self._attach(options)
+        connection = self._connect(options, config or {})
         try:
             yield connection
         finally:
@@ -62,7 +67,9 @@ class Lake:
         Writers of all processes take turns (see `turn`); readers never wait.
         """
         with self.turn():
-            connection = self._attach([])
+            if not self.settings.lake_catalogue.exists():
+                _open(self, [], {}).close()  # makes it
+            connection = self._connect([], {})
             try:
                 connection.execute("BEGIN")
                 yield connection
@@ -120,37 +127,63 @@ class Lake:
                 link.unlink(missing_ok=True)
                 link.symlink_to(file)
 
-    def _attach(self, options: list[str]) -> duckdb.DuckDBPyConnection:
-        self.install_extensions()
-        self.settings.lake_data.mkdir(parents=True, exist_ok=True)
-        self.settings.scratch.mkdir(parents=True, exist_ok=True)
-        connection = duckdb.connect(
-            config={
-                "extension_directory": str(self.settings.duckdb_extensions),
-                # They come from wheels that the lock names by their hashes; DuckDB would hash 80 MB every time.
-                "allow_unsigned_extensions": "true",
-                "autoinstall_known_extensions": "false",
-                "python_enable_replacements": "false",  # a Python variable is never taken for a table
-                "memory_limit": self.memory_limit,
-                "temp_directory": str(self.settings.scratch / "duckdb"),
-            }
-        )
-        every = [
-            *options,
-            f"DATA_PATH {text_literal(f'{self.settings.lake_data}/')}",
-            "OVERRIDE_DATA_PATH true",  # the catalogue remembers where the home was when it was made
-            "META_JOURNAL_MODE 'WAL'",
-            "META_BUSY_TIMEOUT 10000",
-        ]
-        connection.execute("LOAD sqlite; LOAD ducklake; LOAD icu; SET TimeZone = 'UTC'")
-        try:
-            catalogue = text_literal(f"ducklake:sqlite:{self.settings.lake_catalogue}")
-            connection.execute(f"ATTACH {catalogue} AS lake ({', '.join(every)})")
-        except duckdb.Error as error:
-            connection.close()
-            raise HindcastError(_why_not(str(error), self.settings.lake_catalogue)) from error
+    def _connect(self, options: Sequence[str], config: Mapping[str, str]) -> duckdb.DuckDBPyConnection:
+        """A connection of its own in an engine that this process keeps: opening one and reading the catalogue's schema
+        takes a hundred times as long."""
+        file = self.settings.lake_catalogue.stat()
+        engine = _engine(self, (file.st_dev, file.st_ino), tuple(options), tuple(sorted(config.items())))
+        connection = engine.cursor()
         connection.execute("USE lake")
         return connection
+
+
+@lru_cache(maxsize=4)
+def _engine(
+    lake: Lake, file: tuple[int, int], options: tuple[str, ...], config: tuple[tuple[str, str], ...]
+) -> duckdb.DuckDBPyConnection:
+    """The engine that is kept, per device and number of the catalogue's file: a home that was deleted and made anew is
+    another one."""
+    return _open(lake, options, dict(config))
+
+
+def _open(lake: Lake, options: Iterable[str], config: Mapping[str, str]) -> duckdb.DuckDBPyConnection:
+    """DuckDB with the lake attached as `lake`.
+
+    Raises:
+        HindcastError: The lake can't be opened (with the reason).
+    """
+    settings = lake.settings
+    lake.install_extensions()
+    settings.lake_data.mkdir(parents=True, exist_ok=True)
+    settings.scratch.mkdir(parents=True, exist_ok=True)
+    connection = duckdb.connect(
+        config={
+            "extension_directory": str(settings.duckdb_extensions),
+            # They come from wheels that the lock names by their hashes; DuckDB would hash 80 MB every time.
+            "allow_unsigned_extensions": "true",
+            "autoinstall_known_extensions": "false",
+            "python_enable_replacements": "false",  # a Python variable is never taken for a table
+            "memory_limit": lake.memory_limit,
+            "temp_directory": str(settings.scratch / "duckdb"),
+            "enable_external_file_cache": "false",  # a long-lived process would keep what it has once read
+            **config,
+        }
+    )
+    every = [
+        *options,
+        f"DATA_PATH {text_literal(f'{settings.lake_data}/')}",
+        "OVERRIDE_DATA_PATH true",  # the catalogue remembers where the home was when it was made
+        "META_JOURNAL_MODE 'WAL'",
+        "META_BUSY_TIMEOUT 10000",
+    ]
+    connection.execute("LOAD sqlite; LOAD ducklake; LOAD icu; SET GLOBAL TimeZone = 'UTC'")
+    try:
+        catalogue = text_literal(f"ducklake:sqlite:{settings.lake_catalogue}")
+        connection.execute(f"ATTACH {catalogue} AS lake ({', '.join(every)})")
+    except duckdb.Error as error:
+        connection.close()
+        raise HindcastError(_why_not(str(error), settings.lake_catalogue)) from error
+    return connection
 
 
 def current_snapshot(connection: duckdb.DuckDBPyConnection) -> int:

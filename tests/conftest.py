@@ -10,6 +10,8 @@ from pathlib import Path
 
 # Set before anything imports `assets`, whose definitions read the home from the environment.
 os.environ["HINDCAST_HOME"] = tempfile.mkdtemp(prefix="hindcast-tests-")
+# There are as many workers as cores. Threads that wait for a core by spinning would take it from the other worker.
+os.environ.update(OMP_NUM_THREADS="1", POLARS_MAX_THREADS="1")
 atexit.register(shutil.rmtree, os.environ["HINDCAST_HOME"], ignore_errors=True)
 
 import pytest  # noqa: E402

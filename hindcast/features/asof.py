@@ -126,12 +126,15 @@ def as_of_join(
     rows = found[ROW].to_numpy()
     version, missing = np.zeros(len(entity_rows), np.int64), np.ones(len(entity_rows), bool)
     version[rows], missing[rows] = found[VERSION].to_numpy(), False
-    features = history.select(list(view.features))
-    # A connection may read texts as string views, which Polars takes as they are and Arrow can't gather.
-    kinds = [pa.string() if pa.types.is_string_view(kind) else kind for kind in features.schema.types]
-    features = features.cast(pa.schema(list(zip(features.column_names, kinds, strict=True))))
+    features = without_views(history.select(list(view.features)))
     taken = pc.take(features, pa.array(version, mask=missing), memory_pool=_POOL)
     return taken.rename_columns(list(view.features.values()))
+
+
+def without_views(table: pa.Table) -> pa.Table:
+    """A table with its texts as plain ones: as string views, Polars takes them as they are and Arrow can't gather."""
+    kinds = [pa.string() if pa.types.is_string_view(kind) else kind for kind in table.schema.types]
+    return table.cast(pa.schema(list(zip(table.column_names, kinds, strict=True))))
 
 
 def latest_rows(view: FeatureTable, start: datetime | None, end: datetime | None) -> str:

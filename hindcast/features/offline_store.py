@@ -35,7 +35,7 @@ from hindcast.settings import Settings
 from hindcast.sql import identifier, table_identifier
 
 # Of the CPU of reading all columns of a table, a second thread takes half, and Polars' copy of texts a tenth.
-_READ_FAST = "SET threads = 1; SET arrow_output_version = '1.4'; SET produce_arrow_string_view = true"
+_READ_FAST = {"threads": "1", "arrow_output_version": "1.4", "produce_arrow_string_view": "true"}
 
 
 class LakeOfflineStoreConfig(FeastConfigBaseModel):
@@ -145,10 +145,9 @@ class LakeOfflineStore(OfflineStore):
         lake, snapshot = lake_of(config), config.offline_store.snapshot
 
         def retrieve() -> pa.Table:
-            with lake.reading(snapshot) as connection:
+            with lake.reading(snapshot, _READ_FAST) as connection:
                 connection.execute("BEGIN")  # all views are read at one snapshot
                 rows = to_arrow(connection, entity_df)
-                connection.execute(_READ_FAST)
                 return retrieval.run(connection, rows)
 
         def describe() -> RetrievalMetadata:

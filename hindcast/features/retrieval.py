@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hindcast.errors import HindcastError
-from hindcast.features.asof import AT, KNOWN_BY, ROW, as_of_join, instant
+from hindcast.features.asof import AT, KNOWN_BY, ROW, as_of_join, instant, without_views
 from hindcast.features.feast_imports import FeatureView, OnDemandFeatureView, from_feast_to_pyarrow_type
 from hindcast.features.lake_source import feature_table
 from hindcast.features.on_demand import compute, input_features, request_fields
@@ -127,7 +127,7 @@ def to_arrow(connection: duckdb.DuckDBPyConnection, entity_rows: EntityRows) -> 
         HindcastError: They are of no known form.
     """
     if isinstance(entity_rows, str):
-        return connection.execute(entity_rows).to_arrow_table().combine_chunks()
+        return without_views(connection.execute(entity_rows).to_arrow_table().combine_chunks())
     if isinstance(entity_rows, pd.DataFrame):
         # Pandera sets this to 1 for Spark's sake; Arrow then takes datetimes of any zone for UTC ones.
         os.environ["PYARROW_IGNORE_TIMEZONE"] = ""

@@ -26,7 +26,7 @@ CHANGES: dict[str, Any] = {
     },
     "budget": {"draws": 1, "folds": 2, "max_rows": 5000, "seed": 13},
 }
-CLOCK = {"start": "2013-03-01T00:00:00Z", "demo_until": "2013-03-02T12:00:00Z", "refresh_every": "3 hours"}
+CLOCK = {"start": "2013-03-01T00:00:00Z", "demo_until": "2013-03-02T12:00:00Z", "refresh_every": "6 hours"}
 
 
 def small(problem: dict[str, Any]) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def test_the_whole_chain_is_real(world: World, finished: str) -> None:
     assert (parity["status"], parity["unchecked"]) == ("ok", [])
     assert parity["checked"] == parity["predictions"]["compared"] == status["logged"]
     assert parity["cells"] > 45 * parity["checked"]
-    assert 0 < parity["staleness"]["store_age"]["max"] < 3 * 3600  # filled every three hours
+    assert 0 < parity["staleness"]["store_age"]["max"] < 6 * 3600  # filled every six hours
     assert parity["staleness"]["effect"]["max"] > 0
     assert status["report"]["status"] in {"ok", "alarm"}
     assert set(status["stages"]) >= {"raw", "cleaned", "labeled", "split", "features", "train", "evaluate", "package"}

@@ -1,7 +1,11 @@
 """The lake: what is said where it can't be opened, and that large queries spill to disk."""
 
+import os
 import shutil
 import sqlite3
+import subprocess
+import sys
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,7 @@ from hindcast.errors import HindcastError
 from hindcast.features.asof import FeatureTable
 from hindcast.lake import Lake
 from hindcast.settings import Settings
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -35,7 +40,65 @@ def why_not(lake: Lake, snapshot: int | None = None) -> str:
     return str(error.value)
 
 
+def numbers(lake: Lake) -> list[int]:
+    with lake.reading() as connection:
+        return [number for (number,) in connection.execute("SELECT number FROM main.numbers ORDER BY 1").fetchall()]
+
+
+def test_what_another_process_has_written_is_read(lake: Lake) -> None:
+    assert numbers(lake) == [1]
+    script = (
+        "import sys; from pathlib import Path; from hindcast.lake import Lake; from hindcast.settings import Settings\n"
+        "with Lake(Settings(*map(Path, sys.argv[1:]))).writing() as lake:\n"
+        "    lake.execute('ALTER TABLE main.numbers ADD COLUMN name VARCHAR')\n"
+        "    lake.execute(\"INSERT INTO main.numbers VALUES (2, 'two')\")"
+    )
+    subprocess.run([sys.executable, "-c", script, lake.settings.root, lake.settings.home], check=True, cwd=ROOT)
+    assert numbers(lake) == [1, 2]
+    with lake.writing() as connection:
+        connection.execute("UPDATE main.numbers SET name = 'one' WHERE number = 1")
+    with lake.reading() as connection:
+        assert connection.execute("SELECT name FROM main.numbers ORDER BY 1").fetchall() == [("one",), ("two",)]
+
+
+def test_a_home_that_is_made_anew_is_another(lake: Lake) -> None:
+    for content in (7, 8):
+        shutil.rmtree(lake.settings.home)
+        assert not lake.exists("main.numbers")
+        with lake.writing() as connection:
+            connection.execute(f"CREATE TABLE main.numbers AS SELECT {content} AS number")
+        assert numbers(lake) == [content]
+
+
+def test_what_was_not_committed_is_gone_and_the_next_writer_goes_on(lake: Lake) -> None:
+    with pytest.raises(duckdb.Error), lake.writing() as connection:
+        connection.execute("INSERT INTO main.numbers VALUES (2)")
+        connection.execute("CREATE TEMP TABLE scratch AS SELECT 1")
+        connection.execute("no SQL")
+    assert numbers(lake) == [1]
+    with lake.writing() as connection:
+        connection.execute("CREATE TEMP TABLE scratch AS SELECT 1")
+        connection.execute("INSERT INTO main.numbers VALUES (3)")
+    assert numbers(lake) == [1, 3]
+
+
+def test_settings_of_one_reading_are_not_anothers(lake: Lake) -> None:
+    setting = "SELECT current_setting('threads'), current_setting('TimeZone')"
+    with lake.reading() as plain, lake.reading(config={"threads": "1"}) as single:
+        threads, zone = plain.execute(setting).fetchall()[0]
+        assert single.execute(setting).fetchall() == [(1, "UTC")]
+        assert (threads, zone) == (os.cpu_count(), "UTC")
+
+
+def moved(lake: Lake) -> Lake:
+    """The same lake, in another place, in which this process hasn't opened it."""
+    settings = replace(lake.settings, home=lake.settings.home.with_name("moved"))
+    shutil.copytree(lake.settings.home, settings.home)
+    return replace(lake, settings=settings)
+
+
 def test_a_lake_of_another_format_is_named_with_what_was_expected(lake: Lake) -> None:
+    lake = moved(lake)
     with sqlite3.connect(lake.settings.lake_catalogue) as catalogue:
         (ours,) = catalogue.execute("SELECT value FROM ducklake_metadata WHERE key = 'version'").fetchone()
         catalogue.execute("UPDATE ducklake_metadata SET value = '0.3' WHERE key = 'version'")

@@ -106,7 +106,7 @@ def test_intervals_are_chosen_on_validation_and_hold_on_the_test_window(chain: C
         if "interval" not in entry["calibration"]:
             assert entry["calibration"] == {} and chain.task.classes
             continue
-        assert entry["validation"]["coverage"] == pytest.approx(0.8, abs=0.03)
+        assert 0.8 <= entry["validation"]["coverage"] <= 0.84  # bins of few rows promise by whole ranks: rather more
         assert entry["test"]["coverage"] == pytest.approx(0.8, abs=0.06)
 
 
