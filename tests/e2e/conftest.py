@@ -26,6 +26,7 @@ CHANGES: dict[str, Any] = {
     },
     "budget": {"draws": 1, "folds": 2, "max_rows": 5000, "seed": 13},
 }
+ODD_NAME = 'it\'s "my" ho#me 100% ä日本; $x'  # of a home
 CLOCK = {"start": "2013-03-01T00:00:00Z", "demo_until": "2013-03-02T12:00:00Z", "refresh_every": "6 hours"}
 
 

@@ -529,12 +529,15 @@ def storm(server: Server, client: httpx.Client, home: Settings) -> None:
 def test_after_storms_nothing_is_held(server: Server, client: httpx.Client, home: Settings) -> None:
     client.post("/predict", content=GOOD)
     files = server.worker.num_fds()
-    storm(server, client, home)
-    settled = server.worker.memory_info().rss
-    storm(server, client, home)
-    wait_for(lambda: server.worker.num_fds() <= files)
-    # Over five storms it stays within 20 MB of this; what one of them sends would be 200 more.
-    assert server.worker.memory_info().rss - settled < 64 * MEGABYTE
+    grown = []
+    for _ in range(4):  # what has to be read at once differs by chance; what were held would be 200 MB more each time
+        before = server.worker.memory_info().rss
+        storm(server, client, home)
+        wait_for(lambda: server.worker.num_fds() <= files)
+        grown.append((server.worker.memory_info().rss - before) // MEGABYTE)
+        if grown[-1] < 20:
+            break
+    assert grown[-1] < 20, grown
     with ExitStack() as stack:  # each place is free
         assert [finish(each) for each in take_all_places(server, stack, client)] == [200] * AT_ONCE
 

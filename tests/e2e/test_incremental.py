@@ -183,9 +183,28 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 @pytest.fixture(scope="module")
-def few(tmp_path_factory: pytest.TempPathFactory) -> World:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a world of a few tables, which is copied."""
+    folder = tmp_path_factory.mktemp("made")
+    make_world(folder, FEW, february(8, 19))
+    return folder
+
+
+def copy_of(made: Path, folder: Path) -> World:
+    shutil.copytree(made, folder, dirs_exist_ok=True)
+    return World(Settings(folder / "checkout", folder / "home"), FEW)
+
+
+@pytest.fixture(scope="module")
+def few(made: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
     """A few tables, which the tests bring on one after the other."""
-    return make_world(tmp_path_factory.mktemp("few"), FEW, february(8, 19))
+    return copy_of(made, tmp_path_factory.mktemp("few"))
+
+
+@pytest.fixture
+def fresh(made: Path, tmp_path: Path) -> World:
+    """A few tables of which nothing was corrected: each correction is one more step of what is made from nothing."""
+    return copy_of(made, tmp_path)
 
 
 def differences(ours: Tables, theirs: Tables) -> dict[str, list[tuple]]:
@@ -343,16 +362,16 @@ def test_builds_that_were_killed(few: World) -> None:
     assert differences(few.tables(), few.made_from_nothing()) == {}
 
 
-def test_rows_that_had_been_known_otherwise(few: World) -> None:
+def test_rows_that_had_been_known_otherwise(fresh: World) -> None:
     """A corrected file: whoever corrects it need not say so."""
-    before = few.tables()
-    few.rewrite_flights(
+    before = fresh.tables()
+    fresh.rewrite_flights(
         "SELECT * REPLACE (CASE WHEN month = '2' AND day = '3' THEN '90' ELSE arr_delay END AS arr_delay) FROM lines"
     )
-    few.bring_in(february(9, 8))
-    assert few.build() == STATES
-    corrected = few.tables()
-    assert differences(corrected, few.made_from_nothing()) == {}
+    fresh.bring_in(february(9, 8))
+    assert fresh.build() == STATES
+    corrected = fresh.tables()
+    assert differences(corrected, fresh.made_from_nothing()) == {}
     known = pl.col("label_known_at") < datetime(2013, 2, 8)
     late = [tables["labeled.flight_outcomes"].filter(known)["is_late"].sum() for tables in (before, corrected)]
     assert late[1] > late[0] + 100
@@ -361,45 +380,45 @@ def test_rows_that_had_been_known_otherwise(few: World) -> None:
         assert corrected[name].filter(earlier).sort(pl.all()).equals(before[name].filter(earlier).sort(pl.all())), name
 
 
-def test_a_correction_between_two_stages(few: World) -> None:
+def test_a_correction_between_two_stages(fresh: World) -> None:
     """The cleaned tables are built; then the file is corrected at that very instant; then the rest is built."""
-    few.bring_in(february(9, 9))
-    assert few.build("stg_flights", "int_flights") == set()
-    before = few.tables()
-    few.rewrite_flights(
+    fresh.bring_in(february(9, 9))
+    assert fresh.build("stg_flights", "int_flights") == set()
+    before = fresh.tables()
+    fresh.rewrite_flights(
         "SELECT * REPLACE (CASE WHEN month = '2' AND day = '8' AND hour::INT > 13 THEN '90' ELSE dep_delay END "
         "AS dep_delay) FROM lines"
     )
-    few.bring_in(february(9, 9))
-    few.build("flight_outcomes", "origin_state", "aircraft_state")
-    after = few.tables()
-    assert few.build() == set()
-    assert differences(after, few.made_from_nothing()) == {}
+    fresh.bring_in(february(9, 9))
+    fresh.build("flight_outcomes", "origin_state", "aircraft_state")
+    after = fresh.tables()
+    assert fresh.build() == set()
+    assert differences(after, fresh.made_from_nothing()) == {}
     assert differences(after, before).keys() >= {"cleaned.int_flights", "features.origin_state"}
 
 
-def test_rows_that_are_withdrawn(few: World) -> None:
-    airports = few.settings.root / "files" / "data" / "airports.csv"
+def test_rows_that_are_withdrawn(fresh: World) -> None:
+    airports = fresh.settings.root / "files" / "data" / "airports.csv"
     text = airports.read_text()
     airports.write_text(text + text.splitlines()[1].replace("04G", "QQQ") + "\n")
-    few.bring_in(february(9, 10))
-    few.build()
-    assert len(few.tables()["cleaned.int_airports"].filter(airport="QQQ")) == 1
+    fresh.bring_in(february(9, 10))
+    fresh.build()
+    assert len(fresh.tables()["cleaned.int_airports"].filter(airport="QQQ")) == 1
     airports.write_text(text)
-    few.bring_in(february(9, 11))
-    few.build()
-    assert len(few.tables()["cleaned.int_airports"].filter(airport="QQQ")) == 0
-    assert differences(few.tables(), few.made_from_nothing()) == {}
+    fresh.bring_in(february(9, 11))
+    fresh.build()
+    assert len(fresh.tables()["cleaned.int_airports"].filter(airport="QQQ")) == 0
+    assert differences(fresh.tables(), fresh.made_from_nothing()) == {}
 
 
-def test_a_corrected_reference_table(few: World) -> None:
+def test_a_corrected_reference_table(fresh: World) -> None:
     reference = ("stg_airports", "int_airports", "destinations_without_airport")
-    few.bring_in(february(9, 12))
-    few.build()
-    assert left(few, *reference) == set(reference)
-    airports = few.settings.root / "files" / "data" / "airports.csv"
+    fresh.bring_in(february(9, 12))
+    fresh.build()
+    assert left(fresh, *reference) == set(reference)
+    airports = fresh.settings.root / "files" / "data" / "airports.csv"
     airports.write_text(airports.read_text().replace("ATL,Hartsfield Jackson Atlanta Intl", "ATL,Hub"))
-    few.bring_in(february(9, 13))
-    assert left(few, *reference, "stg_flights") == {"destinations_without_airport"}
-    assert left(few, *reference) == set(reference)
-    assert few.tables()["cleaned.int_airports"].filter(airport="ATL")["name"].to_list() == ["Hub"]
+    fresh.bring_in(february(9, 13))
+    assert left(fresh, *reference, "stg_flights") == {"destinations_without_airport"}
+    assert left(fresh, *reference) == set(reference)
+    assert fresh.tables()["cleaned.int_airports"].filter(airport="ATL")["name"].to_list() == ["Hub"]

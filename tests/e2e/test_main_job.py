@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 import polars as pl
+import pytest
 
 from hindcast.evaluation.leak_checks import check_training_set
 from hindcast.features.online import FeatureReader
@@ -21,7 +22,7 @@ from hindcast.serving.server import FIELDS, bento_folder, champion_tag
 from hindcast.settings import Settings
 from hindcast.training.training_data import read_training_data
 from tests.brute_force import brute_force, flight_id, plausible_planes, raw_flights, rows, unequal
-from tests.e2e.conftest import World
+from tests.e2e.conftest import ODD_NAME, World
 from tests.patience import lines_of, output_of
 
 FLIGHT_ID = "concat_ws('|', make_date(f.year, f.month, f.day), f.origin, f.carrier, f.flight)"  # of a raw row
@@ -67,21 +68,23 @@ def test_again_at_once_computes_nothing(world: World, finished: str) -> None:
     assert after == before
 
 
-def test_killed_and_restarted_equals_undisturbed(world: World, finished: str) -> None:
-    """Killed once while tables are made and once while requests are served; each time started again."""
-    for moment in ("✓ raw/flights", "real requests"):
-        process = world.start("killed", "-m", "assets.run")
-        for line in lines_of(process):
-            if moment in line:
-                break
-        else:
-            raise AssertionError(f"never came to {moment!r}")
-        time.sleep(2)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    world.run("killed")
-    assert same_in_every_run(world.status("killed")) == same_in_every_run(world.status(finished))
-    assert training_set_hash(world, "killed") == training_set_hash(world, finished)
+def test_killed_and_restarted_equals_undisturbed(world: World, finished: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed once while tables are made and once while requests are served; each time started again. All on a path of
+    spaces, quotes and other letters, in another time zone and with another umask."""
+    monkeypatch.setenv("TZ", "Pacific/Auckland")
+    umask = os.umask(0o077)
+    try:
+        for moment in ("✓ raw/flights", "real requests"):
+            process = world.start(ODD_NAME, "-m", "assets.run")
+            assert any(moment in line for line in lines_of(process)), f"never came to {moment!r}"
+            time.sleep(2)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        world.run(ODD_NAME)
+    finally:
+        os.umask(umask)
+    assert same_in_every_run(world.status(ODD_NAME)) == same_in_every_run(world.status(finished))
+    assert training_set_hash(world, ODD_NAME) == training_set_hash(world, finished)
 
 
 def training_set_hash(world: World, home: str) -> str:

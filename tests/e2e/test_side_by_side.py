@@ -1,7 +1,9 @@
 """Several domains and problems in one checkout and one home: each runs, and none makes another be done again."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,8 @@ import yaml
 from hindcast.lake import Lake
 from hindcast.settings import Settings
 from tests.e2e.conftest import ROOT, World
+from tests.e2e.test_runs import PHASES, ran
+from tests.patience import lines_of
 from tests.tides import add_cancelled, add_tides, remove_tides
 
 HOME = "home"
@@ -39,8 +43,8 @@ class Several(World):
         add_tides(self.root)
         add_cancelled(self.root)
 
-    def job(self, problem: str) -> str:
-        command = [str(Path(sys.executable).with_name("hindcast")), "run", problem]
+    def job(self, problem: str, *options: str) -> str:
+        command = [str(Path(sys.executable).with_name("hindcast")), "run", problem, *options]
         done = subprocess.run(command, cwd=self.root, env=self.environment(HOME), capture_output=True, text=True)
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr
         return done.stdout
@@ -111,7 +115,10 @@ def test_a_change_of_one_problems_files_does_nothing_of_anothers(several: Severa
     for other in ("flight_delay", "high_tide"):
         assert "nothing was computed again" in several.job(other)
     assert several.since(before) == []
-    several.job("flight_cancelled")
+    process = several.start(HOME, "-m", "assets.run", problem="flight_cancelled")
+    assert any("▸ build the bento" in line for line in lines_of(process))  # what follows is as in the first run
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
     done = several.since(before)
     assert {job for job, _ in done} >= {"flight_cancelled_build", "flight_cancelled_train"}
     assert all(asset.startswith("flight_cancelled/") for _, assets in done for asset in assets)
@@ -142,6 +149,15 @@ def test_another_limit_redoes_nothing_before_it(several: Several) -> None:
     assert "other limits" in output
     assert several.since(before) == [("high_tide_train", [])]  # checks alone
     assert "nothing was computed again" in several.job("high_tide")
+
+
+def test_all_of_one_problem_is_done_again_by_force(several: Several) -> None:
+    champion, before = several.champion("high_tide"), several.runs()
+    output = several.job("high_tide", "--force")
+    assert ran(output) == list(PHASES.values())
+    own = {f"high_tide_{job}" for job in PHASES.values() if job != "ingest"}
+    assert {job for job, _ in several.since(before)} == {"tides_ingest"} | own
+    assert several.champion("high_tide") == champion
 
 
 def test_two_that_claim_one_name_are_both_named(several: Several) -> None:
