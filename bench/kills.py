@@ -13,7 +13,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from tests.e2e.conftest import World
 KILLS_PER_ROUND = 6
 SCHEMAS = ("raw", "control", "cleaned", "labeled", "split", "features", "flight_delay")
 NOT_CONTENT = ("held",)  # what was done when
+MEASURED = "received_at, latency_ms"  # when a request came in, and how long it took
 ON = ["-m", "assets.run", "--until", "2013-03-03T12:00:00+00:00"]
 AS_OF = "2013-03-02T00:00:00+00:00"
 _LAUNCH = """
@@ -79,7 +82,7 @@ def copied(world: World, name: str) -> str:
 
 def start_command(world: World, home: str) -> Callable[[float | None], None]:
     """Starts the main job; what it gives waits so many seconds and kills, or waits for the end."""
-    process = world.start(home, *ON)
+    process = drained(world.start(home, *ON))
     return lambda seconds: end(process, seconds)
 
 
@@ -87,7 +90,7 @@ def start_daemon(world: World, home: str) -> Callable[[float | None], None]:
     """Starts the UI with its daemon, and has it launch a retraining."""
     port = free_port()
     url = f"http://127.0.0.1:{port}/graphql"
-    process = world.start(home, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port))
+    process = drained(world.start(home, "-c", "from hindcast.cli import main; main()", "ui", "--port", str(port)))
     deadline = time.monotonic() + 120
     parameters = {
         "selector": {
@@ -123,13 +126,19 @@ def start_daemon(world: World, home: str) -> Callable[[float | None], None]:
     return wait
 
 
+def drained(process: subprocess.Popen[str]) -> subprocess.Popen[str]:
+    """The process, whose output is read and forgotten: it would stop once nobody takes it."""
+    threading.Thread(target=lambda: deque(process.stdout or (), maxlen=0), daemon=True).start()
+    return process
+
+
 def end(process: subprocess.Popen[str], seconds: float | None) -> None:
     """Waits for the process's end, or so long and then kills its whole group."""
     try:
-        process.communicate(timeout=seconds)
+        process.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        process.wait()
 
 
 def finished(world: World, home: str, within: float | None) -> bool:
@@ -158,4 +167,7 @@ def contents(world: World, home: str) -> dict[str, object]:
             if schema in SCHEMAS and name not in NOT_CONTENT:
                 found[f"{schema}.{name}"] = version_of(connection, f'FROM "{schema}"."{name}"')
         found["flight_delay.requests"] = version_of(connection, "SELECT id FROM flight_delay.requests")
+        found["flight_delay.labeled_requests"] = version_of(
+            connection, f"SELECT * EXCLUDE ({MEASURED}) FROM flight_delay.labeled_requests"
+        )
     return found
