@@ -47,3 +47,16 @@
 {% macro iso_weekday(day) %}{{ return(adapter.dispatch("iso_weekday")(day)) }}{% endmacro %}
 {% macro default__iso_weekday(day) %}extract(dayofweek_iso from {{ day }}){% endmacro %}
 {% macro duckdb__iso_weekday(day) %}extract(isodow from {{ day }}){% endmacro %}
+
+{# The frame of a window function over instants: the last so many minutes, the first instant excluded; none for all. #}
+{% macro preceding_minutes(minutes) %}{{ return(adapter.dispatch("preceding_minutes")(minutes)) }}{% endmacro %}
+{% macro default__preceding_minutes(minutes) -%}
+    {%- if minutes is none -%}rows between unbounded preceding and current row
+    {%- else -%}range between interval {{ minutes * 60000000 - 1 }} microseconds preceding and current row
+    {%- endif -%}
+{%- endmacro %}
+{% macro duckdb__preceding_minutes(minutes) -%}
+    {%- if minutes is none -%}rows between unbounded preceding and current row
+    {%- else -%}range between interval '{{ minutes * 60000000 - 1 }} microseconds' preceding and current row
+    {%- endif -%}
+{%- endmacro %}

@@ -34,9 +34,12 @@ with _without_checks():
         FeatureService,
         FeatureStore,
         FeatureView,
+        Field,
         OnDemandFeatureView,
         RepoConfig,
+        RequestSource,
         ValueType,
+        types,
     )
     from feast.data_source import DataSource
     from feast.errors import FeastError
@@ -48,6 +51,7 @@ with _without_checks():
     from feast.infra.online_stores.redis import RedisClient, RedisOnlineStore, RedisOnlineStoreConfig, RedisType
     from feast.infra.registry.base_registry import BaseRegistry
     from feast.infra.registry.file import FileRegistryStore
+    from feast.on_demand_feature_view import on_demand_feature_view
     from feast.protos.feast.core.DataSource_pb2 import DataSource as DataSourceProto
     from feast.protos.feast.core.SavedDataset_pb2 import SavedDatasetStorage as SavedDatasetStorageProto
     from feast.protos.feast.types.EntityKey_pb2 import EntityKey

@@ -111,7 +111,7 @@ class FeatureReader:
                 values[name, field.name] = [cells[position] for _, cells in taken]
         for computed in self._on_demand:
             request = {field: [row[field] for row in rows] for field in request_fields(computed)}
-            for name, column in compute(computed, values, request).items():
+            for name, column in compute(computed, values, request, at).items():
                 values[computed.projection.name_to_use(), name] = column
         stale = [[view for view, instants in known_at.items() if instants[row] is None] for row in range(len(rows))]
         ordered = {name: values[view, name] for view, name in self._features}
