@@ -14,6 +14,7 @@ import click
 from hindcast.artefacts import to_json
 from hindcast.errors import HindcastError
 from hindcast.home import prepare
+from hindcast.scaffold.command import new
 from hindcast.settings import Settings
 from hindcast.workspace import Workspace, choose_problem, open_workspace
 
@@ -45,6 +46,9 @@ def _tool(name: str) -> str:
 @click.version_option(package_name="hindcast", message="%(prog)s %(version)s")
 def cli() -> None:
     """Machine learning over tables where everything is read as it was known then."""
+
+
+cli.add_command(new)
 
 
 @cli.command()
