@@ -57,7 +57,7 @@ cli.add_command(new)
 def run(problem: str | None, force: bool) -> None:
     """Run the main job of PROBLEM, from raw tables to the monitoring report; what is up to date is left out."""
     settings = _start(problem).settings
-    _become(settings, sys.executable, "-m", "assets.run", *(["--force"] if force else []))
+    _become(settings, sys.executable, "-m", "assets.run", "--leaks", *(["--force"] if force else []))
 
 
 @cli.command()

@@ -39,7 +39,7 @@ def from_request(name: str, fields: Mapping[str, Any]) -> OnDemandFeatureView:
 
 
 def from_prediction_time(name: str) -> OnDemandFeatureView:
-    """An on-demand view of three numbers: `asked_hour`, `asked_weekday` (Monday 1) and `asked_day_of_year`, by UTC.
+    """An on-demand view of three numbers: `when_hour`, `when_weekday` (Monday 1) and `when_day_of_year`, by UTC.
 
     Args:
         name: Of the view.
@@ -47,7 +47,7 @@ def from_prediction_time(name: str) -> OnDemandFeatureView:
     view = on_demand_feature_view(
         name=name,
         sources=[RequestSource(name=f"{name}_fields", schema=[Field(name=PREDICTION_TIME, dtype=types.UnixTimestamp)])],
-        schema=[Field(name=f"asked_{part}", dtype=types.Float64) for part in ("hour", "weekday", "day_of_year")],
+        schema=[Field(name=f"when_{part}", dtype=types.Float64) for part in ("hour", "weekday", "day_of_year")],
         mode="python",
     )
     made: OnDemandFeatureView = view(when_asked)
@@ -63,7 +63,7 @@ def when_asked(inputs: dict[str, Any]) -> dict[str, Any]:
     # As above.
     instants = inputs["prediction_time"]
     return {
-        "asked_hour": [instant.hour + instant.minute / 60 for instant in instants],
-        "asked_weekday": [float(instant.isoweekday()) for instant in instants],
-        "asked_day_of_year": [float(instant.timetuple().tm_yday) for instant in instants],
+        "when_hour": [instant.hour + instant.minute / 60 for instant in instants],
+        "when_weekday": [float(instant.isoweekday()) for instant in instants],
+        "when_day_of_year": [float(instant.timetuple().tm_yday) for instant in instants],
     }

@@ -18,6 +18,7 @@ from hindcast.tasks import find_task
 _TELLING = 0.92  # area under the ROC curve of a single column that nobody has before the label is known
 _MOST_CATEGORIES = 500
 _SAMPLE = 50_000
+MADE_OF_LABEL = "the label is made of it"
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def _why_later(
     used = set(re.findall(r"[A-Za-z_][A-Za-z0-9_]*", question.label))
     for name in main.columns:
         if name in used:
-            found[name] = "the label is made of it"
+            found[name] = MADE_OF_LABEL
     if known_when_asked is not None:
         return found | {
             name: "not listed in --known-when-asked"
@@ -114,7 +115,10 @@ def _why_later(
     for name in columns:
         values, column = rows[name], main.columns[name]
         if column.is_time:
-            if (values.cast(pl.Datetime("us")) > rows["_asked"].cast(pl.Datetime("us"))).sum():
+            if (
+                name not in re.findall(r"\w+", question.asked_at)
+                and (values.cast(pl.Datetime("us")) > rows["_asked"].cast(pl.Datetime("us"))).sum()
+            ):
                 found[name] = "an instant after the prediction time"
             continue
         missing = values.is_null()

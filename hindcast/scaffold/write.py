@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from hindcast.errors import HindcastError
 from hindcast.files import write_atomically
 from hindcast.scaffold.plan import FeatureTable, Plan, plain
-from hindcast.scaffold.roles import numbers_known_later
+from hindcast.scaffold.roles import MADE_OF_LABEL, numbers_known_later
 from hindcast.settings import Settings
 from hindcast.tasks.starter import label_type
 
@@ -55,6 +55,7 @@ def render_domain(plan: Plan) -> dict[str, str]:
     for lookup, table in zip(plan.lookups, used, strict=False):
         files[f"{models}/staging/stg_{table.name}.sql"] = ("staging_lookup.sql", {"table": table})
         files[f"{models}/features/{lookup.name}.sql"] = ("lookup.sql", _of_lookup(lookup, name, table.columns))
+    files |= {f"problems/leaks/{name}/{file}": (file, _of_leaks(plan)) for file in ("variants.yaml", "usual_way.sql")}
     environment = templates()
     return {path: render(environment, template, values | more) for path, (template, more) in files.items()}
 
@@ -140,10 +141,30 @@ def _of_lookup(table: FeatureTable, name: str, columns: Mapping[str, Any]) -> di
     }
 
 
-def _entity_key(key: tuple[str, ...]) -> str:
+def _of_leaks(plan: Plan) -> dict[str, Any]:
+    """What a careless model would use: columns known only with the label, and the label's means over all rows."""
+    question = plan.question
+    by_one_key = [table for table in plan.histories if len(table.keys) == 1]
+    made_of_label = [column for column, why in plan.roles.why_later.items() if why == MADE_OF_LABEL]
+    columns = question.main.columns
+    usable = [column for column in plan.roles.later if column not in made_of_label and not columns[column].is_time]
+    smoothed = {
+        next(iter(table.keys)): next(v for v in table.values if v.aggregate == "smoothed") for table in by_one_key
+    }
+    return {
+        "telling": [column for column in usable if columns[column].is_number or columns[column].distinct <= 500],
+        "means": list(smoothed),
+        "measured": next((value.of for value in smoothed.values()), ""),
+        "feature_of": {column: f"{value.name}_ever" for column, value in smoothed.items()},
+        "table_of": {next(iter(table.keys)): table.name for table in by_one_key},
+        "finished_key": _entity_key(question.key, "finished."),
+    }
+
+
+def _entity_key(key: tuple[str, ...], of: str = "") -> str:
     if len(key) == 1:
-        return f"cast({plain(key[0])} as varchar)"
-    return f"concat_ws('|', {', '.join(map(plain, key))})"
+        return f"cast({of}{plain(key[0])} as varchar)"
+    return f"concat_ws('|', {', '.join(of + plain(column) for column in key)})"
 
 
 def _as_yaml(value: Any) -> str:
