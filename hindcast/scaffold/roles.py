@@ -29,6 +29,7 @@ class Roles:
         own: Known when asked, and features.
         later: Known only with the label.
         why_later: Per column of `later`, the reason.
+        telling: Per numeric column of `later`, the area under the ROC curve by which it alone tells the label.
         per: Keys, of one or several columns, that get a history of the label.
         unused: Neither: texts with too many values, further instants.
         joined: Per other table that is used, the shared columns by which it is looked up.
@@ -38,6 +39,7 @@ class Roles:
     own: list[str]
     later: list[str]
     why_later: dict[str, str]
+    telling: dict[str, float]
     per: list[tuple[str, ...]]
     unused: list[str]
     joined: dict[str, tuple[str, ...]]
@@ -81,7 +83,8 @@ def find_roles(connection: duckdb.DuckDBPyConnection, question: Question, given:
         joined |= {} if reason else {table.name: shared}
     per = per or _guess_histories(question, why, keys_of_others)
     later = [name for name in main.columns if name in why]
-    return Roles(own, later, why, per, unused, joined, ignored)
+    telling = _telling(connection, question, [name for name in later if main.columns[name].is_number])
+    return Roles(own, later, why, telling, per, unused, joined, ignored)
 
 
 def _why_later(
@@ -101,17 +104,7 @@ def _why_later(
         }
     dated = set(re.findall(r"[A-Za-z_][A-Za-z0-9_]*", question.corrected_at or ""))
     columns = [name for name in main.columns if name not in found and name not in (*question.key, *dated)]
-    rows = (
-        connection.execute(
-            f"SELECT {question.label} AS _label, {question.asked_at} AS _asked, {identifiers(columns)} "
-            f"FROM {identifier(main.name)} WHERE ({question.label}) IS NOT NULL "
-            f"ORDER BY hash(({identifiers(question.key)})) LIMIT {_SAMPLE}"
-        ).pl()
-        if columns
-        else pl.DataFrame()
-    )
-    task = find_task(question.task, question.classes)
-    events = task.events(task.labels(rows["_label"].to_numpy())).values() if columns else ()
+    rows = _sample(connection, question, columns)
     for name in columns:
         values, column = rows[name], main.columns[name]
         if column.is_time:
@@ -125,10 +118,37 @@ def _why_later(
         if 20 <= missing.sum() < len(values) and rows["_label"].filter(missing).n_unique() == 1:
             found[name] = "where it is missing, the label is always the same"
         elif name not in question.asked_at:
-            area = max(feature_roc_auc(values, event.astype(np.int64)) for event in events)
+            area = _area(question, rows["_label"], values)
             if area > _TELLING:
                 found[name] = f"alone it tells the label (ROC AUC {area:.2f})"
     return found
+
+
+def _telling(connection: duckdb.DuckDBPyConnection, question: Question, columns: list[str]) -> dict[str, float]:
+    rows = _sample(connection, question, columns)
+    found = {}
+    for name in columns:
+        known = rows.filter(pl.col(name).is_not_null())
+        if known["_label"].n_unique() > 1:
+            found[name] = _area(question, known["_label"], known[name])
+    return found
+
+
+def _sample(connection: duckdb.DuckDBPyConnection, question: Question, columns: Sequence[str]) -> pl.DataFrame:
+    """Rows with a label, spread by their keys' hashes: `_label`, `_asked` and columns."""
+    chosen = "".join(f", {identifier(column)}" for column in columns)
+    return connection.execute(
+        f"SELECT {question.label} AS _label, {question.asked_at} AS _asked{chosen} "
+        f"FROM {identifier(question.main.name)} WHERE ({question.label}) IS NOT NULL "
+        f"ORDER BY hash(({identifiers(question.key)})) LIMIT {_SAMPLE}"
+    ).pl()
+
+
+def _area(question: Question, labels: pl.Series, values: pl.Series) -> float:
+    """The highest area under the ROC curve of any of the label's events by one column."""
+    task = find_task(question.task, question.classes)
+    events = task.events(task.labels(labels.to_numpy())).values()
+    return max(feature_roc_auc(values, event.astype(np.int64)) for event in events)
 
 
 def _why_not_joined(connection: duckdb.DuckDBPyConnection, table: Table, shared: Sequence[str]) -> str:
@@ -159,6 +179,11 @@ def _guess_histories(question: Question, why: dict[str, str], shared: set[str]) 
 
 
 def numbers_known_later(question: Question, roles: Roles) -> list[str]:
-    """At most three numeric columns known with the label whose averages are worth a feature: not two-valued codes."""
+    """At most three numeric columns known with the label whose means are worth a feature, the most telling first."""
     columns = question.main.columns
-    return [name for name in roles.later if columns[name].is_number and columns[name].distinct > 10][:3]
+    usable = [
+        name
+        for name in roles.later
+        if columns[name].is_number and columns[name].distinct > 10 and not question.label.startswith(f"CAST({name} AS ")
+    ]
+    return sorted(usable, key=lambda name: -roles.telling.get(name, 0.5))[:3]

@@ -82,7 +82,7 @@ def find_times(connection: duckdb.DuckDBPyConnection, question: Question, as_of:
     unit = next((name for name, length in _UNITS.items() if history / length >= 16), "hour")
     length = _UNITS[unit]
     whole = int(history / length)
-    held = max(1, round(whole * 0.14), -(-int(2.5 * matures.total_seconds()) // int(length.total_seconds())))
+    held = max(1, round(whole * 0.1), -(-int(2.5 * matures.total_seconds()) // int(length.total_seconds())))
     if whole < 3 * held + 1:
         raise HindcastError(
             f"{question.main.file}: labels take {matures} to be known, and there are {history.days} days before "
@@ -111,7 +111,7 @@ def find_times(connection: duckdb.DuckDBPyConnection, question: Question, as_of:
 
 
 def history_windows(rows_per_key_and_day: float, days: float) -> dict[str, int | None]:
-    """Up to two windows that hold a few rows of a key on average and fit twice into the data, and all time.
+    """Up to three windows that hold a few rows of a key on average and fit twice into the data, and all time.
 
     Returns:
         Minutes by name; None for everything so far.
@@ -122,7 +122,7 @@ def history_windows(rows_per_key_and_day: float, days: float) -> dict[str, int |
         if rows_per_key_and_day * minutes / 1440 >= _LEAST_PER_WINDOW and 2 * minutes / 1440 <= days
     }
     names = list(fit)
-    chosen = [names[0], names[len(names) // 2]] if len(names) > 1 else names
+    chosen = [names[0], names[len(names) // 2], names[-1]] if names else []
     return {**{name: fit[name] for name in dict.fromkeys(chosen)}, "ever": None}
 
 
