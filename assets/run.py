@@ -20,6 +20,7 @@ from assets.inputs import report
 from assets.launch import run_job
 from assets.progress import failures_of
 from assets.turn import turn
+from hindcast.checking.check import check_once
 from hindcast.clock import SimulatedClock
 from hindcast.errors import HindcastError
 from hindcast.home import prepare
@@ -224,6 +225,7 @@ def main() -> int:
     began = time.monotonic()
     try:
         prepare(settings)
+        check_once(settings)
         catalogue = load_catalogue(settings)
         workspace = catalogue.workspaces[settings.problem]
         settings.of_problem.mkdir(parents=True, exist_ok=True)

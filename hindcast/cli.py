@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 
 from hindcast.artefacts import to_json
+from hindcast.checking.command import check
 from hindcast.errors import HindcastError
 from hindcast.home import prepare
 from hindcast.scaffold.command import new
@@ -49,6 +50,7 @@ def cli() -> None:
 
 
 cli.add_command(new)
+cli.add_command(check)
 
 
 @cli.command()

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from hindcast import unique_yaml
 from hindcast.errors import HindcastError
 
 Form = TypeVar("Form", bound=BaseModel)
@@ -315,7 +316,7 @@ def load_strict(path: Path, form: type[Form]) -> Form:
         known = sorted(file.stem for file in path.parent.glob("*.yaml"))
         raise HindcastError(f"No {form.__name__.lower()} file {path}; there are: {', '.join(known) or 'none'}.")
     try:
-        content = yaml.safe_load(path.read_text())
+        content = unique_yaml.load(path.read_text())
     except yaml.YAMLError as error:
         raise HindcastError(f"{path} is not YAML: {error}") from error
     if not isinstance(content, dict):

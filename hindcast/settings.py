@@ -205,6 +205,11 @@ class Settings:
         return self.of_problem / "failure.json"
 
     @property
+    def checked_file(self) -> Path:
+        """Of which contents of the problem's files a check found no fault."""
+        return self.of_problem / "checked.json"
+
+    @property
     def stage_seconds(self) -> Path:
         return self.of_problem / "stage_seconds.json"
 
