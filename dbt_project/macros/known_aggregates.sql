@@ -43,8 +43,10 @@ news as (
         count({{ of if of else "*" }}) as count_{{ n }}
         {%- if value.aggregate in ("sum", "mean", "rate", "smoothed") %},
         sum(cast({{ of }} as decimal(38, 9))) as sum_{{ n }}
-        {%- elif value.aggregate in ("min", "max", "last") %},
-        {{ "min" if value.aggregate == "min" else "max" }}({{ of }}) as value_{{ n }}
+        {%- elif value.aggregate in ("min", "max") %},
+        {{ value.aggregate }}({{ of }}) as value_{{ n }}
+        {%- elif value.aggregate == "last" %},
+        {{ newest_value(of, known_at) }} as value_{{ n }}
         {%- endif %}
         {%- endfor %}
     from known_rows

@@ -60,3 +60,12 @@
     {%- else -%}range between interval '{{ minutes * 60000000 - 1 }} microseconds' preceding and current row
     {%- endif -%}
 {%- endmacro %}
+
+{# An aggregate: of the values that there are, that of the latest instant; of several, the largest. #}
+{% macro newest_value(value, instant) %}{{ return(adapter.dispatch("newest_value")(value, instant)) }}{% endmacro %}
+{% macro default__newest_value(value, instant) -%}
+    max_by({{ value }}, struct({{ instant }}, {{ value }})) filter (where {{ value }} is not null)
+{%- endmacro %}
+{% macro duckdb__newest_value(value, instant) -%}
+    max_by({{ value }}, ({{ instant }}, {{ value }})) filter (where {{ value }} is not null)
+{%- endmacro %}

@@ -16,6 +16,7 @@ from hindcast.sources import Sources, SourceTable
 from hindcast.sql import identifier, identifiers, text_literal, without_zone
 
 _MOST_ROWS = 400_000  # of a table; more aren't looked at
+_TRIED_ROWS = 20_000  # of those, spread over the file, on which expressions are tried
 
 
 class FilesCheck:
@@ -110,7 +111,10 @@ class FilesCheck:
 
     def _place(self, name: str, table: SourceTable) -> None:
         """Tries each expression on the rows, lookups and derived values as ingestion has them."""
-        key, rows = f"tables.{name}", f"(SELECT * FROM raw.{identifier(name)})"
+        key = f"tables.{name}"
+        spread = f"SELECT * FROM raw.{identifier(name)} USING SAMPLE reservoir({_TRIED_ROWS} ROWS) REPEATABLE (1)"
+        self._connection.execute(f"CREATE OR REPLACE TEMP TABLE tried AS {spread}")
+        rows = "(SELECT * FROM tried)"
         for called, lookup in table.lookups.items():
             match = " AND ".join(
                 f"l.{identifier(there)} = t.{identifier(here)}" for there, here in lookup.match.items()
