@@ -72,7 +72,7 @@ def check(settings: Settings, names: Iterable[str]) -> Checked:
             faults += check_problem_tables(file, problem, models)
             faults += files.check_windows(file, problem)
             faults += views.check_problem(file, problem, labeled)
-    if not any(fault.key == "" for fault in faults):
+    if not faults:
         faults += _of_all(settings)
     return Checked(names, tuple(dict.fromkeys(faults)))
 

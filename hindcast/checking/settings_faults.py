@@ -34,7 +34,8 @@ def find_faults(file: Path, problem: Problem) -> list[Fault]:
     try:
         task = problem_task(problem)
     except HindcastError as error:
-        return [Fault(file, "label", str(error))]
+        key, _, what = str(error).partition(": ")
+        return [Fault(file, key, what)]
     _check_metrics(say, problem, task)
     for candidate in problem.candidates:
         _check_candidate(say, candidate, task)

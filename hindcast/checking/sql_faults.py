@@ -10,7 +10,7 @@ from hindcast.checking.fault import Fault, did_you_mean
 from hindcast.problem import Problem
 from hindcast.settings import Settings
 from hindcast.sources import Sources
-from hindcast.tasks import problem_task
+from hindcast.tasks import TASKS
 
 _REF, _SOURCE = (
     re.compile(r"\bref\(\s*[\"'](\w+)[\"']"),
@@ -121,8 +121,7 @@ def _check_columns(file: Path, problem: Problem, columns: dict[str, str]) -> lis
     for key, column in (wanted[1], wanted[3]):
         if columns.get(column, "timestamp") not in ("timestamp", "date"):
             faults.append(Fault(file, key, f"{column} is {columns[column]}; it must be a timestamp (UTC)."))
-    kind = columns.get(problem.label.column, "")
-    allowed = problem_task(problem).label_types
+    kind, allowed = columns.get(problem.label.column, ""), TASKS[problem.task].label_types
     if kind and kind.partition("(")[0] not in allowed:
         said = f"{problem.label.column} is {kind}; a {problem.task} label is {' or '.join(allowed)}."
         faults.append(Fault(file, "label.column", said))

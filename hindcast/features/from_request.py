@@ -34,6 +34,11 @@ def from_request(name: str, fields: Mapping[str, Any]) -> OnDemandFeatureView:
         schema=[Field(name=PREFIX + field, dtype=fields[field]) for field in fields],
         mode="python",
     )
+
+    # A function of its own for each view, as Feast changes it. It keeps its source alone: it uses nothing from outside.
+    def as_asked(inputs: dict[str, Any]) -> dict[str, Any]:
+        return {"asked_" + field: list(values) for field, values in inputs.items()}
+
     made: OnDemandFeatureView = view(as_asked)
     return made
 
@@ -50,20 +55,14 @@ def from_prediction_time(name: str) -> OnDemandFeatureView:
         schema=[Field(name=f"when_{part}", dtype=types.Float64) for part in ("hour", "weekday", "day_of_year")],
         mode="python",
     )
+
+    def when_asked(inputs: dict[str, Any]) -> dict[str, Any]:  # as above
+        instants = inputs["prediction_time"]
+        return {
+            "when_hour": [instant.hour + instant.minute / 60 for instant in instants],
+            "when_weekday": [float(instant.isoweekday()) for instant in instants],
+            "when_day_of_year": [float(instant.timetuple().tm_yday) for instant in instants],
+        }
+
     made: OnDemandFeatureView = view(when_asked)
     return made
-
-
-def as_asked(inputs: dict[str, Any]) -> dict[str, Any]:
-    # Feast keeps the source of this function alone: it can use nothing from outside.
-    return {"asked_" + field: list(values) for field, values in inputs.items()}
-
-
-def when_asked(inputs: dict[str, Any]) -> dict[str, Any]:
-    # As above.
-    instants = inputs["prediction_time"]
-    return {
-        "when_hour": [instant.hour + instant.minute / 60 for instant in instants],
-        "when_weekday": [float(instant.isoweekday()) for instant in instants],
-        "when_day_of_year": [float(instant.timetuple().tm_yday) for instant in instants],
-    }
