@@ -239,6 +239,16 @@ class Serving(Strict):
     """What the service answers at most, and how long its log's files stay."""
 
     max_batch: int = Field(gt=0, description="Requests in one batch.")
+    unknown_entity: Literal["flag", "refuse"] = Field(
+        default="flag",
+        description="What an answer is where a request's keys are in no table: a number with `unknown_keys` and, where "
+        "little is known, a warning; or none, with status 404.",
+    )
+    identified_by: tuple[str, ...] = Field(
+        default=(),
+        description="With `refuse`: join keys each of which must be known, as the answer's `unknown_keys` names them. "
+        "Left out: a request is refused where none of its keys is known.",
+    )
     max_body_bytes: int = Field(default=1024 * 1024, gt=0, description="Of a request; past it, the answer is 413.")
     max_concurrency: int = Field(default=64, gt=0, description="Requests answered at once; past it, 429.")
     timeout: Duration = Field(
