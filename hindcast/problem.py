@@ -76,24 +76,24 @@ class Strict(BaseModel):
 class Entity(Strict):
     """What one prediction is about."""
 
-    name: str
+    name: str = Field(description="What people call it, as in flight.")
     key: str = Field(description="Column that names one entity row, unique in the labeled table.")
-    description: str = ""
+    description: str = Field(default="", description="What one row is, in a sentence.")
 
 
 class PredictionTime(Strict):
     """When the question is asked. Nothing known later may be used."""
 
     column: str = Field(description="Column of the labeled table, an instant in UTC.")
-    description: str
+    description: str = Field(description="When that is, in a sentence.")
 
 
 class Label(Strict):
     """What is predicted, and when the truth about it is known."""
 
-    column: str
+    column: str = Field(description="Column of the labeled table; NULL while unknown.")
     known_at: str = Field(description="Column of the instant (UTC) at which the label became known.")
-    description: str
+    description: str = Field(description="What it means, in a sentence; the model card and the service say it.")
     matures_within: Duration = Field(description="After the prediction time, until which nearly every label has come.")
     classes: tuple[str, ...] = Field(default=(), description="Of a multiclass label, in the order of their codes.")
     scale: str | None = Field(
@@ -105,8 +105,8 @@ class Label(Strict):
 class Window(Strict):
     """Prediction times from `start` (included) to `end` (excluded), before the as-of instant."""
 
-    start: Offset
-    end: Offset
+    start: Offset = Field(description="Before the as-of instant, as in -10 months; included.")
+    end: Offset = Field(description="Likewise, or 0 months for the instant itself; excluded.")
 
 
 class Splits(Strict):
@@ -120,8 +120,8 @@ class Splits(Strict):
 class Bar(Strict):
     """Limits of one metric. Either may be left out."""
 
-    min: float | None = None
-    max: float | None = None
+    min: float | None = Field(default=None, description="At least so much.")
+    max: float | None = Field(default=None, description="At most so much.")
 
 
 class Metrics(Strict):
@@ -157,14 +157,14 @@ class Metrics(Strict):
 class Slices(Strict):
     """Groups whose performance is reported beside the whole's."""
 
-    columns: tuple[str, ...] = ()
+    columns: tuple[str, ...] = Field(default=(), description="Columns of the labeled table; one group per value.")
     min_rows: int = Field(default=500, gt=0, description="Smaller groups are not judged.")
 
 
 class Baseline(Strict):
     """The label's history per group, from the training window: its rate, its classes' rates, or its mean."""
 
-    columns: tuple[str, ...]
+    columns: tuple[str, ...] = Field(description="Columns of the labeled table that make a group.")
     min_gain: float = Field(
         description="By how much a model must be better on the test window. Of the task binary: by how much the area "
         "under its ROC curve exceeds this baseline's; of the others: the share by which the primary metric is better."
@@ -174,19 +174,21 @@ class Baseline(Strict):
 class SearchRange(Strict):
     """Values to draw from; on a log scale where `log` is set."""
 
-    low: float
-    high: float
-    log: bool = False
-    integer: bool = False
+    low: float = Field(description="Lowest value.")
+    high: float = Field(description="Highest value.")
+    log: bool = Field(default=False, description="Draw on a logarithmic scale.")
+    integer: bool = Field(default=False, description="Draw whole numbers.")
 
 
 class Candidate(Strict):
     """One family of models to try."""
 
-    name: str
+    name: str = Field(description="What reports call it.")
     model: str = Field(description="Its family; which there are depends on the task.")
     parameters: dict[str, Any] = Field(default_factory=dict, description="Fixed, as scikit-learn names them.")
-    search: dict[str, SearchRange | list[Any]] = Field(default_factory=dict)
+    search: dict[str, SearchRange | list[Any]] = Field(
+        default_factory=dict, description="Per parameter a range, or a list of values to draw from."
+    )
 
 
 class Budget(Strict):
@@ -195,7 +197,7 @@ class Budget(Strict):
     draws: int = Field(gt=0, description="Parameter draws per candidate with a search space.")
     folds: int = Field(gt=1, description="Time-ordered folds of the training window.")
     max_rows: int = Field(gt=0, description="Of each fold used while searching, spread evenly over its time.")
-    seed: int
+    seed: int = Field(description="Of all that is drawn by chance: the same seed gives the same model.")
 
 
 class Leakage(Strict):
@@ -269,8 +271,8 @@ class Problem(Strict):
     """One prediction problem. See `problems/flight_delay.yaml` for a commented example."""
 
     name: Annotated[str, AfterValidator(_schema)] = Field(description="As the file is called, without its ending.")
-    question: str
-    task: Literal["binary", "multiclass", "regression"]
+    question: str = Field(description="What is predicted, and when, for people.")
+    task: Literal["binary", "multiclass", "regression"] = Field(description="Of which kind the label is.")
     domain: str = Field(description="Its source tables: a file under `problems/sources/`, without its ending.")
     labeled_table: str = Field(description="`schema.table`: one row per entity, with keys, prediction time and label.")
     split_table: str = Field(
@@ -280,7 +282,7 @@ class Problem(Strict):
     prediction_time: PredictionTime
     label: Label
     splits: Splits
-    feature_service: str
+    feature_service: str = Field(description="Of the feature repository: which features the model gets.")
     metrics: Metrics
     slices: Slices = Slices()
     baseline: Baseline

@@ -186,7 +186,7 @@ def answer(
     log: RequestLog,
     clock: Clock,
     explained: bool = False,
-    demands: Demands = Demands(),
+    demands: Demands | None = None,
 ) -> list[dict[str, Any] | Refused]:
     """Answers requests by one model, each logged durably before this returns.
 
@@ -197,7 +197,7 @@ def answer(
         log: Gets one record per request.
         clock: The home's.
         explained: Whether each answer also says what every feature adds to the raw scores, most moving first.
-        demands: Which keys must be known. What is refused isn't logged.
+        demands: Which keys must be known; None for none. What is refused isn't logged.
 
     Raises:
         Unavailable: Features can't be read, the model gives no finite number, or the records can't be written.
@@ -226,7 +226,7 @@ def answer(
     records = []
     for row, request in enumerate(requests):
         unknown_keys = [key for key, rows in found.unknown.items() if rows[row]]
-        if refused := demands.refusal(unknown_keys, len(found.unknown), entities[row]):
+        if refused := (demands or Demands()).refusal(unknown_keys, len(found.unknown), entities[row]):
             answers.append(refused)
             continue
         asked = {"id": request["request_id"] or uuid.uuid4().hex, "prediction_time": times[row].isoformat()}
