@@ -214,7 +214,9 @@ def add_cancelled(root: Path) -> None:
     ):
         described = yaml.safe_load((models / folder / f"_{folder}.yml").read_text())
         (model,) = [each for each in described["models"] if each["name"] == table]
-        columns = [{"name": each["name"], "data_type": each["data_type"]} for each in model["columns"]]
+        columns = [
+            {"name": each["name"], "data_type": each["data_type"]} for each in model["columns"] if "data_type" in each
+        ]
         text = yaml.safe_dump(
             {"version": 2, "models": [{"name": copy, "description": "One row per flight.", "columns": columns}]},
             sort_keys=False,
