@@ -180,7 +180,7 @@ where {{ since_held("event_timestamp") }}
         {%- set said.wrong = "there is no aggregate " ~ value.aggregate ~ "; there are " ~ (without_of + others) | join(", ") -%}
     {%- elif value.aggregate in others and not value.of -%}
         {%- set said.wrong = "a " ~ value.aggregate ~ " needs `of`: a column or SQL" -%}
-    {%- elif value.aggregate == "smoothed" and (value.towards is none or not value.weight) -%}
+    {%- elif value.aggregate == "smoothed" and (value.get("towards") is none or not value.weight) -%}
         {%- set said.wrong = "a smoothed rate needs `towards` (a rate) and `weight` (of so many rows)" -%}
     {%- elif value.aggregate == "since" and not step -%}
         {%- set said.wrong = "hours since the last row grow by themselves, so they need a step" -%}

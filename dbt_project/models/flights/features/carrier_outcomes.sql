@@ -1,6 +1,7 @@
-{{ late_rates(
+{{ known_aggregates(
+    rows=ref("int_flight_outcomes"),
     keys=["carrier"],
-    prefix="carrier",
+    values=[late_rate("carrier", {"3h": 180, "24h": 1440, "7d": 10080, "28d": 40320})],
     step=60,
-    windows={"3h": 180, "24h": 1440, "7d": 10080, "28d": 40320},
+    known_at="outcome_known_at",
 ) }}

@@ -1,6 +1,7 @@
-{{ late_rates(
+{{ known_aggregates(
+    rows=ref("int_flight_outcomes"),
     keys=["origin", "destination"],
-    prefix="route",
+    values=[late_rate("route", {"24h": 1440, "7d": 10080, "28d": 40320})],
     step=180,
-    windows={"24h": 1440, "7d": 10080, "28d": 40320},
+    known_at="outcome_known_at",
 ) }}
