@@ -65,8 +65,9 @@ class Settings:
         return self.root / "feature_repo"
 
     def feature_files(self, domain: str) -> list[Path]:
-        """What defines a domain's feature views."""
-        return [self.feature_repo / "feature_store.yaml", self.feature_repo / f"{domain}.py"]
+        """What defines a domain's feature views: the tables' descriptions, too (`hindcast.features.described`)."""
+        described = (self.dbt_project / "models" / domain / "features").glob("*.yml")
+        return [self.feature_repo / "feature_store.yaml", self.feature_repo / f"{domain}.py", *sorted(described)]
 
     @property
     def bentos(self) -> Path:

@@ -34,6 +34,7 @@ with _without_checks():
         FeatureService,
         FeatureStore,
         FeatureView,
+        Field,
         OnDemandFeatureView,
         RepoConfig,
         ValueType,
@@ -55,5 +56,5 @@ with _without_checks():
     from feast.repo_config import FeastConfigBaseModel, RegistryConfig
     from feast.saved_dataset import SavedDatasetStorage
     from feast.type_map import feast_value_type_to_python_type, python_values_to_proto_values
-    from feast.types import from_feast_to_pyarrow_type
+    from feast.types import from_feast_to_pyarrow_type, from_value_type
     from feast.utils import _get_feature_views_to_use, compute_non_entity_date_range
