@@ -5,10 +5,10 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test mutants lint ui serve docs replay bench lock
+.PHONY: help setup run test mutants lint ui serve docs replay bench reference lock
 
 help: ## list the commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */\1\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */\1\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 setup: ## make .venv hold what requirements.lock names
 	@$(PYTHON) tools/bootstrap.py
@@ -44,6 +44,9 @@ replay: setup ## let one more simulated week go by: data, requests, labels, repo
 
 bench: setup ## side by side with peers and limits; one of them by ONLY=name
 	@$(BIN)/python -m bench $(ONLY)
+
+reference: setup ## write docs/reference.md again, from the forms of the YAML files
+	@$(BIN)/python tools/reference.py
 
 lock: setup ## write requirements.lock again from pyproject.toml, and the service's part of it
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes \

@@ -20,9 +20,11 @@ from assets.inputs import report
 from assets.launch import run_job
 from assets.progress import failures_of
 from assets.turn import turn
+from hindcast.checking.check import check_once
 from hindcast.clock import SimulatedClock
 from hindcast.errors import HindcastError
 from hindcast.home import prepare
+from hindcast.promotion.champion import current
 from hindcast.settings import Settings
 from hindcast.status import collect, keep_failure, keep_stage_seconds, render
 from hindcast.tables.transform import domain_of, manifest
@@ -32,6 +34,7 @@ from hindcast.workspace import Catalogue, Domain, Workspace, load_catalogue
 if TYPE_CHECKING:
     from assets.up_to_date import Graph
 
+_LEAK_ROWS = 30_000  # at most, each careless model of the first run is fitted to
 _STAGES = {
     "control": {"windows"},
     "features": {"feature_views", "feature_history"},
@@ -213,6 +216,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m assets.run")
     parser.add_argument("--until", type=datetime.fromisoformat)
     parser.add_argument("--force", action="store_true", help="run every phase, also where nothing has changed")
+    parser.add_argument("--leaks", action="store_true", help="after a first run, measure what leaks are worth")
     parser.add_argument("--days", type=float, help="let the simulated clock advance by so many days")
     arguments = parser.parse_args()
     settings = Settings.from_environment()
@@ -221,6 +225,7 @@ def main() -> int:
     began = time.monotonic()
     try:
         prepare(settings)
+        check_once(settings)
         catalogue = load_catalogue(settings)
         workspace = catalogue.workspaces[settings.problem]
         settings.of_problem.mkdir(parents=True, exist_ok=True)
@@ -253,7 +258,28 @@ def main() -> int:
         print(f"\n{error}", file=sys.stderr)
         return 1
     render(status, recomputed=work.ran, seconds=time.monotonic() - began)
+    if arguments.leaks:
+        _measure_leaks(workspace)
     return 0
+
+
+def _measure_leaks(workspace: Workspace) -> None:
+    """Once, after the first run: a newcomer sees what the usual way would have claimed."""
+    from hindcast.leaks.measure import measure_leaks
+    from hindcast.leaks.report import render_summary, write
+    from hindcast.leaks.variants import RANDOM_SPLIT, READ_LATE, load_variants
+
+    reports = workspace.settings.reports
+    if current(workspace.settings) is None or (reports / "leaks.json").exists():
+        return
+    print("  ▸ measure what a careless training set would have claimed", flush=True)
+    recipes = [variant.name for variant in load_variants(workspace.settings) if variant.recipe]
+    try:
+        report = measure_leaks(workspace, None, _LEAK_ROWS, (RANDOM_SPLIT, READ_LATE, *recipes))
+    except HindcastError as error:
+        print(f"  ! not measured: {error}", flush=True)
+        return
+    render_summary(report, write(report, reports))
 
 
 if __name__ == "__main__":

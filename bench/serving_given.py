@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ class Found:
     stale: list[list[str]]
     as_of: datetime | None
     snapshot: int | None
+    unknown: dict[str, list[bool]] = field(default_factory=dict)
 
 
 class MemoryReader:

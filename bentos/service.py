@@ -30,6 +30,7 @@ from hindcast.package.model import FEATURES, SIGNATURE, ServedModel, Signature
 from hindcast.problem import load_problem
 from hindcast.promotion.champion import champion_folder, current
 from hindcast.serving.access import known_tokens
+from hindcast.serving.demands import Demands, Refused
 from hindcast.serving.openapi import openapi
 from hindcast.serving.predict import Champions, Reader, Unavailable, answer, choose_example
 from hindcast.serving.request_form import Fault, batch_form, form_errors, request_form
@@ -90,6 +91,7 @@ def connect(model: ServedModel) -> Reader:
 
 SIGNED, FIELDS_OF_A_REQUEST = _signature(), _fields()
 RequestForm = request_form(SIGNED, FIELDS_OF_A_REQUEST["types"])
+DEMANDS = Demands(PROBLEM.serving.unknown_entity == "refuse", PROBLEM.serving.identified_by)
 BatchForm = batch_form(RequestForm, PROBLEM.serving.max_batch)
 
 
@@ -118,9 +120,11 @@ async def explain(request: Request) -> Response:
 async def _answer_one(request: Request, explained: bool = False) -> dict[str, Any]:
     service = request.app.state.service
     asked = [vars(RequestForm.model_validate_json(await request.body() or b"{}"))]
-    answers = answer(service.champions.serving, asked, service.log, service.clock, explained)
-    service.shadow.offer(asked, answers)
-    return answers[0]
+    (said,) = answer(service.champions.serving, asked, service.log, service.clock, explained, DEMANDS)
+    if isinstance(said, Refused):
+        raise HTTPException(404, said.detail)
+    service.shadow.offer(asked, [said])
+    return said
 
 
 async def predict_batch(request: Request) -> Response:
@@ -135,12 +139,14 @@ async def predict_batch(request: Request) -> Response:
     for start in range(0, len(valid), BATCH_STEP):
         step = valid[start : start + BATCH_STEP]
         asked = [vars(rows[position]) for position in step]
-        said = answer(champion, asked, service.log, service.clock)
-        service.shadow.offer(asked, said)
+        said = answer(champion, asked, service.log, service.clock, demands=DEMANDS)
         for position, one in zip(step, said, strict=True):
-            answers[position] = one
+            answers[position] = problem_details(404, one.detail) if isinstance(one, Refused) else one
+        answered = [pair for pair in zip(asked, said, strict=True) if not isinstance(pair[1], Refused)]
+        if answered:
+            service.shadow.offer(*map(list, zip(*answered, strict=True)))
         await asyncio.sleep(0)
-    return reply({"answers": answers, "failed": len(rows) - len(valid)})
+    return reply({"answers": answers, "failed": sum("status" in one for one in answers)})
 
 
 async def get_model(request: Request) -> Response:

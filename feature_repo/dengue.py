@@ -1,7 +1,6 @@
 """What Feast knows of dengue in Taiwan: one feature view per table of dbt_project/models/dengue/features.
 
-Features, types and descriptions are the tables' own. Both get a row per key on Mondays. Counts are as known then, and
-on the scale ln(1 + n).
+Both tables get a row per key on Mondays. Counts are as known then, and on the scale ln(1 + n).
 """
 
 from datetime import timedelta
@@ -19,6 +18,7 @@ county = Entity(name="county", value_type=ValueType.STRING, description="A count
 
 
 tables = DescribedTables(__file__, owner=OWNER)
+
 township_cases = tables.view("township_cases", [township], TTL, tags={"topic": "cases"})
 county_cases = tables.view("county_cases", [county], TTL, tags={"topic": "cases"})
 

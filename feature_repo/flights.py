@@ -1,8 +1,8 @@
 """What Feast knows of the flights: one feature view per table of dbt_project/models/flights/features.
 
-Features, types and descriptions are the tables' own. A view's TTL says how old a row may be and still be used. It is
-longer than the step at which the table gets rows, or features would come and go between two of them. Feast imports each
-file of this folder by its bare name: one per domain, and nothing else.
+A view's TTL says how old a row may be and still be used. It is longer than the step at which the table gets rows, or
+features would come and go between two of them. Feast imports each file of this folder by its bare name: one per domain,
+and nothing else.
 """
 
 from datetime import timedelta
@@ -32,28 +32,39 @@ flight_number = Entity(
 
 tables = DescribedTables(__file__, owner=OWNER)
 
+
+def view(name: str, entities: list[Entity], ttl: timedelta, topic: str) -> FeatureView:
+    return tables.view(name, entities, ttl, tags={"topic": topic})
+
+
 # Published a week before departure; asked for until then.
-flight_schedule = tables.view("flight_schedule", [flight], timedelta(days=8), tags={"topic": "schedule"})
+flight_schedule = view("flight_schedule", [flight], timedelta(days=8), "schedule")
+
 # The register is read once and stays true.
-aircraft_profile = tables.view("aircraft_profile", [aircraft], timedelta(days=4000), tags={"topic": "aircraft"})
+aircraft_profile = view("aircraft_profile", [aircraft], timedelta(days=4000), "aircraft")
+
 # Hourly. Weather of six hours ago is better than none; older than that it is none.
-origin_weather = tables.view("origin_weather", [origin], timedelta(hours=6), tags={"topic": "weather"})
+origin_weather = view("origin_weather", [origin], timedelta(hours=6), "weather")
+
 # Every quarter of an hour. It changes fast: two hours on it says nothing.
-origin_state = tables.view("origin_state", [origin], timedelta(hours=2), tags={"topic": "operations"})
+origin_state = view("origin_state", [origin], timedelta(hours=2), "operations")
+
 # Hourly (routes: every three hours), so six hours bridge an outage of the feed.
 OUTCOMES = timedelta(hours=6)
-carrier_outcomes = tables.view("carrier_outcomes", [carrier], OUTCOMES, tags={"topic": "outcomes"})
-origin_carrier_outcomes = tables.view(
-    "origin_carrier_outcomes", [origin, carrier], OUTCOMES, tags={"topic": "outcomes"}
-)
-destination_outcomes = tables.view("destination_outcomes", [destination], OUTCOMES, tags={"topic": "outcomes"})
-route_outcomes = tables.view("route_outcomes", [origin, destination], OUTCOMES, tags={"topic": "outcomes"})
+
+carrier_outcomes = view("carrier_outcomes", [carrier], OUTCOMES, "outcomes")
+
+origin_carrier_outcomes = view("origin_carrier_outcomes", [origin, carrier], OUTCOMES, "outcomes")
+
+destination_outcomes = view("destination_outcomes", [destination], OUTCOMES, "outcomes")
+
+route_outcomes = view("route_outcomes", [origin, destination], OUTCOMES, "outcomes")
+
 # A row per outcome, counting 28 days back: later than that nothing of it counts.
-flight_number_outcomes = tables.view(
-    "flight_number_outcomes", [carrier, flight_number], timedelta(days=28), tags={"topic": "outcomes"}
-)
+flight_number_outcomes = view("flight_number_outcomes", [carrier, flight_number], timedelta(days=28), "outcomes")
+
 # A row per event. An aircraft that wasn't heard of for a day flies somewhere else.
-aircraft_state = tables.view("aircraft_state", [aircraft], timedelta(hours=24), tags={"topic": "operations"})
+aircraft_state = view("aircraft_state", [aircraft], timedelta(hours=24), "operations")
 
 
 @on_demand_feature_view(

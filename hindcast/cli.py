@@ -12,8 +12,10 @@ from typing import NoReturn
 import click
 
 from hindcast.artefacts import to_json
+from hindcast.checking.command import check
 from hindcast.errors import HindcastError
 from hindcast.home import prepare
+from hindcast.scaffold.command import new
 from hindcast.settings import Settings
 from hindcast.workspace import Workspace, choose_problem, open_workspace
 
@@ -47,13 +49,17 @@ def cli() -> None:
     """Machine learning over tables where everything is read as it was known then."""
 
 
+cli.add_command(new)
+cli.add_command(check)
+
+
 @cli.command()
 @click.argument("problem", required=False)
 @click.option("--force", is_flag=True, help="Do everything again, also where nothing has changed.")
 def run(problem: str | None, force: bool) -> None:
     """Run the main job of PROBLEM, from raw tables to the monitoring report; what is up to date is left out."""
     settings = _start(problem).settings
-    _become(settings, sys.executable, "-m", "assets.run", *(["--force"] if force else []))
+    _become(settings, sys.executable, "-m", "assets.run", "--leaks", *(["--force"] if force else []))
 
 
 @cli.command()

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from hindcast import unique_yaml
 from hindcast.errors import HindcastError
 
 Form = TypeVar("Form", bound=BaseModel)
@@ -75,24 +76,24 @@ class Strict(BaseModel):
 class Entity(Strict):
     """What one prediction is about."""
 
-    name: str
+    name: str = Field(description="What people call it, as in flight.")
     key: str = Field(description="Column that names one entity row, unique in the labeled table.")
-    description: str = ""
+    description: str = Field(default="", description="What one row is, in a sentence.")
 
 
 class PredictionTime(Strict):
     """When the question is asked. Nothing known later may be used."""
 
     column: str = Field(description="Column of the labeled table, an instant in UTC.")
-    description: str
+    description: str = Field(description="When that is, in a sentence.")
 
 
 class Label(Strict):
     """What is predicted, and when the truth about it is known."""
 
-    column: str
+    column: str = Field(description="Column of the labeled table; NULL while unknown.")
     known_at: str = Field(description="Column of the instant (UTC) at which the label became known.")
-    description: str
+    description: str = Field(description="What it means, in a sentence; the model card and the service say it.")
     matures_within: Duration = Field(description="After the prediction time, until which nearly every label has come.")
     classes: tuple[str, ...] = Field(default=(), description="Of a multiclass label, in the order of their codes.")
     scale: str | None = Field(
@@ -104,8 +105,8 @@ class Label(Strict):
 class Window(Strict):
     """Prediction times from `start` (included) to `end` (excluded), before the as-of instant."""
 
-    start: Offset
-    end: Offset
+    start: Offset = Field(description="Before the as-of instant, as in -10 months; included.")
+    end: Offset = Field(description="Likewise, or 0 months for the instant itself; excluded.")
 
 
 class Splits(Strict):
@@ -119,8 +120,8 @@ class Splits(Strict):
 class Bar(Strict):
     """Limits of one metric. Either may be left out."""
 
-    min: float | None = None
-    max: float | None = None
+    min: float | None = Field(default=None, description="At least so much.")
+    max: float | None = Field(default=None, description="At most so much.")
 
 
 class Metrics(Strict):
@@ -156,14 +157,14 @@ class Metrics(Strict):
 class Slices(Strict):
     """Groups whose performance is reported beside the whole's."""
 
-    columns: tuple[str, ...] = ()
+    columns: tuple[str, ...] = Field(default=(), description="Columns of the labeled table; one group per value.")
     min_rows: int = Field(default=500, gt=0, description="Smaller groups are not judged.")
 
 
 class Baseline(Strict):
     """The label's history per group, from the training window: its rate, its classes' rates, or its mean."""
 
-    columns: tuple[str, ...]
+    columns: tuple[str, ...] = Field(description="Columns of the labeled table that make a group.")
     min_gain: float = Field(
         description="By how much a model must be better on the test window. Of the task binary: by how much the area "
         "under its ROC curve exceeds this baseline's; of the others: the share by which the primary metric is better."
@@ -173,19 +174,21 @@ class Baseline(Strict):
 class SearchRange(Strict):
     """Values to draw from; on a log scale where `log` is set."""
 
-    low: float
-    high: float
-    log: bool = False
-    integer: bool = False
+    low: float = Field(description="Lowest value.")
+    high: float = Field(description="Highest value.")
+    log: bool = Field(default=False, description="Draw on a logarithmic scale.")
+    integer: bool = Field(default=False, description="Draw whole numbers.")
 
 
 class Candidate(Strict):
     """One family of models to try."""
 
-    name: str
+    name: str = Field(description="What reports call it.")
     model: str = Field(description="Its family; which there are depends on the task.")
     parameters: dict[str, Any] = Field(default_factory=dict, description="Fixed, as scikit-learn names them.")
-    search: dict[str, SearchRange | list[Any]] = Field(default_factory=dict)
+    search: dict[str, SearchRange | list[Any]] = Field(
+        default_factory=dict, description="Per parameter a range, or a list of values to draw from."
+    )
 
 
 class Budget(Strict):
@@ -194,7 +197,7 @@ class Budget(Strict):
     draws: int = Field(gt=0, description="Parameter draws per candidate with a search space.")
     folds: int = Field(gt=1, description="Time-ordered folds of the training window.")
     max_rows: int = Field(gt=0, description="Of each fold used while searching, spread evenly over its time.")
-    seed: int
+    seed: int = Field(description="Of all that is drawn by chance: the same seed gives the same model.")
 
 
 class Leakage(Strict):
@@ -238,6 +241,16 @@ class Serving(Strict):
     """What the service answers at most, and how long its log's files stay."""
 
     max_batch: int = Field(gt=0, description="Requests in one batch.")
+    unknown_entity: Literal["flag", "refuse"] = Field(
+        default="flag",
+        description="What an answer is where a request's keys are in no table: a number with `unknown_keys` and, where "
+        "little is known, a warning; or none, with status 404.",
+    )
+    identified_by: tuple[str, ...] = Field(
+        default=(),
+        description="With `refuse`: join keys each of which must be known, as the answer's `unknown_keys` names them. "
+        "Left out: a request is refused where none of its keys is known.",
+    )
     max_body_bytes: int = Field(default=1024 * 1024, gt=0, description="Of a request; past it, the answer is 413.")
     max_concurrency: int = Field(default=64, gt=0, description="Requests answered at once; past it, 429.")
     timeout: Duration = Field(
@@ -258,8 +271,8 @@ class Problem(Strict):
     """One prediction problem. See `problems/flight_delay.yaml` for a commented example."""
 
     name: Annotated[str, AfterValidator(_schema)] = Field(description="As the file is called, without its ending.")
-    question: str
-    task: Literal["binary", "multiclass", "regression"]
+    question: str = Field(description="What is predicted, and when, for people.")
+    task: Literal["binary", "multiclass", "regression"] = Field(description="Of which kind the label is.")
     domain: str = Field(description="Its source tables: a file under `problems/sources/`, without its ending.")
     labeled_table: str = Field(description="`schema.table`: one row per entity, with keys, prediction time and label.")
     split_table: str = Field(
@@ -269,7 +282,7 @@ class Problem(Strict):
     prediction_time: PredictionTime
     label: Label
     splits: Splits
-    feature_service: str
+    feature_service: str = Field(description="Of the feature repository: which features the model gets.")
     metrics: Metrics
     slices: Slices = Slices()
     baseline: Baseline
@@ -315,7 +328,7 @@ def load_strict(path: Path, form: type[Form]) -> Form:
         known = sorted(file.stem for file in path.parent.glob("*.yaml"))
         raise HindcastError(f"No {form.__name__.lower()} file {path}; there are: {', '.join(known) or 'none'}.")
     try:
-        content = yaml.safe_load(path.read_text())
+        content = unique_yaml.load(path.read_text())
     except yaml.YAMLError as error:
         raise HindcastError(f"{path} is not YAML: {error}") from error
     if not isinstance(content, dict):

@@ -65,9 +65,9 @@ class Settings:
         return self.root / "feature_repo"
 
     def feature_files(self, domain: str) -> list[Path]:
-        """What defines a domain's feature views: the tables' descriptions, too (`hindcast.features.described`)."""
-        described = (self.dbt_project / "models" / domain / "features").glob("*.yml")
-        return [self.feature_repo / "feature_store.yaml", self.feature_repo / f"{domain}.py", *sorted(described)]
+        """What defines a domain's feature views, the YAML of their tables included."""
+        described = sorted((self.dbt_project / "models" / domain / "features").glob("*.yml"))
+        return [self.feature_repo / "feature_store.yaml", self.feature_repo / f"{domain}.py", *described]
 
     @property
     def bentos(self) -> Path:
@@ -203,6 +203,11 @@ class Settings:
     def failure_file(self) -> Path:
         """Why the main job failed; absent once it has come to its end."""
         return self.of_problem / "failure.json"
+
+    @property
+    def checked_file(self) -> Path:
+        """Of which contents of the problem's files a check found no fault."""
+        return self.of_problem / "checked.json"
 
     @property
     def stage_seconds(self) -> Path:

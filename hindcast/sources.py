@@ -37,8 +37,8 @@ Expression = Annotated[
 class Lookup(Strict):
     """A value from another raw table, declared and ingested before. NULL where nothing matches."""
 
-    table: Name
-    column: str
+    table: Name = Field(description="The other table.")
+    column: str = Field(description="The value that is wanted.")
     match: dict[str, str] = Field(min_length=1, description="The other table's column: this table's column.")
 
 
@@ -46,7 +46,7 @@ class LaterGroup(Strict):
     """Columns that become known after the row itself. They are NULL in the lake while they aren't."""
 
     at: Expression = Field(description="The instant (UTC); NULL means never, and then the columns must be NULL too.")
-    columns: tuple[str, ...] = Field(min_length=1)
+    columns: tuple[str, ...] = Field(min_length=1, description="Columns that become known at that instant.")
 
 
 class Known(Strict):
@@ -64,9 +64,9 @@ class Known(Strict):
 class SourceTable(Strict):
     """One raw table and the files that hold it."""
 
-    description: str = ""
+    description: str = Field(default="", description="What one row is, in a sentence.")
     file: str = Field(description="Within the package or folder; may be a glob. `.gz` and `.zip` are unpacked.")
-    format: Literal["csv", "parquet", "jsonl"]
+    format: Literal["csv", "parquet", "jsonl"] = Field(description="How the files are written.")
     nulls: tuple[str, ...] = Field(default=("",), description="Texts that stand for a missing value (not for Parquet).")
     columns: dict[str, str] = Field(min_length=1, description="Name and DuckDB type. Others in the file are not read.")
     key: tuple[str, ...] = Field(
@@ -113,8 +113,8 @@ class SourceTable(Strict):
 class SimulatedTime(Strict):
     """For data that lies in the past: where the clock stands first, and how far the main job advances it."""
 
-    start: Instant
-    demo_until: Instant
+    start: Instant = Field(description="Where the clock stands first: the first model is made as of then.")
+    demo_until: Instant = Field(description="To which the first run advances it.")
     refresh_every: Duration = Field(description="How often the online store is refreshed while the clock advances.")
 
 

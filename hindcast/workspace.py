@@ -91,7 +91,7 @@ def load_catalogue(settings: Settings) -> Catalogue:
                 f"{settings.of(problem.name).problem_file}: domain: there is no file {problem.domain}.yaml in "
                 f"{settings.sources_folder}; there are: {', '.join(declared) or 'none'}."
             )
-    _check_names(settings, [*declared, *(problem.name for problem in problems)])
+    check_names(settings, [*declared, *(problem.name for problem in problems)])
     _check_claims(settings, declared, problems)
     domains = {
         name: Domain(name, settings, sources, tuple(each for each in problems if each.domain == name))
@@ -148,7 +148,7 @@ def _read_problem(file: Path) -> Problem:
     return problem
 
 
-def _check_names(settings: Settings, names: Sequence[str]) -> None:
+def check_names(settings: Settings, names: Sequence[str]) -> None:
     """Names become those of schemas and of Dagster's jobs."""
     words = "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category <> 'unreserved'"
     taken = {word for (word,) in duckdb.connect().execute(words).fetchall()} | {"lake", "memory", "temp", "system"}

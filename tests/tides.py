@@ -57,6 +57,13 @@ MODELS = {
         models:
           - name: harbour_splits
             description: One row per reading that a split admits.
+            columns:
+              - {name: reading, data_type: varchar}
+              - {name: harbour, data_type: varchar}
+              - {name: asked_at, data_type: timestamp}
+              - {name: flooded, data_type: integer}
+              - {name: flooded_known_at, data_type: timestamp}
+              - {name: split, data_type: varchar}
     """,
     "features/harbour_levels.sql": """
         select harbour, known_at as event_timestamp, level
@@ -77,12 +84,19 @@ MODELS = {
 VIEWS = """
 from datetime import timedelta
 
-from feast import Entity, FeatureService, ValueType
+from feast import Entity, FeatureService, FeatureView, Field, ValueType
+from feast.types import Float64, String
 
-from hindcast.features.described import DescribedTables
+from hindcast.features.lake_source import LakeSource
 
 harbour = Entity(name="harbour", value_type=ValueType.STRING)
-harbour_levels = DescribedTables(__file__).view("harbour_levels", [harbour], timedelta(days=2))
+harbour_levels = FeatureView(
+    name="harbour_levels",
+    entities=[harbour],
+    ttl=timedelta(days=2),
+    schema=[Field(name="harbour", dtype=String), Field(name="level", dtype=Float64)],
+    source=LakeSource(name="harbour_levels", table="features.harbour_levels"),
+)
 high_tide = FeatureService(name="high_tide", features=[harbour_levels])
 """
 CANCELLED = """
@@ -200,7 +214,7 @@ def add_cancelled(root: Path) -> None:
     ):
         described = yaml.safe_load((models / folder / f"_{folder}.yml").read_text())
         (model,) = [each for each in described["models"] if each["name"] == table]
-        columns = [{key: each[key] for key in ("name", "data_type") if key in each} for each in model["columns"]]
+        columns = [{"name": each["name"], "data_type": each["data_type"]} for each in model["columns"]]
         text = yaml.safe_dump(
             {"version": 2, "models": [{"name": copy, "description": "One row per flight.", "columns": columns}]},
             sort_keys=False,

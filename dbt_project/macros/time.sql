@@ -1,4 +1,4 @@
-{# Everything, of instants above all, that engines write differently. Instants are timestamps without a zone, in UTC. #}
+{# Everything about instants that engines write differently. Instants are timestamps without a zone, in UTC. #}
 
 {# The wall clock of a time zone at an instant. #}
 {% macro utc_to_local(instant, zone) %}{{ return(adapter.dispatch("utc_to_local")(instant, zone)) }}{% endmacro %}
@@ -48,27 +48,24 @@
 {% macro default__iso_weekday(day) %}extract(dayofweek_iso from {{ day }}){% endmacro %}
 {% macro duckdb__iso_weekday(day) %}extract(isodow from {{ day }}){% endmacro %}
 
-{# An interval of so many minutes less the smallest step of time: a window that is open at its start. #}
-{% macro just_under(minutes) %}{{ return(adapter.dispatch("just_under")(minutes)) }}{% endmacro %}
-{% macro default__just_under(minutes) %}(interval '{{ minutes }}' minute - interval '0.000001' second){% endmacro %}
-{% macro duckdb__just_under(minutes) %}(interval '{{ minutes }} minutes' - interval '1 microsecond'){% endmacro %}
-
-{# Hours from one instant to another, with fractions. #}
-{% macro hours_between(first, last) %}{{ return(adapter.dispatch("hours_between")(first, last)) }}{% endmacro %}
-{% macro default__hours_between(first, last) %}
-    cast(unix_micros({{ last }}) - unix_micros({{ first }}) as double) / 3600000000
-{% endmacro %}
-{% macro duckdb__hours_between(first, last) -%}
-    cast(date_diff('microsecond', {{ first }}, {{ last }}) as double) / 3600000000
+{# The frame of a window function over instants: the last so many minutes, the first instant excluded; none for all. #}
+{% macro preceding_minutes(minutes) %}{{ return(adapter.dispatch("preceding_minutes")(minutes)) }}{% endmacro %}
+{% macro default__preceding_minutes(minutes) -%}
+    {%- if minutes is none -%}rows between unbounded preceding and current row
+    {%- else -%}range between interval {{ minutes * 60000000 - 1 }} microseconds preceding and current row
+    {%- endif -%}
+{%- endmacro %}
+{% macro duckdb__preceding_minutes(minutes) -%}
+    {%- if minutes is none -%}rows between unbounded preceding and current row
+    {%- else -%}range between interval '{{ minutes * 60000000 - 1 }} microseconds' preceding and current row
+    {%- endif -%}
 {%- endmacro %}
 
-{# Of a group: the value (not NULL) of the newest instant; of several at that instant, the largest. #}
-{% macro last_known(value, instant) %}{{ return(adapter.dispatch("last_known")(value, instant)) }}{% endmacro %}
-{% macro default__last_known(value, instant) %}
-    max(case when {{ value }} is not null then struct({{ instant }} as col1, {{ value }} as col2) end).col2
-{% endmacro %}
-{% macro duckdb__last_known(value, instant) %}arg_max({{ value }}, row({{ instant }}, {{ value }})){% endmacro %}
-
-{# A number as a decimal, whose sums don't depend on the order of the rows; NULL where no decimal can hold it. #}
-{% macro exact_decimal(number) %}{{ return(adapter.dispatch("exact_decimal")(number)) }}{% endmacro %}
-{% macro default__exact_decimal(number) %}try_cast({{ number }} as decimal(38, 9)){% endmacro %}
+{# An aggregate: of the values that there are, that of the latest instant; of several, the largest. #}
+{% macro newest_value(value, instant) %}{{ return(adapter.dispatch("newest_value")(value, instant)) }}{% endmacro %}
+{% macro default__newest_value(value, instant) -%}
+    max_by({{ value }}, struct({{ instant }}, {{ value }})) filter (where {{ value }} is not null)
+{%- endmacro %}
+{% macro duckdb__newest_value(value, instant) -%}
+    max_by({{ value }}, ({{ instant }}, {{ value }})) filter (where {{ value }} is not null)
+{%- endmacro %}

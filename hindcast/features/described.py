@@ -1,112 +1,101 @@
-"""Feature views of tables that dbt describes: columns, types and descriptions come from the tables' YAML."""
+"""Feature views from the YAML of their dbt models: names, types and descriptions are written there, and only there."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from hindcast.errors import HindcastError
-from hindcast.features.feast_imports import Entity, FeatureView, Field, from_value_type
-from hindcast.features.lake_source import LakeSource, value_type
+from hindcast.features.feast_imports import Entity, FeatureView, Field, types
+from hindcast.features.lake_source import LakeSource
+
+_EVENT_TIMESTAMP = "event_timestamp"
 
 
 class DescribedTables:
-    """A domain's feature tables, as described in `dbt_project/models/<domain>/features/*.yml`.
+    """The feature tables of one domain, as `dbt_project/models/<domain>/features/*.yml` describes them.
 
     Args:
-        file: The domain's file of the feature repository (`__file__`); its stem is the domain.
-        owner: Of all views and their sources.
-
-    Raises:
-        HindcastError: A YAML file can't be read, or describes no models.
+        repository_file: `__file__` of the domain's file in the feature repository, whose name is the domain's.
+        owner: Of all views.
     """
 
-    def __init__(self, file: str, owner: str = "") -> None:
-        path = Path(file).absolute()
-        self._folder = path.parent.parent / "dbt_project" / "models" / path.stem / "features"
+    def __init__(self, repository_file: str, owner: str = "") -> None:
+        file = Path(repository_file)
+        self._folder = file.parent.parent / "dbt_project" / "models" / file.stem / "features"
         self._owner = owner
-        self._described: dict[str, tuple[Path, Mapping[str, Any]]] = {}
-        for described in sorted(self._folder.glob("*.yml")):
-            for model in _models(described):
-                self._described[model["name"]] = described, model
 
-    def view(
-        self,
-        name: str,
-        entities: Sequence[Entity],
-        ttl: timedelta,
-        timestamp_field: str = "event_timestamp",
-        created_timestamp_column: str | None = None,
-        **more: Any,
-    ) -> FeatureView:
-        """The view over the table of the same name: its columns but the keys and the instants are the features.
+    def view(self, name: str, entities: Sequence[Entity], ttl: timedelta, tags: Mapping[str, str] | None = None) -> Any:
+        """The Feast feature view over the table of the same name.
 
         Args:
-            name: Of the table, in the schema `features`, and of the view.
-            entities: Their join keys are the table's keys.
-            ttl: How old a row may be and still be used.
-            timestamp_field: The column of a row's instant.
-            created_timestamp_column: The column of the instant at which a row came in, if any.
-            more: As of Feast's views: `tags`, `online`.
+            name: Of the dbt model.
+            entities: Feast entities whose join keys are columns of it.
+            ttl: How old a row may be and still be used; 0 for any age.
+            tags: For Feast's registry.
 
         Raises:
-            HindcastError: No YAML describes the table, a key isn't among its columns, or Feast lacks a column's type.
+            HindcastError: The YAML doesn't describe such a table, or a column has a type that Feast doesn't know.
         """
-        if name not in self._described:
-            known = ", ".join(sorted(self._described)) or "nothing"
-            raise HindcastError(f"{self._folder}/*.yml: models: no table {name} is described there; {known} is.")
-        path, model = self._described[name]
-        fields = {column.get("name"): column for column in model.get("columns") or []}
+        file, model = self._model(name)
+        types = {column["name"]: self._type(file, name, column) for column in model.get("columns", [])}
         keys = [entity.join_key for entity in entities]
-        for key in keys:
-            if key not in fields:
-                raise HindcastError(f"{path}: models.{name}.columns: no column {key}, a key of the view {name}.")
-        instants = {timestamp_field, created_timestamp_column}
-        features = [column for column in fields if column not in keys and column not in instants]
-        description = str(model.get("description") or "")
-        source = LakeSource(
-            name=name,
-            table=f"features.{name}",
-            timestamp_field=timestamp_field,
-            created_timestamp_column=created_timestamp_column,
-            description=description,
-            owner=self._owner,
-        )
+        if absent := [key for key in keys if key not in types]:
+            raise HindcastError(f"{file}: {name} has no column {absent[0]}, the join key of one of its entities.")
+        fields = [
+            Field(name=column["name"], dtype=types[column["name"]], description=_one_line(column))
+            for column in model["columns"]
+            if column["name"] not in (*keys, _EVENT_TIMESTAMP)
+        ]
+        description = _one_line(model)
         return FeatureView(
             name=name,
             entities=list(entities),
             ttl=ttl,
-            schema=[_field(path, name, fields[column]) for column in [*keys, *features]],
-            source=source,
+            schema=[*(Field(name=key, dtype=types[key]) for key in keys), *fields],
+            source=LakeSource(name=name, table=f"features.{name}", description=description, owner=self._owner),
             description=description,
+            tags=dict(tags or {}),
             owner=self._owner,
-            **more,
         )
 
+    @cached_property
+    def _models(self) -> dict[str, tuple[Path, dict[str, Any]]]:
+        found = {}
+        for file in sorted(self._folder.glob("*.yml")):
+            for model in (yaml.safe_load(file.read_text()) or {}).get("models", []):
+                found[model["name"]] = (file, model)
+        return found
 
-def _models(path: Path) -> list[dict[str, Any]]:
-    try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise HindcastError(f"{path}: {' '.join(str(error).split())}") from error
-    models = content.get("models") if isinstance(content, dict) else None
-    if not isinstance(models, list) or not all(isinstance(model, dict) and "name" in model for model in models):
-        raise HindcastError(f"{path}: models: must list tables, each with its name.")
-    return models
+    def _model(self, name: str) -> tuple[Path, dict[str, Any]]:
+        if name not in self._models:
+            raise HindcastError(
+                f"{self._folder}: no YAML file describes a table {name}; there are {', '.join(self._models) or 'none'}."
+            )
+        return self._models[name]
+
+    @staticmethod
+    def _type(file: Path, table: str, column: Mapping[str, Any]) -> Any:
+        known = {
+            "varchar": types.String,
+            "boolean": types.Bool,
+            "smallint": types.Int32,
+            "integer": types.Int32,
+            "bigint": types.Int64,
+            "float": types.Float32,
+            "double": types.Float64,
+            "timestamp": types.UnixTimestamp,
+        }
+        kind = str(column.get("data_type", "")).lower()
+        if kind not in known:
+            raise HindcastError(
+                f"{file}: {table}.{column['name']}: data_type {kind or 'is missing'}; write one of {', '.join(known)}."
+            )
+        return known[kind]
 
 
-def _field(path: Path, table: str, column: Mapping[str, Any]) -> Field:
-    where = f"{path}: models.{table}.columns.{column['name']}.data_type"
-    if not column.get("data_type"):
-        raise HindcastError(f"{where}: missing: the type of the table's column, e.g. double.")
-    try:
-        kind = value_type(str(column["data_type"]).upper())
-    except HindcastError as error:
-        raise HindcastError(f"{where}: {error}") from error
-    return Field(
-        name=column["name"],
-        dtype=from_value_type(kind),
-        description=" ".join(str(column.get("description") or "").split()),
-    )
+def _one_line(described: Mapping[str, Any]) -> str:
+    return " ".join(described.get("description", "").split())

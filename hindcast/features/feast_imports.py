@@ -37,7 +37,9 @@ with _without_checks():
         Field,
         OnDemandFeatureView,
         RepoConfig,
+        RequestSource,
         ValueType,
+        types,
     )
     from feast.data_source import DataSource
     from feast.errors import FeastError
@@ -49,6 +51,7 @@ with _without_checks():
     from feast.infra.online_stores.redis import RedisClient, RedisOnlineStore, RedisOnlineStoreConfig, RedisType
     from feast.infra.registry.base_registry import BaseRegistry
     from feast.infra.registry.file import FileRegistryStore
+    from feast.on_demand_feature_view import on_demand_feature_view
     from feast.protos.feast.core.DataSource_pb2 import DataSource as DataSourceProto
     from feast.protos.feast.core.SavedDataset_pb2 import SavedDatasetStorage as SavedDatasetStorageProto
     from feast.protos.feast.types.EntityKey_pb2 import EntityKey
@@ -56,5 +59,5 @@ with _without_checks():
     from feast.repo_config import FeastConfigBaseModel, RegistryConfig
     from feast.saved_dataset import SavedDatasetStorage
     from feast.type_map import feast_value_type_to_python_type, python_values_to_proto_values
-    from feast.types import from_feast_to_pyarrow_type, from_value_type
+    from feast.types import from_feast_to_pyarrow_type
     from feast.utils import _get_feature_views_to_use, compute_non_entity_date_range

@@ -40,6 +40,8 @@ class FeatureRows:
         values: Feature -> one value per row (None where nothing usable is known), in the service's order.
         known_at: View -> per row the instant (UTC) at which what was used became known, or None.
         stale: Per row the views without a usable row: no such key, too old, or known only later.
+        unknown: Join keys (of several columns: with commas between) -> per row whether no view has a usable row for
+            them.
         as_of: Until when what was known was in the store as it was read; None where the store doesn't say.
         snapshot: The lake's, which the store was last filled from; None where the store doesn't say.
     """
@@ -47,6 +49,7 @@ class FeatureRows:
     values: dict[str, list[Any]]
     known_at: dict[str, list[datetime | None]]
     stale: list[list[str]]
+    unknown: dict[str, list[bool]]
     as_of: datetime | None
     snapshot: int | None
 
@@ -111,11 +114,16 @@ class FeatureReader:
                 values[name, field.name] = [cells[position] for _, cells in taken]
         for computed in self._on_demand:
             request = {field: [row[field] for row in rows] for field in request_fields(computed)}
-            for name, column in compute(computed, values, request).items():
+            for name, column in compute(computed, values, request, at).items():
                 values[computed.projection.name_to_use(), name] = column
         stale = [[view for view, instants in known_at.items() if instants[row] is None] for row in range(len(rows))]
+        unknown: dict[str, list[bool]] = {}
+        for view in self._views:
+            key = ", ".join(join_keys([view]))
+            none = [instant is None for instant in known_at[view.projection.name_to_use()]]
+            unknown[key] = [both and new for both, new in zip(unknown.get(key, none), none, strict=True)]
         ordered = {name: values[view, name] for view, name in self._features}
-        return FeatureRows(ordered, known_at, stale, held.known_until, held.snapshot)
+        return FeatureRows(ordered, known_at, stale, unknown, held.known_until, held.snapshot)
 
     def _check(self, rows: Sequence[Mapping[str, Any]], at: Sequence[datetime]) -> None:
         for number, (row, instant) in enumerate(zip(rows, at, strict=True)):

@@ -93,7 +93,7 @@ class Retrieval:
                 found = as_of_join(connection, feature_table(view, wanted), in_time, known_by)
                 features |= {(view.projection.name_to_use(), column): found[column] for column in found.column_names}
         for computed in self.on_demand:
-            features |= _computed(computed, features, request)
+            features |= _computed(computed, features, request, asked[AT])
         return features
 
     def _append(self, entity_rows: pa.Table, features: Features) -> pa.Table:
@@ -213,9 +213,10 @@ def _is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
-def _computed(view: OnDemandFeatureView, features: Features, request: pa.Table) -> Features:
+def _computed(view: OnDemandFeatureView, features: Features, request: pa.Table, instants: pa.ChunkedArray) -> Features:
     inputs = {source: features[source].to_pylist() for source in input_features(view)}
-    outputs = compute(view, inputs, {field: request[field].to_pylist() for field in request_fields(view)})
+    given = {field: request[field].to_pylist() for field in request_fields(view)}
+    outputs = compute(view, inputs, given, instants.to_pylist())
     return {
         (view.projection.name_to_use(), field.name): pa.chunked_array(
             [pa.array(outputs[field.name], from_feast_to_pyarrow_type(field.dtype))]

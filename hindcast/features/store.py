@@ -99,17 +99,19 @@ def feature_names(settings: Settings, service: str) -> list[str]:
     return [feature for _, feature in service_features(find_service(open_store(settings), service))]
 
 
-def join_keys(settings: Settings, service: str) -> list[str]:
-    """The columns by which a service's features are looked up.
+def asked_columns(settings: Settings, service: str) -> list[str]:
+    """The columns by which a service's features are looked up, then those that come with a request.
 
     Raises:
         HindcastError: There is no such service.
     """
     from hindcast.features import feature_service
+    from hindcast.features.on_demand import request_fields
 
     store = open_store(settings)
-    views, _ = feature_service.service_views(store, feature_service.find_service(store, service))
-    return feature_service.join_keys(views)
+    views, on_demand = feature_service.service_views(store, feature_service.find_service(store, service))
+    with_request = [field for view in on_demand for field in request_fields(view)]
+    return list(dict.fromkeys([*feature_service.join_keys(views), *with_request]))
 
 
 def feature_tables(settings: Settings, service: str) -> set[str]:

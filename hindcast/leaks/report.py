@@ -67,6 +67,22 @@ def render(report: LeakReport) -> None:
     console.rule()
 
 
+def render_summary(report: LeakReport, page: Path) -> None:
+    """Prints what a careless model of the same data would have claimed, beside what it would have been worth."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    console.print(f"Had it been made carelessly, what would its maker have claimed? ({report.area})\n")
+    table = Table("the same data, but", "claimed", "when served", box=None, header_style="bold", pad_edge=False)
+    for outcome in report.variants:
+        table.add_row(outcome.name, _area(report, outcome.offline), _area(report, outcome.served))
+    table.add_row("as it was made", _area(report, report.honest), _area(report, report.honest))
+    console.print(table)
+    console.print(f"\n{page} says what each of them is; `hindcast leaks` measures them on all rows.")
+    console.rule()
+
+
 def caught_by(checks: tuple[Any, ...]) -> list[str]:
     """Names of the alarms that ring."""
     return [check.name for check in checks if not check.holds]

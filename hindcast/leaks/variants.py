@@ -46,8 +46,8 @@ class Variant(Strict):
     `x__served`: what the service would be given, null where nobody knows it yet.
     """
 
-    name: Annotated[str, AfterValidator(_name)]
-    description: str
+    name: Annotated[str, AfterValidator(_name)] = Field(description="Of the variant, and of its SQL file.")
+    description: str = Field(description="What leaks, in a sentence.")
     view: str | None = Field(
         default=None,
         description="The SQL takes the place of this feature view's table: its keys, its features, and when a row is "

@@ -18,7 +18,7 @@ from hindcast.features.asof import FeatureTable
 from hindcast.features.feast_imports import from_feast_to_pyarrow_type
 from hindcast.features.feature_service import find_service, open_store, service_features, service_views
 from hindcast.features.lake_source import feature_table
-from hindcast.features.on_demand import input_features
+from hindcast.features.on_demand import input_features, request_fields
 from hindcast.features.retrieval import EVENT_TIMESTAMP, Retrieval
 from hindcast.monitoring.logged import Kind, read_logged
 from hindcast.package.model import FEATURES, ServedModel
@@ -123,6 +123,7 @@ class Recomputing:
             for computed in self._on_demand
             for source in computed.source_request_sources.values()
             for field in source.schema
+            if field.name in request_fields(computed)
         }
         kinds, outputs = {"numeric": "number", "categorical": "text"}, self._model.task.outputs
         found = read_logged(

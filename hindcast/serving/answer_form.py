@@ -36,6 +36,7 @@ def answer_form(signature: Signature) -> type[BaseModel]:
         ),
         "missing_or_stale": (list[str], "Feature views without a row that is recent enough."),
         "unknown_categories": (list[str], "Features whose value the model has never seen."),
+        "unknown_keys": (list[str], "Join keys of which no feature view has a usable row: they may be in no table."),
         "warning": (str | None, "Where most feature views have no usable row: what is missing, and when."),
     }
     return _form("Answer", "What comes out of one request.", fields)

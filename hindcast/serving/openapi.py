@@ -44,6 +44,8 @@ def openapi(
     """
     refusal = {401: "No token that is known."} if with_tokens else {403: "Not from this machine, and without a token."}
     looking, asking = refusal | _ALWAYS, refusal | _ALWAYS | _ASKING
+    if problem.serving.unknown_entity == "refuse":
+        asking |= {404: "It is about something that is in no table."}
     answer, model = answer_form(signature), model_form(signature)
     explained, answers = explained_form(signature, answer), batch_answer_form(answer)
     said: list[Any] = [(form, "serialization") for form in (answer, explained, answers, model, ProblemDetails)]

@@ -21,6 +21,7 @@ from hindcast.errors import HindcastError
 from hindcast.package.explain import SCORE_LIMIT, Explanation
 from hindcast.package.model import CARD, METRICS, ServedModel
 from hindcast.promotion.champion import current
+from hindcast.serving.demands import Demands, Refused
 from hindcast.serving.log_record import RECORD
 from hindcast.serving.request_log import RequestLog
 from hindcast.settings import Settings
@@ -35,7 +36,7 @@ class Unavailable(Exception):  # noqa: N818 - it says what is so, not what went 
 
 
 class FeatureRows(Protocol):
-    """What a reader found: feature values, the instants they became known, and views without a usable row.
+    """What a reader found: feature values, the instants they became known, views without a usable row, unknown keys.
 
     And which state of the online store it was: until when what was known was in it, and the lake's snapshot that it
     was filled from (None where it doesn't say).
@@ -47,6 +48,8 @@ class FeatureRows(Protocol):
     def known_at(self) -> Mapping[str, Sequence[datetime | None]]: ...
     @property
     def stale(self) -> Sequence[Sequence[str]]: ...
+    @property
+    def unknown(self) -> Mapping[str, Sequence[bool]]: ...
     @property
     def as_of(self) -> datetime | None: ...
     @property
@@ -183,7 +186,8 @@ def answer(
     log: RequestLog,
     clock: Clock,
     explained: bool = False,
-) -> list[dict[str, Any]]:
+    demands: Demands | None = None,
+) -> list[dict[str, Any] | Refused]:
     """Answers requests by one model, each logged durably before this returns.
 
     Args:
@@ -193,6 +197,7 @@ def answer(
         log: Gets one record per request.
         clock: The home's.
         explained: Whether each answer also says what every feature adds to the raw scores, most moving first.
+        demands: Which keys must be known; None for none. What is refused isn't logged.
 
     Raises:
         Unavailable: Features can't be read, the model gives no finite number, or the records can't be written.
@@ -217,8 +222,13 @@ def answer(
     task, codes = model.task, model.task.decide(predictions, signature.calibration)
     unknown = model.unknown_categories(found.values)
     columns = [(name, found.values[name]) for name in signature.names]
-    answers, records = [], []
+    answers: list[dict[str, Any] | Refused] = []
+    records = []
     for row, request in enumerate(requests):
+        unknown_keys = [key for key, rows in found.unknown.items() if rows[row]]
+        if refused := (demands or Demands()).refusal(unknown_keys, len(found.unknown), entities[row]):
+            answers.append(refused)
+            continue
         asked = {"id": request["request_id"] or uuid.uuid4().hex, "prediction_time": times[row].isoformat()}
         rests_on = {
             "model_version": model.version,
@@ -229,10 +239,11 @@ def answer(
         }
         warning = _warning(found.stale[row], len(found.known_at), times[row], found.as_of)
         said = task.answer(predictions[row], signature.calibration)
-        answers.append({**asked, **said, **rests_on, "warning": warning})
+        one = {**asked, **said, **rests_on, "unknown_keys": unknown_keys, "warning": warning}
         features = {name: _plain(column[row]) for name, column in columns}
         if explanation:
-            answers[row] |= _contributions(explanation, task, features, row)
+            one |= _contributions(explanation, task, features, row)
+        answers.append(one)
         records.append(
             {
                 "record": RECORD,

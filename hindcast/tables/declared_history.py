@@ -52,20 +52,30 @@ def load_history(
     ).fetchall()[0]
     connection.execute(f"DELETE FROM {name} WHERE rowid IN (SELECT _row FROM compared WHERE _row IS NOT NULL)")
     connection.execute(
-        f"INSERT INTO {name} BY NAME SELECT new.*, new._known_at AS _row_known_at "
-        "FROM fresh AS new SEMI JOIN compared AS c "
-        f"ON {columns.match('new', 'c')} AND new._known_at = c._known_at ORDER BY _source_file, _source_line"
+        "CREATE OR REPLACE TEMP TABLE arrivals AS SELECT row_number() OVER () AS _n, new.* FROM fresh AS new "
+        f"SEMI JOIN compared AS c ON {columns.match('new', 'c')} AND new._known_at = c._known_at"
     )
     connection.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE following AS
-        SELECT rowid AS _row, lead(_known_at) OVER (PARTITION BY {identity} ORDER BY _known_at) AS _until
-        FROM {name} WHERE ({identity}) IN (SELECT ({identity}) FROM fresh)
+        SELECT _row, _n, lead(_known_at) OVER (PARTITION BY {identity} ORDER BY _known_at) AS _until
+        FROM (
+            SELECT rowid AS _row, NULL AS _n, _known_at, {identity} FROM {name}
+            WHERE ({identity}) IN (SELECT ({identity}) FROM fresh)
+            UNION ALL SELECT NULL, _n, _known_at, {identity} FROM arrivals
+        )
         """
     )
+    # Rows that are updated in the transaction that inserts them would keep their provisional row ids in DuckLake for
+    # good, and the next transaction's new rows have the same: so the new rows are inserted as they are to stay.
     connection.execute(
         f"UPDATE {name} SET _known_until = following._until FROM following "
         f"WHERE {name}.rowid = following._row AND _known_until IS DISTINCT FROM following._until"
+    )
+    connection.execute(
+        f"INSERT INTO {name} BY NAME SELECT new.* EXCLUDE (_n), new._known_at AS _row_known_at, "
+        "following._until AS _known_until FROM arrivals AS new JOIN following USING (_n) "
+        "ORDER BY _source_file, _source_line"
     )
     if withdrawn:
         connection.execute(f"INSERT INTO {CORRECTIONS} VALUES (?, {now})", [plain_name(name)])

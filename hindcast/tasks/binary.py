@@ -187,6 +187,7 @@ class Binary(Task):
     scores = ("score",)
     score_unit = "log-odds"
     allowed = (0, 1)
+    label_types = ("integer", "bigint", "smallint", "tinyint", "boolean")
     graph_options = GRAPH_OPTIONS
 
     def check_metrics(self, metrics: "Metrics") -> None:

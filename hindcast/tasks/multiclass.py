@@ -77,6 +77,7 @@ class Multiclass(Task):
     """As `Task` says; the classes are those that the problem file declares, in its order."""
 
     name = "multiclass"
+    label_types = ("varchar", "integer", "bigint", "smallint", "tinyint")
     metrics = METRICS
     ordering = "highest_roc_auc"
     area = "roc_auc"

@@ -89,6 +89,7 @@ class Regression(Task):
     score_unit = "the label's unit"
     quantity = ("value", "values")
     allowed = None
+    label_types = ("double", "float", "real", "decimal", "integer", "bigint", "smallint", "tinyint")
     graph_options = GRAPH_OPTIONS
 
     def __init__(self, classes: tuple[str, ...] = (), scale: str | None = None) -> None:

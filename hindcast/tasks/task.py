@@ -80,6 +80,7 @@ class Task(ABC):
         families: Per family of models that the task knows, the pipeline's last step from scikit-learn's parameters.
         summary_metrics: Those of a narrow table.
         baseline_names: What the label's history is called: of all rows, and per group.
+        label_types: SQL types, less their parameters, that a label's column may have.
     """
 
     name: ClassVar[str]
@@ -89,6 +90,7 @@ class Task(ABC):
     families: ClassVar[Mapping[str, Callable[..., Any]]]
     summary_metrics: ClassVar[tuple[str, ...]]
     baseline_names: ClassVar[tuple[str, str]]
+    label_types: ClassVar[tuple[str, ...]]
 
     def __init__(self, classes: tuple[str, ...] = (), scale: str | None = None) -> None:
         if classes:

@@ -212,7 +212,7 @@ def _search(problem: Problem, features: Sequence[Feature], rows: Rows) -> tuple[
         best = min(draws, key=lambda draw: primary.loss(draw.score))
         estimator = fit(task, candidate, best.parameters, features, rows.matrix, rows.labels, budget.seed)
         some = spread(np.arange(len(rows.matrix)), budget.max_rows)
-        second = task.second_model(estimator, rows.matrix[some], rows.labels[some], budget.seed)
+        second = task.second_model(estimator, _without_empty_columns(rows.matrix[some]), rows.labels[some], budget.seed)
         seconds += time.thread_time() - began
         return Fitted(candidate.name, candidate.model, best.parameters, draws, estimator, seconds, second)
 
@@ -269,9 +269,15 @@ def fit(
     """
     try:
         estimator = _pipeline(task, candidate, parameters, features, seed)
-        return estimator.fit(matrix, task.target(labels))
+        return estimator.fit(_without_empty_columns(matrix), task.target(labels))
     except (HindcastError, TypeError, ValueError) as error:
         raise HindcastError(f"candidates.{candidate.name}: {error}") from error
+
+
+def _without_empty_columns(matrix: Matrix) -> Matrix:
+    """0 for all of a column that has no value at all, as a history in the first fold: trees refuse it."""
+    empty = np.isnan(matrix).all(axis=0)
+    return np.where(empty, np.float32(0), matrix) if empty.any() else matrix
 
 
 def _pipeline(

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hindcast.errors import HindcastError
-from hindcast.features.store import feature_names, historical_features, join_keys
+from hindcast.features.store import asked_columns, feature_names, historical_features
 from hindcast.lake import Lake, check_columns, current_snapshot
 from hindcast.problem import Problem
 from hindcast.settings import Settings
@@ -56,7 +56,7 @@ def build(settings: Settings, problem: Problem, lake: Lake) -> TrainingSet:
     Raises:
         HindcastError: The split table lacks a column that the problem or a feature view needs, or has no rows.
     """
-    snapshot, entities = _split_entities(problem, lake, join_keys(settings, problem.feature_service))
+    snapshot, entities = _split_entities(problem, lake, asked_columns(settings, problem.feature_service))
     frame = historical_features(settings, problem, entities, snapshot)
     found = content_hash(frame)
     written = _held_hash(problem, lake) != found

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hindcast.cli import cli
+from tools.reference import text
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -43,3 +44,8 @@ def test_every_path_named_exists(document: Path) -> None:
     for path in [*links, *paths]:
         if not path.startswith(MADE_BY_RUNNING):
             assert list(ROOT.glob(path.rstrip("/"))) or list(document.parent.glob(path)), f"{document.name}: {path}"
+
+
+def test_the_reference_is_what_the_command_writes() -> None:
+    assert (ROOT / "docs" / "reference.md").read_text() == text()
+    assert "|  |\n" not in text()  # every key has a meaning

@@ -13,7 +13,7 @@ from feast import FeatureView
 
 from hindcast.errors import HindcastError
 from hindcast.features.materialise import materialise
-from hindcast.features.store import apply, feature_names, historical_features, join_keys, open_store
+from hindcast.features.store import apply, asked_columns, feature_names, historical_features, open_store
 from hindcast.lake import Lake
 from hindcast.problem import load_problem
 from hindcast.settings import Settings
@@ -34,7 +34,7 @@ def test_apply_counts_what_is_declared(world: Settings) -> None:
         "feature_services": 1,
     }
     assert feature_names(world, "floods") == ["level", "state", "boats", "share", "dry", "phase"]
-    assert join_keys(world, "floods") == ["gauge", "river_id"]
+    assert asked_columns(world, "floods") == ["gauge", "river_id", "reach"]
     with pytest.raises(HindcastError, match="No feature service tides; there are: floods"):
         feature_names(world, "tides")
 

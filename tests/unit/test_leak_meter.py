@@ -59,6 +59,10 @@ VARIANTS: dict[str, tuple[dict[str, Any], str]] = {
         {"recipe": {"label": "flood", "model": "logistic_regression"}},
         "SELECT day_id, flooded AS flood, flooded AS damage, NULL AS damage__served FROM labeled.days",
     ),
+    "damage_by_trees": (
+        {"recipe": {"label": "flood", "model": "hist_gradient_boosting", "parameters": {"min_samples_leaf": 5}}},
+        "SELECT day_id, flooded AS flood, flooded AS damage, NULL AS damage__served FROM labeled.days",
+    ),
     "day_by_day": (
         {"recipe": {"label": "wet", "model": "logistic_regression", "parameters": {"C": 100.0}}},
         # A season of weather in which a day's questions share their answer.
@@ -148,6 +152,7 @@ def test_a_view_read_from_its_own_table_changes_nothing(report: LeakReport) -> N
 
 def test_the_label_as_a_column_tells_everything_offline_and_nothing_when_served(report: LeakReport) -> None:
     assert areas(report, "damage_alone") == pytest.approx((1.0, 0.5, 0.5))
+    assert areas(report, "damage_by_trees")[0] == 1.0  # trees of scikit-learn take no column that has no value at all
     offline, _, without = areas(report, "damage")
     assert (offline, without) == pytest.approx((1.0, 0.75))
 

@@ -6,10 +6,11 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -21,8 +22,16 @@ from hindcast.package.model import SAMPLE, SIGNATURE, ServedModel, Signature
 from hindcast.problem import load_problem
 from hindcast.promotion import champion
 from hindcast.serving.answer_form import answer_form, explained_form
+from hindcast.serving.demands import Demands, Refused
 from hindcast.serving.openapi import openapi
-from hindcast.serving.predict import Champions, LoadedModel, Unavailable, answer, choose_example, load_model
+from hindcast.serving.predict import (
+    Champions,
+    LoadedModel,
+    Unavailable,
+    answer,
+    choose_example,
+    load_model,
+)
 from hindcast.serving.request_form import Fault, batch_form, form_errors, request_form
 from hindcast.serving.request_log import RequestLog
 from hindcast.serving.server import serve_forever
@@ -41,6 +50,7 @@ class Found:
     stale: list[list[str]]
     as_of: datetime | None
     snapshot: int | None
+    unknown: dict[str, list[bool]] = field(default_factory=dict)
 
 
 @dataclass
@@ -58,6 +68,7 @@ class Shelf:
             [[] if kind else ["parcels"] for _, kind in found],
             self.as_of,
             self.snapshot,
+            {"parcel": [kind is None for _, kind in found], "depot": [row["depot"] != "D" for row in rows]},
         )
 
 
@@ -107,6 +118,7 @@ def test_an_answer_says_what_it_rests_on(served: LoadedModel, log: RequestLog, c
         "feature_times": {"parcels": "2024-05-01T11:00:00+00:00"},
         "missing_or_stale": [],
         "unknown_categories": [],
+        "unknown_keys": [],
         "warning": None,
     }
 
@@ -119,6 +131,28 @@ def test_an_answer_from_nothing_says_so_loudly(served: LoadedModel, log: Request
             "online store is filled until 2024-05-01T11:30:00+00:00. The answer rests on little or nothing."
         )
         assert known["warning"] is None
+
+
+def test_what_is_in_no_table_is_flagged_or_refused(
+    served: LoadedModel, log: RequestLog, clock: SimulatedClock, tmp_path: Path
+) -> None:
+    asked = [request("P1"), request("nobody"), request("nobody", depot="X")]
+    flagged = answer(served, asked, log, clock)
+    assert [one["unknown_keys"] for one in flagged] == [[], ["parcel"], ["parcel", "depot"]]
+    known, half, refused = answer(served, asked, log, clock, demands=Demands(refuse=True))
+    assert (known["unknown_keys"], half["unknown_keys"]) == ([], ["parcel"])
+    assert refused == Refused("Nothing is known of parcel nobody; depot X.")
+    strict = Demands(refuse=True, identified_by=("parcel",))
+    assert [isinstance(one, Refused) for one in answer(served, asked, log, clock, demands=strict)] == [
+        False,
+        True,
+        True,
+    ]
+    lenient = Demands(refuse=True, identified_by=("depot",))
+    assert answer(served, asked, log, clock, demands=lenient)[1:] == [
+        {**half, "id": ANY},
+        Refused("Nothing is known of depot X."),
+    ]
 
 
 @pytest.mark.parametrize(("missing", "views", "warned"), [(0, 3, False), (1, 3, False), (2, 3, True), (1, 2, False)])
@@ -294,7 +328,7 @@ def test_openapi_says_what_the_tasks_answer_holds(
     served = served_as(tmp_path, task, **more)
     signature, problem = served.model.signature, load_problem(Settings.from_environment().problem_file)
     schemas = openapi(problem, signature, FORM, batch_form(FORM, 5), with_tokens=False)["components"]["schemas"]
-    assert list(schemas["Answer"]["properties"])[2:-6] == of_the_answer
+    assert list(schemas["Answer"]["properties"])[2:-7] == of_the_answer
     assert set(schemas["Model"]["required"]) == {*served.describe(), "request_fields", "refused", "shadow"}
     assert [name for name in schemas["Model"]["properties"] if name in of_the_model] == of_the_model
     assert schemas["Explained"]["properties"]["base"]["x-unit"] == signature.kind.score_unit

@@ -259,6 +259,22 @@ def test_history_is_loaded_as_declared(folder: Path) -> None:
     assert not world.deliver(70, (1, 10, "2024-01-05"), (1, 11, "2024-01-10"), (1, 13, "2024-01-20")).changed
 
 
+def test_each_delivery_of_declared_history_ends_the_versions_of_its_own_keys_alone(folder: Path) -> None:
+    """DuckLake gives rows of a transaction provisional ids, which an update in it would make permanent: the next
+    delivery's rows have the same."""
+    known = {"at": "seen", "corrections": "declared"}
+    world = World(folder, key=["id"], columns=COLUMNS | {"seen": "TIMESTAMP"}, known=known)
+    ids, expected = range(1, 31), []
+    rows: list[tuple] = []
+    for delivery in range(3):
+        first, second = day(10 * delivery + 1), day(10 * delivery + 5)
+        for key in (each + 100 * delivery for each in ids):
+            rows += [(key, 1, first), (key, 2, second)]
+            expected += [(key, 1, 10 * delivery + 1, 10 * delivery + 5), (key, 2, 10 * delivery + 5, None)]
+        world.deliver(40 + delivery, *rows)
+        assert world.versions() == sorted(expected, key=lambda row: row[:2])
+
+
 def test_another_declaration_dates_all_rows_anew(folder: Path) -> None:
     """Also those of months that the delivery isn't about; and a key that comes later doubles nothing."""
     seen = {"columns": COLUMNS | {"seen": "TIMESTAMP"}, "known": {"at": "seen"}, "month": "seen"}
