@@ -1,4 +1,4 @@
-{# Everything about instants that engines write differently. Instants are timestamps without a zone, in UTC. #}
+{# What engines write differently, of instants above all. Instants are timestamps without a zone, in UTC. #}
 
 {# The wall clock of a time zone at an instant. #}
 {% macro utc_to_local(instant, zone) %}{{ return(adapter.dispatch("utc_to_local")(instant, zone)) }}{% endmacro %}
@@ -69,3 +69,13 @@
 {% macro duckdb__newest_value(value, instant) -%}
     max_by({{ value }}, ({{ instant }}, {{ value }})) filter (where {{ value }} is not null)
 {%- endmacro %}
+
+{# Hours from one instant to another, with fractions. #}
+{% macro hours_between(first, last) %}{{ return(adapter.dispatch("hours_between")(first, last)) }}{% endmacro %}
+{% macro default__hours_between(first, last) %}cast(unix_micros({{ last }}) - unix_micros({{ first }}) as double) / 3600000000{% endmacro %}
+{% macro duckdb__hours_between(first, last) %}cast(date_diff('microsecond', {{ first }}, {{ last }}) as double) / 3600000000{% endmacro %}
+
+{# A number as a decimal, whose sums don't depend on the order of the rows; NULL where no decimal can hold it (NaN). #}
+{% macro exact_decimal(number) %}{{ return(adapter.dispatch("exact_decimal")(number)) }}{% endmacro %}
+{% macro default__exact_decimal(number) %}try_cast({{ number }} as decimal(38, 9)){% endmacro %}
+{% macro duckdb__exact_decimal(number) %}try_cast({{ number }} as decimal(38, 9)){% endmacro %}

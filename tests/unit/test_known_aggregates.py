@@ -9,11 +9,13 @@ import jinja2
 import pyarrow as pa
 import pytest
 
+from hindcast.errors import HindcastError
 from tests.conftest import ROOT
 
 START = datetime(2024, 1, 1)
 MINUTE = timedelta(minutes=1)
 WINDOWS: dict[str, int | None] = {"6h": 360, "2d": 2880, "ever": None}
+TEXT = {"type": "varchar"}
 VALUES: list[dict[str, Any]] = [
     {"name": "rows", "aggregate": "count", "windows": WINDOWS},
     {"name": "told", "aggregate": "count", "of": "v", "windows": WINDOWS},
@@ -24,7 +26,9 @@ VALUES: list[dict[str, Any]] = [
     {"name": "lowest", "aggregate": "min", "of": "v", "windows": WINDOWS},
     {"name": "highest", "aggregate": "max", "of": "v", "windows": WINDOWS},
     {"name": "newest", "aggregate": "last", "of": "v", "windows": WINDOWS},
+    {"name": "sign", "aggregate": "last", "of": "case when v > 0 then '+' else '-' end", "windows": WINDOWS} | TEXT,
 ]
+SINCE = {"name": "hours", "aggregate": "since", "windows": WINDOWS}
 
 
 def rendered(known_until: datetime, held: datetime | None = None, **arguments: Any) -> str:
@@ -46,7 +50,12 @@ def rendered(known_until: datetime, held: datetime | None = None, **arguments: A
         def dispatch(name: str) -> Any:
             return getattr(module, f"duckdb__{name}")
 
+    def refuse(text: str) -> None:
+        raise HindcastError(text)
+
     environment.globals |= {
+        "exceptions": {"raise_compiler_error": refuse},
+        "model": {"name": "shop_orders"},
         "adapter": Adapter,
         "return": lambda value: value,
         "since_held": since_held,
@@ -54,7 +63,7 @@ def rendered(known_until: datetime, held: datetime | None = None, **arguments: A
         "grid_starts": grid_starts,
     }
     module = environment.from_string(text).module
-    return str(module.known_aggregates(rows="told_rows", keys=["k"], **arguments))  # type: ignore[attr-defined]
+    return str(module.known_aggregates(**({"rows": "told_rows", "keys": ["k"]} | arguments)))  # type: ignore[attr-defined]
 
 
 def made_up_rows(seed: int, numbers: int = 400) -> list[tuple[str | None, datetime | None, float | None]]:
@@ -81,6 +90,7 @@ def by_hand(rows: list[Any], key: str, at: datetime, window: int | None) -> dict
         "lowest": min(values, default=None),
         "highest": max(values, default=None),
         "newest": newest,
+        "sign": max(((t, "-" if v is None or v <= 0 else "+") for t, v in known), default=(None, None))[1],
     }
 
 
@@ -96,12 +106,16 @@ def run(rows: list[Any], sql: str, made: Any = None) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("step", [None, 60])
 def test_every_aggregate_is_that_of_plain_python(step: int | None) -> None:
     rows, until = made_up_rows(1), START + timedelta(days=10)
-    found = run(rows, rendered(until, values=VALUES, step=step))
+    found = run(rows, rendered(until, values=[*VALUES, SINCE] if step else VALUES, step=step))
     assert len(found) > 500
     assert max(row["event_timestamp"] for row in found) <= until
     for row in found:
         for name, minutes in WINDOWS.items():
             expected = by_hand(rows, row["k"], row["event_timestamp"], minutes)
+            if step:
+                times = [t for k, t, _ in rows if k == row["k"] and t and t <= row["event_timestamp"]]
+                hours = (row["event_timestamp"] - max(times)) / timedelta(hours=1)
+                expected["hours"] = None if minutes and hours * 60 >= minutes else hours
             assert {value: row[f"{value}_{name}"] for value in expected} == pytest.approx(expected), row
 
 
@@ -132,3 +146,43 @@ def test_in_steps_it_is_to_the_last_bit_what_it_is_at_once(step: int | None, win
         made += run(known, rendered(instant, held, values=values, step=step), so_far)
         held = instant
     assert sorted(made, key=lambda row: (row["k"], row["event_timestamp"])) == at_once
+
+
+def test_what_no_number_can_be_made_of_counts_as_missing() -> None:
+    values = [{"name": name, "aggregate": name, "of": "v", "windows": {"ever": None}} for name in ("sum", "mean")]
+    rows = [("a", START, float(text)) for text in ("nan", "inf", "1e300", "2")]
+    (found,) = run(rows, rendered(START, values=values))
+    assert (found["sum_ever"], found["mean_ever"]) == (2, 2)
+
+
+def test_windows_of_one_name_may_differ_between_values() -> None:
+    values = [{"name": str(minutes), "aggregate": "count", "windows": {"w": minutes}} for minutes in (60, 1440)]
+    rows = [("a", START, 1.0), ("a", START + 90 * MINUTE, 1.0)]
+    found = run(
+        rows, rendered(START + timedelta(days=9), values=[{**value, "name": "n" + value["name"]} for value in values])
+    )
+    assert [(row["n60_w"], row["n1440_w"]) for row in found] == [(1, 1), (0, 1), (1, 2), (0, 2), (0, 1), (0, 0)]
+
+
+def test_rows_may_have_a_column_of_any_name() -> None:
+    """Also one that the result has: it isn't taken for the instant at which something became known."""
+    rows = f"(select k, known_at, v, timestamp '{START - timedelta(days=99)}' as event_timestamp from told_rows)"
+    values = [{"name": "n", "aggregate": "count", "windows": {"ever": None}}]
+    for step, first in ((None, START + MINUTE), (60, START + 60 * MINUTE)):
+        sql = rendered(START + 60 * MINUTE, rows=rows, values=values, step=step)
+        assert run([("a", START + MINUTE, 1.0)], sql) == [{"k": "a", "event_timestamp": first, "n_ever": 1}]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"aggregate": "median", "of": "v", "windows": {"3h": 180}}, "there is no aggregate median"),
+        ({"aggregate": "sum", "windows": {"3h": 180}}, "a sum needs `of`"),
+        ({"aggregate": "smoothed", "of": "v", "windows": {"3h": 180}, "weight": 8}, "a smoothed rate needs `towards`"),
+        ({"aggregate": "count", "windows": {}}, "it needs windows"),
+        ({"aggregate": "count", "windows": {"90m": 90}}, "the window 90m isn't a multiple of the step of 60 minutes"),
+    ],
+)
+def test_what_cannot_be_computed_is_said(value: dict[str, Any], message: str) -> None:
+    with pytest.raises(HindcastError, match=f"^shop_orders: the value odd of known_aggregates: {message}"):
+        rendered(START, values=[{"name": "odd", **value}], step=60)

@@ -39,7 +39,7 @@ def test_every_table_says_its_grain_first(project: dict[str, Any]) -> None:
 
 
 def test_marts_have_contracts_and_every_column_a_description(project: dict[str, Any]) -> None:
-    for schema in ("labeled", "split", "features"):
+    for schema in ("labeled", "features"):
         for model in nodes(project, "model", schema):
             assert model["contract"]["enforced"], model["name"]
             assert [column for column, is_ in model["columns"].items() if not is_["description"]] == [], model["name"]

@@ -1,28 +1,7 @@
-{#- Nothing new is heard of a flight two days after its schedule: a test of stg_flights holds that. -#}
-{%- set read_back = since_held("scheduled_departure_at", days_before=30) -%}
-{%- set rows -%}
-(
-    select
-        origin,
-        destination,
-        outcome_known_at as known_at,
-        is_late
-    from {{ ref("int_flight_outcomes") }}
-    where {{ read_back }}
-)
-{%- endset -%}
 {{ known_aggregates(
-    rows=rows,
+    rows=ref("int_flight_outcomes"),
     keys=["origin", "destination"],
+    values=[late_rate("route", {"24h": 1440, "7d": 10080, "28d": 40320})],
     step=180,
-    values=[
-        {
-            "name": "route_late_rate",
-            "aggregate": "smoothed",
-            "of": "is_late",
-            "windows": {"24h": 1440, "7d": 10080, "28d": 40320},
-            "towards": var("base_rate"),
-            "weight": var("base_weight"),
-        },
-    ],
+    known_at="outcome_known_at",
 ) }}
