@@ -20,11 +20,9 @@ from assets.inputs import report
 from assets.launch import run_job
 from assets.progress import failures_of
 from assets.turn import turn
-from hindcast.checking.check import check_once
 from hindcast.clock import SimulatedClock
 from hindcast.errors import HindcastError
 from hindcast.home import prepare
-from hindcast.promotion.champion import current
 from hindcast.settings import Settings
 from hindcast.status import collect, keep_failure, keep_stage_seconds, render
 from hindcast.tables.transform import domain_of, manifest
@@ -225,6 +223,8 @@ def main() -> int:
     began = time.monotonic()
     try:
         prepare(settings)
+        from hindcast.checking.check import check_once  # brings numpy, which reads the home's environment
+
         check_once(settings)
         catalogue = load_catalogue(settings)
         workspace = catalogue.workspaces[settings.problem]
@@ -268,6 +268,7 @@ def _measure_leaks(workspace: Workspace) -> None:
     from hindcast.leaks.measure import measure_leaks
     from hindcast.leaks.report import render_summary, write
     from hindcast.leaks.variants import RANDOM_SPLIT, READ_LATE, load_variants
+    from hindcast.promotion.champion import current
 
     reports = workspace.settings.reports
     if current(workspace.settings) is None or (reports / "leaks.json").exists():

@@ -76,7 +76,7 @@ class Strict(BaseModel):
 class Entity(Strict):
     """What one prediction is about."""
 
-    name: str = Field(description="What people call it, as in flight.")
+    name: str = Field(description="What people call one, as in order.")
     key: str = Field(description="Column that names one entity row, unique in the labeled table.")
     description: str = Field(default="", description="What one row is, in a sentence.")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hindcast.cli import cli
-from tools.reference import text
+from tools import reference
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -47,5 +47,5 @@ def test_every_path_named_exists(document: Path) -> None:
 
 
 def test_the_reference_is_what_the_command_writes() -> None:
-    assert (ROOT / "docs" / "reference.md").read_text() == text()
-    assert "|  |\n" not in text()  # every key has a meaning
+    assert (ROOT / "docs" / "reference.md").read_text() == reference.text()
+    assert "|  |\n" not in reference.text()  # every key has a meaning
