@@ -35,6 +35,7 @@ NAMES = (
     "durability",
     "kills",
     "quality",
+    "own_data",
 )
 
 
