@@ -1,6 +1,6 @@
 """From a folder of files to a served, monitored model by `hindcast new` and `hindcast run`, without a line by hand.
 
-Four made-up data sets (tests/own_data.py): each within ten minutes, with the area under the ROC curve of the model that
+Four made-up data sets (tests/own_data.py). Bar: each within ten minutes; with the area under the ROC curve of the model that
 is served beside what a careless model of the same file claims, and what that one is worth when it is served. And the
 flights' own files, without any of the flights' SQL, as of 1 November 2013, on November and December: at least 0.71 from
 the flights alone, 0.73 with the weather as known then, 0.67 where all that is said is that outcomes are known 15 hours
