@@ -39,9 +39,15 @@ def create_problem(
     _check_is_new(settings, name)
     folder, paths = find_files(files)
     with duckdb.connect() as connection, tempfile.TemporaryDirectory() as scratch:
+        connection.execute("SET timezone = 'UTC'")  # instants with an offset are read as UTC, as ingestion does
         tables = look_at(connection, name, paths, Path(scratch))
         for table in tables:
             click.echo(f"  {table.file}: {table.rows:,} rows, {len(table.columns)} columns")
+        called = {table.name.removeprefix(f"{name}_") for table in tables} | {table.name for table in tables}
+        if unknown := sorted(given.known_of.keys() - called):
+            raise HindcastError(
+                f"--known-of {unknown[0]}: there is no such table; there are {', '.join(sorted(called))}."
+            )
         question = ask(connection, tables, given, take_guesses)
         taken = [column for column in question.main.columns if column.lower() in RESERVED and column != "label"]
         if taken:

@@ -141,13 +141,13 @@ def _load(connection: duckdb.DuckDBPyConnection, name: str, kind: str, pattern: 
                 f"{paths[0]}: the column {column!r} can't be declared. Rename it in the file: a letter, then letters, "
                 "digits and underscores."
             )
-    if kind == "csv":
-        types |= dict.fromkeys(_with_leading_zeros(connection, paths, types), "VARCHAR")
+    codes = dict.fromkeys(_with_leading_zeros(connection, paths, types), "VARCHAR") if kind == "csv" else {}
+    types |= codes
     chosen = ", ".join(
         f"CAST({identifier(column)} AS {declared}) AS {identifier(column)}" for column, declared in types.items()
     )
     try:
-        connection.execute(f"CREATE TABLE {identifier(name)} AS SELECT {chosen} FROM {_relation(paths, nulls, types)}")
+        connection.execute(f"CREATE TABLE {identifier(name)} AS SELECT {chosen} FROM {_relation(paths, nulls, codes)}")
     except duckdb.Error as error:
         raise HindcastError(f"{paths[0]} can't be read as {kind}: {str(error).splitlines()[0]}") from error
     facts = ", ".join(f"count(DISTINCT {identifier(column)}), count({identifier(column)})" for column in types)

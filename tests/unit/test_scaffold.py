@@ -88,6 +88,26 @@ def test_each_data_set_becomes_files_that_are_read_and_sound(root: Path, name: s
     assert result.output == f"No faults in my_{name}.\n"
 
 
+def test_names_that_are_words_of_sql_are_quoted_and_offsets_are_reckoned_in(root: Path) -> None:
+    rows = [
+        {
+            "order": row["visit"],
+            "group": row["code"],
+            "when": f"{row['came_at']:%Y-%m-%dT%H:%M:%S}+02:00",
+            "label": row["stayed"],
+        }
+        for row in visits()
+    ]
+    write_rows(root / "files" / "visits.csv", rows)
+    options = ("--key", "order", "--asked-at", '"when"', "--label", "label", "--known-after", "1d", "--per", "group")
+    said = new("stays", "--from", "files", *options)
+    assert "as of 2024-02-13 00:00 UTC, from 1,034 rows" in said  # the first came at 22:00 the day before
+    models = root / "dbt_project" / "models" / "stays"
+    assert r'keys=["\"group\""]' in (models / "features" / "stays_by_group.sql").read_text()
+    assert '"when" as prediction_time' in (models / "staging" / "stg_stays_visits.sql").read_text()
+    assert CliRunner().invoke(cli, ["check", "stays"]).output == "No faults in stays.\n"
+
+
 def test_what_is_guessed_is_said_and_errs_on_the_side_of_caution(root: Path) -> None:
     write_rows(root / "files" / "visits.csv", visits())
     said = new("stays", "--from", "files/visits.csv", "--yes")
@@ -183,6 +203,7 @@ def test_files_of_one_form_are_one_table_and_zips_are_opened(root: Path) -> None
         (("--from", "files", "--yes", "--as-of", "2030-01-01"), r"--as-of 2030-01-01: the data is asked about from"),
         (("--from", "files", "--yes", "--per", "wing"), r"wing: visits\.csv has no such column"),
         (("--from", "files", "--yes", "--known-of", "weather"), r"--known-of weather: write the table, =, and SQL"),
+        (("--from", "files", "--yes", "--known-of", "weather=now()"), r"--known-of weather: there is no such table"),
         (("--domain", "rivers", "--label", "1"), r"--domain rivers: there are dengue, flights"),
         (("--domain", "flights", "--label", "1"), r"--like: name the problem .* arrival_delay, flight_delay"),
         (("--domain", "dengue"), r"--label is missing: SQL over the columns of labeled\.township_weeks"),
