@@ -43,6 +43,7 @@ class Replay:
         p50_ms: Median time from request to answer, as the caller sees it; None where nothing was asked.
         p99_ms: 99th percentile of the same.
         failure: What the first failed request was told.
+        refused: Requests of now about what is in no table, which the problem has refused. A later replay asks again.
     """
 
     model_version: str
@@ -55,6 +56,7 @@ class Replay:
     p50_ms: float | None
     p99_ms: float | None
     failure: str | None
+    refused: int = 0
 
 
 def replay_requests(
@@ -101,7 +103,7 @@ def replay_requests(
         entities = _entities(problem, lake, fields, starts_at, ends_at)
         logged = logged_ids(settings.request_log, lake, problem.table(REQUESTS))
         waiting = [entity for entity in entities if _request_id(problem, entity, version) not in logged]
-        outcomes = _Outcomes()
+        outcomes = _Outcomes(refuses=problem.serving.unknown_entity == "refuse")
         filled: datetime | None = None
         told: date | None = None
         try:
@@ -126,6 +128,7 @@ def replay_requests(
         len(outcomes.failures),
         *outcomes.percentiles(),
         outcomes.failures[0] if outcomes.failures else None,
+        outcomes.refused,
     )
     write_json(settings.replay_file, asdict(result))
     return result
@@ -173,22 +176,26 @@ def _body(problem: Problem, entity: dict[str, Any], fields: Iterable[str], versi
 class _Outcomes:
     """What came of the requests, from several threads."""
 
-    def __init__(self) -> None:
-        self.answered = 0
+    def __init__(self, refuses: bool) -> None:
+        self._refuses = refuses
+        self.answered = self.refused = 0
         self.failures: list[str] = []
         self._milliseconds: list[float] = []
         self._lock = threading.Lock()
 
     def add(self, client: httpx.Client, body: dict[str, Any]) -> None:
-        began = time.perf_counter()
+        began, refused = time.perf_counter(), False
         try:
             response = client.post("/predict", json=body)
+            refused = self._refuses and response.status_code == 404
             failure = None if response.status_code == 200 else f"status {response.status_code}: {response.text[:500]}"
         except httpx.TransportError as error:
             failure = f"{type(error).__name__}: {error}"
         took = (time.perf_counter() - began) * 1000
         with self._lock:
-            if failure is None:
+            if refused:
+                self.refused += 1
+            elif failure is None:
                 self.answered += 1
                 self._milliseconds.append(took)
             else:

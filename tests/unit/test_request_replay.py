@@ -27,6 +27,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, log: RequestLog) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.log, self.events, self.failing, self.version = log, [], set[str](), "v1"
+        self.unknown = set[str]()
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.as_of = START
 
@@ -47,6 +48,9 @@ class Handler(BaseHTTPRequestHandler):
         self.server.events.append(body["parcel"])
         if body["parcel"] in self.server.failing:
             self.reply({"detail": "no disk"}, 503)
+            return
+        if body["parcel"] in self.server.unknown:
+            self.reply({"detail": f"Nothing is known of parcel {body['parcel']}."}, 404)
             return
         self.server.log.append([record(0, id=body["request_id"], entity=body)])
         self.reply({})
@@ -117,6 +121,17 @@ def test_a_broken_off_replay_goes_on(settings: Settings, problem: Problem, lake:
     replayed = replay(settings, problem, lake, server)
     assert server.events == ["known to 00:00", "B", "known 00:00 to 03:00"]
     assert (replayed.sent, replayed.answered, replayed.failed, replayed.already) == (3, 1, 0, 2)
+
+
+def test_what_the_problem_refuses_is_no_failure(
+    settings: Settings, problem: Problem, lake: Lake, server: Server
+) -> None:
+    server.unknown = {"B"}
+    refusing = problem.model_copy(update={"serving": problem.serving.model_copy(update={"unknown_entity": "refuse"})})
+    replayed = replay(settings, refusing, lake, server)
+    assert (replayed.sent, replayed.answered, replayed.failed, replayed.refused) == (3, 2, 0, 1)
+    replayed = replay(settings, problem, lake, server)  # which doesn't declare it
+    assert (replayed.answered, replayed.failed, replayed.refused) == (0, 1, 0)
 
 
 def test_a_model_is_asked_only_from_when_it_was_made(
