@@ -123,7 +123,7 @@ def make_plan(
         short = table.name.removeprefix(f"{name}_")
         told = next((text for called, text in given.known_of.items() if called in (short, table.name)), None)
         known_of[table.name] = told or (_instant(table, table.times[0]) if table.times else "")
-        lookups.append(_lookup(name, table, roles.joined[table.name]))
+        lookups.append(_lookup(name, table, roles.joined[table.name], question.main))
     histories = tuple(_history(connection, name, question, roles, times, key, labels) for key in roles.per)
     few = [
         column
@@ -213,12 +213,12 @@ def _step(keys: int, times: Times, windows: int, shortest: int) -> int | None:
     return step if keys * times.days * 1440 / step <= times.rows * (1 + windows) else None
 
 
-def _lookup(name: str, table: Table, shared: tuple[str, ...]) -> FeatureTable:
+def _lookup(name: str, table: Table, shared: tuple[str, ...], main: Table) -> FeatureTable:
     short = table.name.removeprefix(f"{name}_")
     columns = {
         f"{short}_{column.name.lower()}": (column.type.lower(), f"{column.name} of {table.file}.")
         for column in table.columns.values()
-        if column.name not in shared and not column.is_time and column.distinct > 1
+        if column.name not in main.columns and not column.is_time and column.distinct > 1
         and (column.is_number or column.distinct <= 500)
     }  # fmt: skip
     return FeatureTable(

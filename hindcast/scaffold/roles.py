@@ -78,6 +78,8 @@ def find_roles(connection: duckdb.DuckDBPyConnection, question: Question, given:
             for name in table.columns
             if name in main.columns and name not in why and not table.columns[name].is_time
         )
+        if table.times:
+            shared = tuple(name for name in shared if not _part_of_time(connection, table, name))
         reason = _why_not_joined(connection, table, shared)
         ignored |= {table.name: reason} if reason else {}
         joined |= {} if reason else {table.name: shared}
@@ -151,9 +153,16 @@ def _area(question: Question, labels: pl.Series, values: pl.Series) -> float:
     return max(feature_roc_auc(values, event.astype(np.int64)) for event in events)
 
 
+def _part_of_time(connection: duckdb.DuckDBPyConnection, table: Table, column: str) -> bool:
+    """Whether a column says no more than the table's time, as its year or hour: no key, as the latest row is wanted."""
+    time = table.times[0]
+    both, alone = f"count(DISTINCT ({identifiers([time, column])}))", f"count(DISTINCT {identifier(time)})"
+    return connection.execute(f"SELECT {both} = {alone} FROM {identifier(table.name)}").fetchone() == (True,)
+
+
 def _why_not_joined(connection: duckdb.DuckDBPyConnection, table: Table, shared: Sequence[str]) -> str:
     if not shared:
-        return "it shares no column with the main file"
+        return "it shares no column with the main file that is more than a part of its time"
     if table.times:
         return ""
     query = f"SELECT count(DISTINCT ({identifiers(shared)})) FROM {identifier(table.name)}"

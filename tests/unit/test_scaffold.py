@@ -108,6 +108,27 @@ def test_names_that_are_words_of_sql_are_quoted_and_offsets_are_reckoned_in(root
     assert CliRunner().invoke(cli, ["check", "stays"]).output == "No faults in stays.\n"
 
 
+def test_a_part_of_another_files_time_is_no_key_of_it(root: Path) -> None:
+    """On (ward, hour) the row of the hour asked about would be looked up, which nobody has yet; not the latest one."""
+    rows = [row | {"hour": row["came_at"].hour} for row in visits()]
+    write_rows(root / "files" / "visits.csv", rows)
+    beds = [
+        {"measured_at": row["came_at"], "hour": row["hour"], "ward": ward, "beds": row["visit"] % 9}
+        for row in rows
+        for ward in ("north", "south")
+    ]
+    write_rows(root / "files" / "beds.csv", beds)
+    said = new(
+        "stays", "--from", "files", "--label", "stayed", "--known-of", "beds=measured_at + INTERVAL 1 HOUR", "--yes"
+    )
+    assert "looked up       stays_beds by ward, as known then" in said
+    described = yaml.safe_load((root / "dbt_project/models/stays/features/_features.yml").read_text())["models"]
+    (latest,) = [model for model in described if model["name"] == "stays_beds_latest"]
+    assert [column["name"] for column in latest["columns"]] == ["ward", "event_timestamp", "beds_beds"]
+    table = load_sources(root / "problems" / "sources" / "stays.yaml").tables["stays_beds"]
+    assert table.known.at == "measured_at + INTERVAL 1 HOUR"
+
+
 def test_what_is_guessed_is_said_and_errs_on_the_side_of_caution(root: Path) -> None:
     write_rows(root / "files" / "visits.csv", visits())
     said = new("stays", "--from", "files/visits.csv", "--yes")
