@@ -568,15 +568,20 @@ def test_serving_without_a_champion_or_its_bento_says_what_to_do(home: Settings)
 # Processes
 
 PARENT = """
-import os, subprocess, sys
+import os, signal, subprocess, sys
+if sys.argv[1] == "ignores":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if sys.argv[1] == "blocks":
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 child = subprocess.Popen([sys.executable, "-m", "hindcast.serving.server", str(os.getpid()), "/bin/sleep", "10000"])
 print(child.pid, flush=True)
 child.wait()
 """
 
 
-def test_a_server_ends_when_its_starter_is_killed() -> None:
-    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True)
+@pytest.mark.parametrize("its_signals", ["as they are", "ignores", "blocks"])
+def test_a_server_ends_when_its_starter_is_killed(its_signals: str) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, its_signals], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
     wait_for(lambda: Path(f"/proc/{child}/comm").read_text() == "sleep\n", parent)
